@@ -1,0 +1,343 @@
+"""Builders: small functions that make nodes, with the simplifications that are exact for every input.
+
+What is never done here: ``0 * x -> 0``, ``x / x -> 1``, ``x + 0 -> x`` (wrong for NaN, infinity or -0.0).
+"""
+
+from __future__ import annotations
+
+import math
+import weakref
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import opt_einsum
+
+from .index import Affine, Index, Lookup, axes_of, bounds, flatten, identity, plain_axis, substitute
+from .node import (
+    CONSTANT,
+    LITERAL,
+    REGISTRY,
+    Array,
+    ConstantParams,
+    DType,
+    Factor,
+    Node,
+    Shape,
+    literal,
+    literal_value,
+)
+from .ops.contraction import ContractParams, contract
+from .ops.elementwise import CastParams, cast, multiply, number
+from .ops.movement import AssembleParams, IndexParams, assemble, index
+
+
+class FrozenArray:
+    """A read-only array that equals another by content: constants that rules make, such as identity matrices."""
+
+    __slots__ = ("_key", "array")
+
+    def __init__(self, array: Array) -> None:
+        self.array = np.array(array, order="C")
+        self.array.flags.writeable = False
+        self._key = (self.array.shape, self.array.dtype.str, self.array.tobytes())
+
+    def value(self) -> Array:
+        return self.array
+
+    def __hash__(self) -> int:
+        return hash(self._key)
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (isinstance(other, FrozenArray) and self._key == other._key)
+
+
+def constant(owner: Any, shape: Shape, dtype: DType) -> Node:
+    """A captured array; ``owner.value()`` gives it when the program runs."""
+    return CONSTANT(params=ConstantParams(owner, shape, dtype))
+
+
+def constant_array(array: Array) -> Node:
+    """An array known now and for ever; a number becomes a literal."""
+    if array.ndim == 0:
+        return literal(array, array.dtype)
+    return constant(FrozenArray(array), array.shape, array.dtype)
+
+
+def full(value: Any, shape: Shape, dtype: DType) -> Node:
+    """A number replicated over ``shape``."""
+    return index_node(literal(value, dtype), shape, ())
+
+
+def zeros(shape: Shape, dtype: DType) -> Node:
+    """An array of structural zeros."""
+    return assemble(params=AssembleParams(shape, dtype, (), True, math.prod(shape) == 0))
+
+
+def is_one(node: Node) -> bool:
+    """Whether every element is the number one."""
+    return literal_value(node) == 1
+
+
+def index_node(source: Node, shape: Shape, indices: Sequence[Index]) -> Node:
+    """``result[d] = source[indices(d)]``, with an index of an index made one."""
+    indices = tuple(indices)
+    if shape == source.shape and indices == identity(len(shape)):
+        return source
+    if source.op is index:
+        combined = tuple(substitute(e, indices, shape) for e in source.params.indices)
+        known = [e.table for e in (*indices, *source.params.indices) if isinstance(e, Lookup)]
+        if all(isinstance(e, Affine) or e.table in known for e in combined):
+            return index_node(source.inputs[0], shape, combined)
+    if source.op is assemble:
+        found = _read_part(source, shape, indices)
+        if found is not None:
+            return found
+    return index(source, params=IndexParams(shape, indices))
+
+
+_scalar_parts: weakref.WeakKeyDictionary[Node, dict[tuple[Index, ...], Node]] = weakref.WeakKeyDictionary()
+
+
+def _read_part(source: Node, shape: Shape, indices: tuple[Index, ...]) -> Node | None:
+    """What an index reads, if it falls wholly into one part of an assembled array."""
+    if not source.params.disjoint or math.prod(shape) == 0:
+        return None
+    if all(isinstance(e, Affine) and not e.strides for e in indices):
+        scalars = _scalar_parts.get(source)
+        if scalars is None:
+            scalars = {r: p for r, p in zip(source.params.rows, source.inputs, strict=True) if p.ndim == 0}
+            _scalar_parts[source] = scalars
+        if indices in scalars:
+            return index_node(scalars[indices], shape, ())
+    if len(source.inputs) > 64:
+        return None
+    for part, rows in zip(source.inputs, source.params.rows, strict=True):
+        if len(source.inputs) == 1 and part.shape == shape and rows == indices:
+            return part
+        inner: list[Index | None] = [None] * part.ndim
+        for row, wanted in zip(rows, indices, strict=True):
+            if not isinstance(row, Affine) or not isinstance(wanted, Affine):
+                break
+            low, high = bounds(wanted, shape)
+            if not row.strides:
+                if (low, high) != (row.offset, row.offset):
+                    break
+            elif len(row.strides) == 1 and row.strides[0][1] == 1 and inner[row.strides[0][0]] is None:
+                a = row.strides[0][0]
+                if low < row.offset or high >= row.offset + part.shape[a]:
+                    break
+                inner[a] = Affine(wanted.offset - row.offset, wanted.strides)
+            else:
+                break
+        else:
+            chosen = [Affine(0) if e is None and n == 1 else e for e, n in zip(inner, part.shape, strict=True)]
+            if None not in chosen:
+                return index_node(part, shape, [e for e in chosen if e is not None])
+    return None
+
+
+def broadcast_axes(node: Node, shape: Shape, axes: Sequence[int]) -> Node:
+    """``node`` replicated into ``shape``, its array axes standing for ``axes`` of the result."""
+    return index_node(node, shape, [Affine(0) if node.shape[k] == 1 else _axis(a) for k, a in enumerate(axes)])
+
+
+def _axis(a: int) -> Index:
+    return Affine(0, ((a, 1),))
+
+
+def broadcast_to(node: Node, shape: Shape) -> Node:
+    """NumPy's broadcasting to ``shape`` (which must be possible)."""
+    lead = len(shape) - node.ndim
+    indices = [Affine(0) if n == 1 else _axis(lead + k) for k, n in enumerate(node.shape)]
+    return node if shape == node.shape else index_node(node, shape, indices)
+
+
+def transpose(node: Node, order: Sequence[int]) -> Node:
+    """Axis ``k`` of the result is axis ``order[k]`` of ``node``."""
+    place = {a: k for k, a in enumerate(order)}
+    return index_node(node, tuple(node.shape[a] for a in order), [_axis(place[a]) for a in range(node.ndim)])
+
+
+def cast_to(node: Node, dtype: DType) -> Node:
+    """``node`` as ``dtype``."""
+    if node.dtype == dtype:
+        return node
+    if node.op is LITERAL:
+        return literal(literal_value(node), dtype)
+    if node.op is index:
+        return index_node(cast_to(node.inputs[0], dtype), node.shape, node.params.indices)
+    return cast(node, params=CastParams(dtype))
+
+
+def product(a: Node, b: Node) -> Node:
+    """The elementwise product of equal shapes, in the common dtype; a factor of one is left out."""
+    dtype = np.result_type(a.dtype, b.dtype)
+    a, b = cast_to(a, dtype), cast_to(b, dtype)
+    if is_one(a):
+        return b
+    if is_one(b):
+        return a
+    return multiply(a, b)
+
+
+def sum_axes(node: Node, axes: Sequence[int]) -> Node:
+    """The sum over ``axes``, which do not remain."""
+    if not axes:
+        return node
+    labels = tuple(range(node.ndim))
+    out = tuple(k for k in labels if k not in axes)
+    return contract(node, params=ContractParams(node.shape, (labels,), out))
+
+
+def contract_labels(factors: Sequence[Factor], sizes: Sequence[int], out: tuple[int, ...]) -> Node:
+    """``sum of the product of factors`` over the labels not in ``out``, pair by pair in opt_einsum's order."""
+    dtype = np.result_type(*(node.dtype for node, _ in factors))
+    operands = [(cast_to(node, dtype), labels) for node, labels in factors]
+    while len(operands) > 2:
+        order = opt_einsum.contract_path(
+            *(x for node, labels in operands for x in (_Shaped(node.shape), labels)),
+            out,
+            optimize="optimal" if len(operands) <= 5 else "greedy",
+        )[0]
+        first, second = sorted(order[0])[:2]
+        rest = [operands[k] for k in range(len(operands)) if k not in (first, second)]
+        pair = [operands[first], operands[second]]
+        needed = {*out, *(x for _, labels in rest for x in labels)}
+        kept = tuple(sorted({x for _, labels in pair for x in labels if x in needed}))
+        operands = [*rest, (_contract(pair, sizes, kept), kept)]
+    return _contract(operands, sizes, out)
+
+
+class _Shaped:
+    """All that opt_einsum's planner asks of an operand."""
+
+    def __init__(self, shape: Shape) -> None:
+        self.shape = shape
+
+
+def _contract(factors: Sequence[Factor], sizes: Sequence[int], out: tuple[int, ...]) -> Node:
+    used = sorted({x for _, labels in factors for x in labels})
+    compact = {x: k for k, x in enumerate(used)}
+    small = tuple(sizes[x] for x in used)
+    named = [tuple(compact[x] for x in labels) for _, labels in factors]
+    target = tuple(compact[x] for x in out)
+    nodes = [node for node, _ in factors]
+    if set(target) == set(range(len(used))):
+        # Nothing is summed: an elementwise product of replicated factors, which executors can fuse.
+        shape = tuple(small[x] for x in target)
+        place = {x: k for k, x in enumerate(target)}
+        spread = [index_node(n, shape, [_axis(place[x]) for x in ls]) for n, ls in zip(nodes, named, strict=True)]
+        result = spread[0]
+        for other in spread[1:]:
+            result = product(result, other)
+        return result
+    return contract(*nodes, params=ContractParams(small, tuple(named), target))
+
+
+def reshape_plan(old: Shape, new: Shape) -> list[tuple[list[int], list[int]]]:
+    """Groups of old and new axes of equal size, as small as possible; axes of length one belong to no group."""
+    groups: list[tuple[list[int], list[int]]] = []
+    i = j = 0
+    while True:
+        while i < len(old) and old[i] == 1:
+            i += 1
+        while j < len(new) and new[j] == 1:
+            j += 1
+        if i == len(old) and j == len(new):
+            return groups
+        left, right = [i], [j]
+        a, b = old[i], new[j]
+        i, j = i + 1, j + 1
+        while a != b:
+            if a < b:
+                left.append(i)
+                a, i = a * old[i], i + 1
+            else:
+                right.append(j)
+                b, j = b * new[j], j + 1
+        groups.append(([k for k in left if old[k] > 1], [k for k in right if new[k] > 1]))
+
+
+def movement_reshape(node: Node, shape: Shape) -> Node:
+    """NumPy's C-order reshape. Axes that merge are assembled, axes that split are indexed: both are affine."""
+    if shape == node.shape:
+        return node
+    if node.size == 0:
+        return zeros(shape, node.dtype)
+    groups = reshape_plan(node.shape, shape)
+    rows = []
+    indices: list[Index] = [Affine(0)] * len(groups)
+    merged_shape = []
+    for g, (left, right) in enumerate(groups):
+        merged_shape.append(math.prod(node.shape[k] for k in left))
+        rows.append(flatten([_axis(k) for k in left], [node.shape[k] for k in left], node.shape))
+        indices[g] = flatten([_axis(k) for k in right], [shape[k] for k in right], shape)
+    if all(len(left) == 1 for left, _ in groups):
+        source: list[Index] = [Affine(0)] * node.ndim
+        for (left, _), e in zip(groups, indices, strict=True):
+            source[left[0]] = e
+        return index_node(node, shape, source)
+    if all(len(right) == 1 for _, right in groups):
+        target: list[Index] = [Affine(0)] * len(shape)
+        for (_, right), e in zip(groups, rows, strict=True):
+            target[right[0]] = e
+        return assemble(node, params=AssembleParams(shape, node.dtype, (tuple(target),), True, True))
+    params = AssembleParams(tuple(merged_shape), node.dtype, (tuple(rows),), True, True)
+    return index_node(assemble(node, params=params), shape, indices)
+
+
+def assembled(
+    parts: Sequence[tuple[Node, tuple[Index, ...]]], shape: Shape, dtype: DType, *, disjoint: bool
+) -> Node:
+    """``zeros(shape)`` with every ``(part, rows)`` added at its rows; ``disjoint``: no element is written twice."""
+    parts = [(cast_to(part, dtype), rows) for part, rows in parts if part.size]
+    if len(parts) == 1 and parts[0][0].shape == shape and parts[0][1] == identity(len(shape)):
+        return parts[0][0]
+    if len(parts) == 1:
+        disjoint = disjoint or _one_to_one(parts[0][1], parts[0][0].shape)
+    whole = disjoint and sum(part.size for part, _ in parts) == math.prod(shape)
+    params = AssembleParams(shape, dtype, tuple(rows for _, rows in parts), disjoint, whole)
+    if whole and len(parts) == 1:
+        # A permutation by plain axes is a transpose, which stays a view.
+        part, rows = parts[0]
+        plain = [plain_axis(e) for e in rows]
+        if all(p is not None or e == Affine(0) for p, e in zip(plain, rows, strict=True)):
+            source: list[Index] = [Affine(0)] * part.ndim
+            for k, p in enumerate(plain):
+                if p is not None:
+                    source[p] = _axis(k)
+            return index_node(part, shape, source)
+    return assemble(*(part for part, _ in parts), params=params)
+
+
+def _one_to_one(rows: Sequence[Index], sizes: Shape) -> bool:
+    alone = [axes_of(e)[0] for e in rows if len(axes_of(e)) == 1 and isinstance(e, Affine)]
+    return all(n <= 1 or a in alone for a, n in enumerate(sizes))
+
+
+def apply(name: str, *inputs: Node) -> Node:
+    """An elementwise operation by name, on nodes of equal shape and dtype."""
+    return REGISTRY[name](*inputs)
+
+
+__all__ = [
+    "FrozenArray",
+    "apply",
+    "assembled",
+    "broadcast_axes",
+    "broadcast_to",
+    "cast_to",
+    "constant",
+    "constant_array",
+    "contract_labels",
+    "full",
+    "index_node",
+    "is_one",
+    "movement_reshape",
+    "number",
+    "product",
+    "sum_axes",
+    "transpose",
+    "zeros",
+]

@@ -1,0 +1,203 @@
+"""Index expressions: how a point of a domain of named axes picks one index of one array axis.
+
+A domain is a tuple of sizes; its axes are named by their position. An index expression is either
+
+* ``Affine(offset, ((axis, stride), ...))``: ``offset + sum(stride * axis)``, strides sorted by axis and never zero, or
+* ``Lookup(table, axes)``: ``table[axis, axis, ...]``, an integer table that is known when the graph is recorded.
+
+Both are closed under substitution of axes by other index expressions, which is all that composition of terms needs.
+Both are plain tuples, so that equality and hashing cost nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+IntArray: TypeAlias = NDArray[np.int64]
+
+
+class Table:
+    """An immutable integer array, equal to another by content."""
+
+    __slots__ = ("_digest", "_hash", "values")
+
+    def __init__(self, values: NDArray[np.integer]) -> None:
+        array = np.array(values, dtype=np.int64, order="C")
+        array.flags.writeable = False
+        self.values: IntArray = array
+        self._digest = hashlib.blake2b(array.tobytes(), digest_size=16).digest()
+        self._hash = hash((array.shape, self._digest))
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (
+            isinstance(other, Table) and self.values.shape == other.values.shape and self._digest == other._digest
+        )
+
+    def __repr__(self) -> str:
+        return f"Table({self.values.tolist()})" if self.values.size <= 8 else f"Table<{self._digest.hex()[:8]}>"
+
+
+class Affine(NamedTuple):
+    """``offset + sum(stride * axis)``."""
+
+    offset: int
+    strides: tuple[tuple[int, int], ...] = ()
+
+
+class Lookup(NamedTuple):
+    """``table[axes]``: one table axis for each named axis."""
+
+    table: Table
+    axes: tuple[int, ...]
+
+
+Index: TypeAlias = Affine | Lookup
+
+_AXES = tuple(Affine(0, ((a, 1),)) for a in range(64))
+
+
+def axis(a: int) -> Affine:
+    """The expression that is the axis itself."""
+    return _AXES[a]
+
+
+def identity(rank: int) -> tuple[Index, ...]:
+    """One plain axis for each of ``rank`` array axes."""
+    return _AXES[:rank]
+
+
+def axes_of(index: Index) -> tuple[int, ...]:
+    """The axes that an expression mentions."""
+    return index.axes if isinstance(index, Lookup) else tuple(a for a, _ in index.strides)
+
+
+def plain_axis(index: Index) -> int | None:
+    """The axis, if the expression is that axis and nothing else."""
+    if isinstance(index, Affine) and index.offset == 0 and len(index.strides) == 1 and index.strides[0][1] == 1:
+        return index.strides[0][0]
+    return None
+
+
+def shift_axes(index: Index, by: int) -> Index:
+    """The same expression over axes renumbered by adding ``by``."""
+    if isinstance(index, Lookup):
+        return Lookup(index.table, tuple(a + by for a in index.axes))
+    if not index.strides:
+        return index
+    return Affine(index.offset, tuple((a + by, s) for a, s in index.strides))
+
+
+def evaluate(index: Index, sizes: Sequence[int]) -> IntArray:
+    """The index at every point of the domain, of rank ``len(sizes)`` and length 1 along axes not mentioned."""
+    rank = len(sizes)
+    if isinstance(index, Lookup):
+        values = index.table.values
+        order = sorted(range(len(index.axes)), key=lambda k: index.axes[k])
+        shape = [1] * rank
+        for k in order:
+            shape[index.axes[k]] = sizes[index.axes[k]]
+        return values.transpose(order).reshape(shape)
+    total = np.full((1,) * rank, index.offset, dtype=np.int64)
+    for a, stride in index.strides:
+        shape = [1] * rank
+        shape[a] = sizes[a]
+        total = total + (stride * np.arange(sizes[a], dtype=np.int64)).reshape(shape)
+    return total
+
+
+def bounds(index: Index, sizes: Sequence[int]) -> tuple[int, int]:
+    """The least and the greatest index over a domain that is not empty."""
+    if isinstance(index, Lookup):
+        return int(index.table.values.min()), int(index.table.values.max())
+    low = high = index.offset
+    for a, stride in index.strides:
+        end = stride * (sizes[a] - 1)
+        low, high = low + min(end, 0), high + max(end, 0)
+    return low, high
+
+
+def from_table(values: NDArray[np.integer], axes: Sequence[int]) -> Index:
+    """The expression ``values[axes]``: affine where the values are, else a lookup. Axes of no influence are dropped."""
+    keep = [k for k in range(values.ndim) if values.shape[k] > 1]
+    values = values.reshape([values.shape[k] for k in keep])
+    axes = [axes[k] for k in keep]
+    if values.size == 0:
+        return Affine(0)
+    origin = int(values.flat[0])
+    strides = []
+    for k in range(values.ndim):
+        step = tuple(1 if j == k else 0 for j in range(values.ndim))
+        strides.append(int(values[step]) - origin)
+    expected: NDArray[np.int64] = np.array(origin, dtype=np.int64)
+    for k, stride in enumerate(strides):
+        ramp = stride * np.arange(values.shape[k], dtype=np.int64)
+        expected = expected + ramp.reshape([-1 if j == k else 1 for j in range(values.ndim)])
+    if np.array_equal(expected, values):
+        return Affine(origin, tuple(sorted((a, s) for a, s in zip(axes, strides, strict=True) if s)))
+    return Lookup(Table(values), tuple(axes))
+
+
+def substitute(index: Index, replacement: Sequence[Index], sizes: Sequence[int]) -> Index:
+    """The expression with every axis ``a`` replaced by ``replacement[a]``, itself over a domain of ``sizes``."""
+    if isinstance(index, Affine):
+        if not index.strides:
+            return index
+        if len(index.strides) == 1:
+            a, stride = index.strides[0]
+            inner = replacement[a]
+            if stride == 1 and index.offset == 0:
+                return inner
+        if all(isinstance(replacement[a], Affine) for a, _ in index.strides):
+            offset = index.offset
+            strides: dict[int, int] = {}
+            for a, stride in index.strides:
+                inner = replacement[a]
+                assert isinstance(inner, Affine)
+                offset += stride * inner.offset
+                for b, s in inner.strides:
+                    strides[b] = strides.get(b, 0) + stride * s
+            return Affine(offset, tuple(sorted((b, s) for b, s in strides.items() if s)))
+    else:
+        plain = [plain_axis(replacement[a]) for a in index.axes]
+        if None not in plain and len(set(plain)) == len(plain):
+            return Lookup(index.table, tuple(p for p in plain if p is not None))
+    # Something has to be tabulated: only over the axes that take part, never over the whole domain.
+    used = sorted({b for a in axes_of(index) for b in axes_of(replacement[a])})
+    compact = {b: k for k, b in enumerate(used)}
+    small = [sizes[b] for b in used]
+    parts = {a: evaluate(rename(replacement[a], compact), small) for a in axes_of(index)}
+    if isinstance(index, Lookup):
+        values = index.table.values[tuple(parts[a] for a in index.axes)]
+    else:
+        values = sum((s * parts[a] for a, s in index.strides), np.array(index.offset, dtype=np.int64))
+    return from_table(np.broadcast_to(values, small), used)
+
+
+def rename(index: Index, names: dict[int, int]) -> Index:
+    """The same expression with its axes renamed one to one."""
+    if isinstance(index, Lookup):
+        return Lookup(index.table, tuple(names[a] for a in index.axes))
+    if not index.strides:
+        return index
+    if len(index.strides) == 1:
+        a, s = index.strides[0]
+        return Affine(index.offset, ((names[a], s),))
+    return Affine(index.offset, tuple(sorted((names[a], s) for a, s in index.strides)))
+
+
+def flatten(indices: Sequence[Index], shape: Sequence[int], sizes: Sequence[int]) -> Index:
+    """The C-order position of ``indices`` in an array of ``shape``, as one expression over a domain of ``sizes``."""
+    strides = [math.prod(shape[k + 1 :]) for k in range(len(shape))]
+    if len(indices) == 1:
+        return indices[0]
+    outer = Affine(0, tuple((k, s) for k, s in enumerate(strides) if s))
+    return substitute(outer, indices, sizes)

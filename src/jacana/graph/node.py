@@ -1,0 +1,297 @@
+"""Nodes of the array program: frozen, interned, and nothing but what they compute.
+
+Two nodes that compute the same thing are the same object, so equality is ``is``, common sub-expressions vanish by
+themselves and a pass is a memoised function over nodes. A node holds no array: values live in a ``Variable`` while a
+program is being written, and in the executor's buffers while it runs.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import weakref
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+
+from .index import Index
+
+Shape: TypeAlias = tuple[int, ...]
+DType: TypeAlias = "np.dtype[Any]"
+Array: TypeAlias = "np.ndarray[Any, Any]"
+
+
+class Node:
+    """One array of the program: an operation, its inputs, its parameters, and the shape and dtype that follow."""
+
+    __slots__ = ("__weakref__", "dtype", "inputs", "op", "params", "serial", "shape", "size")
+
+    op: Operation
+    inputs: tuple[Node, ...]
+    params: Any
+    shape: Shape
+    dtype: DType
+    size: int
+    serial: int
+
+    def __repr__(self) -> str:
+        dims = ",".join(map(str, self.shape))
+        return f"<{self.op.name} {self.dtype.name}[{dims}] #{self.serial}>"
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    # Arithmetic builds nodes, so that a derivative rule reads like the formula it stands for.
+    def __add__(self, other: Operand) -> Node:
+        return _arith("add", self, other)
+
+    def __radd__(self, other: Operand) -> Node:
+        return _arith("add", other, self)
+
+    def __sub__(self, other: Operand) -> Node:
+        return _arith("subtract", self, other)
+
+    def __rsub__(self, other: Operand) -> Node:
+        return _arith("subtract", other, self)
+
+    def __mul__(self, other: Operand) -> Node:
+        return _arith("multiply", self, other)
+
+    def __rmul__(self, other: Operand) -> Node:
+        return _arith("multiply", other, self)
+
+    def __truediv__(self, other: Operand) -> Node:
+        return _arith("divide", self, other)
+
+    def __rtruediv__(self, other: Operand) -> Node:
+        return _arith("divide", other, self)
+
+    def __pow__(self, other: Operand) -> Node:
+        return _arith("power", self, other)
+
+    def __neg__(self) -> Node:
+        return REGISTRY["negative"](self)
+
+    def __lt__(self, other: Operand) -> Node:
+        return _arith("less", self, other)
+
+    def __le__(self, other: Operand) -> Node:
+        return _arith("less_equal", self, other)
+
+    def __gt__(self, other: Operand) -> Node:
+        return _arith("greater", self, other)
+
+    def __ge__(self, other: Operand) -> Node:
+        return _arith("greater_equal", self, other)
+
+
+Operand: TypeAlias = "Node | float | int | bool"
+Factor: TypeAlias = tuple[Node, tuple[int, ...]]
+
+
+class Term(NamedTuple):
+    """One term of a Jacobian: for every point d of ``domain``, ``J[row(d), col(d)] += product of factors(d)``.
+
+    A factor is a node with the axes that its array axes stand for; without factors the coefficient is exactly one.
+    ``masks`` are boolean factors: where one of them is false the entry is structurally zero, whatever the
+    coefficient says (it may be NaN there). See ``docs/internals.md``.
+    """
+
+    domain: tuple[int, ...]
+    row: tuple[Index, ...]
+    col: tuple[Index, ...]
+    factors: tuple[Factor, ...] = ()
+    masks: tuple[Factor, ...] = ()
+
+
+class Unit:
+    """The partial derivative that is exactly one everywhere."""
+
+
+UNIT = Unit()
+
+
+class Masked(NamedTuple):
+    """A partial derivative that exists only where ``mask`` is true and is structurally zero elsewhere."""
+
+    mask: Node
+    partial: Node | Unit
+
+
+Partial: TypeAlias = "Node | Unit | Masked | None"
+Edges: TypeAlias = "tuple[tuple[Term, ...] | None, ...]"
+
+
+@dataclass(frozen=True, eq=False)
+class Operation:
+    """The one record of an operation. Nothing about an operation is written anywhere else.
+
+    Attributes:
+        name: what it is called in printed programs.
+        family: ``leaf``, ``elementwise``, ``movement``, ``contraction``, ``reduction`` or ``linalg``.
+        evaluate: ``(params, *arrays) -> array``, the value by NumPy.
+        infer: ``(params, *nodes) -> (shape, dtype)``.
+        edges: ``node -> terms of each input`` (None: no derivative with respect to that input).
+        emit: ``(emitter, *values) -> value``, scalar or vector machine code of an elementwise operation, or None.
+        cost: rough number of floating-point operations for each element of the result.
+        domain: for each input of an elementwise operation, the interval from which tests sample.
+        special: ``(inputs, partials)`` rows: the derivative chosen at kinks, ties and bounds.
+        smooth: whether the derivative is continuous on ``domain``.
+        ufunc: the NumPy ufunc that this record differentiates, if there is one.
+    """
+
+    name: str
+    family: str
+    evaluate: Callable[..., Any]
+    infer: Callable[..., tuple[Shape, DType]]
+    edges: Callable[[Node], Edges]
+    emit: Callable[..., Any] | None = None
+    cost: float = 1.0
+    domain: tuple[tuple[float, float], ...] = ()
+    special: tuple[tuple[tuple[float, ...], tuple[float | None, ...]], ...] = ()
+    smooth: bool = True
+    ufunc: np.ufunc | None = None
+    aliases: tuple[str, ...] = field(default=())
+
+    def __call__(self, *inputs: Node, params: Any = None) -> Node:
+        """The node that applies the operation to ``inputs``."""
+        return _intern(self, inputs, params)
+
+    def __repr__(self) -> str:
+        return f"<operation {self.name}>"
+
+
+REGISTRY: dict[str, Operation] = {}
+
+
+def register(operation: Operation) -> Operation:
+    """Enter a record in the table of operations."""
+    assert operation.name not in REGISTRY, operation.name
+    REGISTRY[operation.name] = operation
+    return operation
+
+
+_nodes: weakref.WeakValueDictionary[tuple[Any, ...], Node] = weakref.WeakValueDictionary()
+_lock = threading.Lock()
+_serial = itertools.count()
+
+
+def _intern(op: Operation, inputs: tuple[Node, ...], params: Any) -> Node:
+    key = (op.name, inputs, params)
+    found = _nodes.get(key)
+    if found is not None:
+        return found
+    shape, dtype = op.infer(params, *inputs)
+    node = Node.__new__(Node)
+    node.op, node.inputs, node.params, node.shape, node.dtype = op, inputs, params, shape, dtype
+    size = 1
+    for n in shape:
+        size *= n
+    node.size = size
+    with _lock:
+        node.serial = next(_serial)
+        return _nodes.setdefault(key, node)
+
+
+# --- leaves -----------------------------------------------------------------------------------------------------
+
+
+class InputParams(NamedTuple):
+    """An argument of the program, told from others by its number."""
+
+    number: int
+    shape: Shape
+    dtype: DType
+
+
+class LiteralParams(NamedTuple):
+    """A number written in the program, kept as bytes so that -0.0, 0.0 and NaN are each themselves."""
+
+    dtype: DType
+    data: bytes
+
+
+class ConstantParams(NamedTuple):
+    """An array that the program captured. ``owner`` is compared by identity and knows where the array comes from."""
+
+    owner: Any
+    shape: Shape
+    dtype: DType
+
+
+def _leaf_value(params: Any) -> Array:
+    raise AssertionError("a leaf has no inputs to evaluate")
+
+
+def _no_edges(node: Node) -> Edges:
+    return tuple(None for _ in node.inputs)
+
+
+INPUT = register(Operation("input", "leaf", _leaf_value, lambda p: (p.shape, p.dtype), _no_edges, cost=0))
+CONSTANT = register(Operation("constant", "leaf", _leaf_value, lambda p: (p.shape, p.dtype), _no_edges, cost=0))
+LITERAL = register(
+    Operation("literal", "leaf", lambda p: literal_array(p), lambda p: ((), p.dtype), _no_edges, cost=0)
+)
+
+_input_numbers = itertools.count()
+
+
+def new_input(shape: Shape, dtype: DType) -> Node:
+    """A fresh argument, different from every other."""
+    return INPUT(params=InputParams(next(_input_numbers), shape, dtype))
+
+
+def literal(value: Any, dtype: DType) -> Node:
+    """A zero-dimensional number."""
+    return LITERAL(params=LiteralParams(dtype, np.asarray(value, dtype=dtype).tobytes()))
+
+
+def literal_array(params: LiteralParams) -> Array:
+    """The value of a literal as a zero-dimensional array."""
+    return np.frombuffer(params.data, dtype=params.dtype).reshape(())
+
+
+def literal_value(node: Node) -> Any:
+    """The Python number that every element of ``node`` is, if it is a literal or a broadcast literal; else None."""
+    while node.op.name == "index":
+        node = node.inputs[0]
+    return literal_array(node.params).item() if node.op is LITERAL else None
+
+
+def _arith(name: str, a: Operand, b: Operand) -> Node:
+    from .build import full  # the builders need the records, which need nodes
+
+    like = a if isinstance(a, Node) else b
+    assert isinstance(like, Node)
+    left = a if isinstance(a, Node) else full(a, like.shape, like.dtype)
+    right = b if isinstance(b, Node) else full(b, like.shape, like.dtype)
+    return REGISTRY[name](left, right)
+
+
+def topological(outputs: Iterable[Node]) -> list[Node]:
+    """Every node that ``outputs`` need, inputs before users; no recursion, so depth does not matter."""
+    order: list[Node] = []
+    seen: set[Node] = set()
+    stack: list[tuple[Node, bool]] = [(node, False) for node in outputs]
+    while stack:
+        node, ready = stack.pop()
+        if ready:
+            order.append(node)
+        elif node not in seen:
+            seen.add(node)
+            stack.append((node, True))
+            stack.extend((i, False) for i in reversed(node.inputs) if i not in seen)
+    return order
+
+
+def substitute_nodes(outputs: Sequence[Node], replacement: dict[Node, Node]) -> list[Node]:
+    """The program with some nodes replaced by others of the same shape and dtype."""
+    new = dict(replacement)
+    for node in topological(outputs):
+        if node not in new:
+            inputs = tuple(new[i] for i in node.inputs)
+            new[node] = node if inputs == node.inputs else node.op(*inputs, params=node.params)
+    return [new[node] for node in outputs]

@@ -1,0 +1,313 @@
+"""Levenberg-Marquardt with a scaled trust region: the solver as a small frozen object, its state as a separate value.
+
+    >>> import numpy as np
+    >>> def linearise(x):                       # residual and Jacobian of Rosenbrock's function
+    ...     return np.array([10 * (x[1] - x[0] ** 2), 1 - x[0]]), np.array([[-20 * x[0], 10.0], [-1.0, 0.0]])
+    >>> problem = Problem(residual=lambda x: linearise(x)[0], linearise=linearise)
+    >>> solver = LevenbergMarquardt()
+    >>> state = solver.init(problem, np.array([-1.2, 1.0]))
+    >>> while (outcome := solver.terminate(state)) is None:
+    ...     state = solver.step(problem, state)
+    >>> outcome.name, state.x.round(12)
+    ('WORKING_PRECISION', array([1., 1.]))
+
+`jacana.least_squares` is this loop with the Jacobian, the checks and the result around it.
+
+Sources: J. J. Moré, "The Levenberg-Marquardt algorithm: implementation and theory", LNM 630, 1978 (scaling by the largest column norms seen,
+radius update, step acceptance). Three things are different from MINPACK's `lmder`, which follows the same paper:
+
+* *The first radius* is the scaled length of the start, not 100 times that. Measured on the 54 NIST runs with each start perturbed
+  by 5 % six ways, 16 of 324 runs miss the certified minimum with factor 100 and 4 with factor 1.
+* *Convergence is judged by the undamped Gauss-Newton step*, never by the step taken. A step is short near the solution, but
+  also where the region has shrunk; the Gauss-Newton step and the decrease it promises are small only near a stationary point.
+* *The last digits.* The cost has only half the digits of the parameters: a step that would still gain eight digits in x changes the cost by
+  less than its rounding error, and no gain ratio can be formed. From there on a step is accepted if it makes the decrement smaller
+  (the part of the residual that a Gauss-Newton step would remove), which exact Jacobians give to full precision.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from enum import IntEnum
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .damped import DampedStep, Factors, column_norms, euclidean_norm, factorise
+from .parameters import FloatVector
+
+__all__ = ["LevenbergMarquardt", "LevenbergMarquardtState", "Outcome", "Problem"]
+
+Float64Array = NDArray[np.float64]
+
+_ACCEPT = 1e-4  # least gain ratio of an accepted step (Moré 1978, section 6, as MINPACK has it)
+_POOR, _GOOD = 0.25, 0.75  # gain ratios below and above which the region shrinks or grows
+_UNMEASURABLE = 512.0  # a relative cost change of fewer roundings than this makes no gain ratio
+_NEAR_ROUNDING = 32.0  # the same for the change of the residual, in units of the rounding of the parameters
+_STALE_SCALE = 1e-3  # a column this much smaller than its scale may be dropped for its scale alone
+_FLAT = 1e-6  # relative decrement below which a search that cannot go on has arrived all the same
+_TINY = float(np.finfo(np.float64).tiny)  # a smaller cost is zero
+
+
+class Outcome(IntEnum):
+    """Why a search ended. Positive values are successes; 1 to 3 have the meaning and numbers that SciPy gives them."""
+
+    NO_PROGRESS = -1
+    STOPPED = -2
+    ITERATION_LIMIT = 0
+    GRADIENT = 1
+    COST = 2
+    STEP = 3
+    WORKING_PRECISION = 5
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is to be solved: two functions of a flat parameter vector of shape (n,).
+
+    Attributes:
+        residual: x -> r, shape (m,).
+        linearise: x -> (r, J), shapes (m,) and (m, n).
+    """
+
+    residual: Callable[[FloatVector], NDArray[Any]]
+    linearise: Callable[[FloatVector], tuple[NDArray[Any], NDArray[Any]]]
+
+
+@dataclass(frozen=True)
+class LevenbergMarquardtState:
+    """Where a search stands after `iteration` trial steps.
+
+    Attributes:
+        x: best parameters so far, shape (n,), in the dtype that the user's function sees.
+        residual, jacobian: at x, shapes (m,) and (m, n), float64.
+        norm: Euclidean norm of the residual (the cost is half its square).
+        norms: of the columns of the Jacobian, shape (n,).
+        scale: the largest column norms seen, shape (n,): the shape of the trust region.
+        radius: of the trust region.
+        factors: of the scaled Jacobian.
+        eps: the coarser of the relative roundings of x and the residual.
+        iteration: trial steps so far.
+        residual_evaluations, jacobian_evaluations: points at which either was computed.
+        accepted: the last trial became x.
+        step_length: scaled length of the last trial step.
+        stuck: no further trial can be made.
+    """
+
+    x: FloatVector
+    residual: Float64Array
+    jacobian: Float64Array
+    norm: float
+    norms: Float64Array
+    scale: Float64Array
+    radius: float
+    factors: Factors
+    eps: float
+    iteration: int = 0
+    residual_evaluations: int = 1
+    jacobian_evaluations: int = 1
+    accepted: bool = True
+    step_length: float = math.inf
+    stuck: bool = False
+
+    @property
+    def cost(self) -> float:
+        """Half the sum of squares of the residual."""
+        return 0.5 * self.norm * self.norm
+
+    @property
+    def rounding(self) -> float:
+        """How far rounding the parameters alone moves the residual, about."""
+        return self.eps * (float(self.norms @ np.abs(self.x)) + self.norm)
+
+    @property
+    def gradient(self) -> Float64Array:
+        """Gradient of the cost, J^T r, shape (n,)."""
+        return self.residual @ self.jacobian
+
+    @property
+    def optimality(self) -> float:
+        """Largest cosine of the angle between the residual and a column of the Jacobian, 0 at a stationary point."""
+        if self.norm == 0.0:
+            return 0.0
+        cosines = np.abs((self.residual / self.norm) @ self.jacobian) / np.where(self.norms > 0.0, self.norms, 1.0)
+        return float(cosines.max())
+
+
+@dataclass(frozen=True)
+class LevenbergMarquardt:
+    """The method and its settings.
+
+    Attributes:
+        max_iterations: trial steps, accepted or not.
+        ftol: stop where a full Gauss-Newton step promises to reduce the cost by no more than this fraction.
+        xtol: stop where that step is no longer than this fraction of the parameters, both scaled.
+        gtol: stop where the cosine of the angle between the residual and every column of the Jacobian is no more than this.
+        growth: factor by which the region outgrows a step that did as well as predicted.
+
+    A tolerance of 0 switches its test off. Whatever the tolerances, the search ends where the Gauss-Newton step moves the
+    residual by no more than rounding the parameters does: nothing can be gained beyond.
+    """
+
+    max_iterations: int = 2000
+    ftol: float = 0.0
+    xtol: float = 0.0
+    gtol: float = 0.0
+    growth: float = 1.5
+
+    def init(
+        self, problem: Problem, x: FloatVector, point: tuple[NDArray[Any], NDArray[Any]] | None = None
+    ) -> LevenbergMarquardtState:
+        """Return the state at the start x, shape (n,). The residual and Jacobian there must be finite.
+
+        A caller that has computed both already, perhaps to check them, hands them over as `point`.
+        """
+        values, jacobian = problem.linearise(x) if point is None else point
+        residual, jacobian = _as_float64(values), _as_float64(jacobian)
+        norms = column_norms(jacobian)
+        scale = np.where(norms > 0.0, norms, 1.0)
+        norm = euclidean_norm(residual)
+        factors = factorise(jacobian, residual, scale)
+        # The first Gauss-Newton step may be wild; the start itself says how large the parameters are. A start at 0 says
+        # nothing, and there the scaled parameters' own unit, that of the residual, has to do.
+        radius = euclidean_norm(scale * x) or norm or 1.0
+        return LevenbergMarquardtState(
+            x=x,
+            residual=residual,
+            jacobian=jacobian,
+            norm=norm,
+            norms=norms,
+            scale=scale,
+            radius=min(radius, factors.full_length or radius),
+            factors=factors,
+            eps=max(_eps(x.dtype), _eps(np.asarray(values).dtype)),
+        )
+
+    def step(self, problem: Problem, state: LevenbergMarquardtState) -> LevenbergMarquardtState:
+        """Make one trial step from `state` and return the state after it, at the new point or at the old one."""
+        trial = state.factors.step_within(state.radius)
+        x: FloatVector = (state.x + trial.step).astype(state.x.dtype)
+        eager = state.accepted  # after a refusal another is likely, and then a Jacobian would be wasted
+        state = replace(state, iteration=state.iteration + 1, step_length=trial.length, accepted=False)
+        if not np.isfinite(x).all():
+            return _shrunk(state, trial, 0.1)
+        if np.array_equal(x, state.x):
+            return replace(state, stuck=True)
+
+        moved, damped = trial.linear_norm / state.norm, trial.length / state.norm
+        predicted = moved * moved + 2.0 * trial.damping * damped * damped
+        measurable = predicted > _UNMEASURABLE * state.eps and trial.linear_norm > _NEAR_ROUNDING * state.rounding
+        point: tuple[Float64Array, Float64Array] | None = None
+        if eager or not measurable:
+            point, state = _linearised(problem, state, x)
+            norm = euclidean_norm(point[0])
+        else:
+            norm = euclidean_norm(_as_float64(problem.residual(x)))
+            state = replace(state, residual_evaluations=state.residual_evaluations + 1)
+        if not math.isfinite(norm):
+            return _shrunk(state, trial, 0.1)
+
+        actual = 1.0 - (norm / state.norm) * (norm / state.norm)
+        gain = actual / predicted
+        if measurable and gain < _ACCEPT:
+            return _shrunk(state, trial, _shrinkage(moved * moved + trial.damping * damped * damped, actual))
+        if point is None:
+            point, state = _linearised(problem, replace(state, residual_evaluations=state.residual_evaluations - 1), x)
+        if not np.isfinite(point[1]).all():
+            return _shrunk(state, trial, 0.1)
+        after = _moved(state, x, *point)
+        if not measurable:
+            if after.factors.decrement >= state.factors.decrement:
+                # A full step no longer helps: this is as near as the arithmetic allows.
+                return replace(state, stuck=True) if trial.damping == 0.0 else _shrunk(state, trial, 0.5)
+            gain = 1.0
+        if gain <= _POOR:
+            shrinkage = _shrinkage(moved * moved + trial.damping * damped * damped, actual)
+            return _shrunk(after, trial, shrinkage)
+        if gain >= _GOOD or trial.damping == 0.0:
+            return replace(after, radius=self.growth * trial.length)
+        return after
+
+    def terminate(self, state: LevenbergMarquardtState) -> Outcome | None:
+        """Return why the search ends at `state`, or None if it goes on."""
+        arrived = self._converged(state) if state.accepted else None
+        if arrived is not None:
+            return arrived
+        if state.stuck or state.radius <= state.eps * euclidean_norm(state.scale * state.x):
+            near = state.factors.decrement <= max(_FLAT * state.norm, 1e3 * state.rounding)
+            return Outcome.WORKING_PRECISION if near else Outcome.NO_PROGRESS
+        return Outcome.ITERATION_LIMIT if state.iteration >= self.max_iterations else None
+
+    def _converged(self, state: LevenbergMarquardtState) -> Outcome | None:
+        if state.cost < _TINY:
+            return Outcome.GRADIENT
+        decrement = state.factors.decrement
+        if self.gtol > 0.0 and state.optimality <= self.gtol:
+            return Outcome.GRADIENT
+        if self.ftol > 0.0 and (decrement / state.norm) * (decrement / state.norm) <= self.ftol:
+            return Outcome.COST
+        if self.xtol > 0.0 and state.factors.full_length <= self.xtol * euclidean_norm(state.scale * state.x):
+            return Outcome.STEP
+        return Outcome.WORKING_PRECISION if decrement <= state.rounding else None
+
+
+def _linearised(
+    problem: Problem, state: LevenbergMarquardtState, x: FloatVector
+) -> tuple[tuple[Float64Array, Float64Array], LevenbergMarquardtState]:
+    residual, jacobian = problem.linearise(x)
+    counted = replace(
+        state,
+        residual_evaluations=state.residual_evaluations + 1,
+        jacobian_evaluations=state.jacobian_evaluations + 1,
+    )
+    return (_as_float64(residual), _as_float64(jacobian)), counted
+
+
+def _moved(
+    state: LevenbergMarquardtState, x: FloatVector, residual: Float64Array, jacobian: Float64Array
+) -> LevenbergMarquardtState:
+    """Return `state` at the new point x."""
+    norms = column_norms(jacobian)
+    scale = np.maximum(state.scale, norms)
+    factors = factorise(jacobian, residual, scale)
+    radius = state.radius
+    if factors.rank < norms.size and ((norms > 0.0) & (norms < _STALE_SCALE * scale)).any():
+        # A direction may look void only because its scale dates from far away, where its column was huge.
+        scale = np.where(norms > 0.0, norms, scale)
+        factors = factorise(jacobian, residual, scale)
+        radius = min(radius, euclidean_norm(scale * x) or radius)
+    return replace(
+        state,
+        x=x,
+        residual=residual,
+        jacobian=jacobian,
+        norm=euclidean_norm(residual),
+        norms=norms,
+        scale=scale,
+        radius=radius,
+        factors=factors,
+        accepted=True,
+    )
+
+
+def _shrunk(state: LevenbergMarquardtState, trial: DampedStep, factor: float) -> LevenbergMarquardtState:
+    return replace(state, radius=factor * min(state.radius, 10.0 * trial.length))
+
+
+def _shrinkage(slope: float, actual: float) -> float:
+    """Return the factor by which the region shrinks: to the minimum of the parabola through what is known of the cost
+    along the step (its start, its slope there and its end), within [0.1, 0.5]. Moré 1978, section 6."""
+    if actual >= 0.0:
+        return 0.5
+    return min(0.5, max(0.1, 0.5 * slope / (slope - 0.5 * actual)))
+
+
+def _as_float64(values: NDArray[Any]) -> Float64Array:
+    return np.asarray(values, dtype=np.float64)
+
+
+def _eps(dtype: np.dtype[Any]) -> float:
+    return float(np.finfo(dtype).eps) if dtype.kind == "f" else float(np.finfo(np.float64).eps)

@@ -1,0 +1,22 @@
+"""Recording: plain NumPy code in, graph nodes out."""
+
+from . import contraction, creation, elementwise, indexing, methods, movement, reduction, ufuncs
+from .lift import operand
+from .recording import Recording, current_recording, guard, record
+from .variable import Variable, as_node, leaf_of, leaf_value, raw, wrap_node
+
+__all__ = [
+    "Recording",
+    "Variable",
+    "as_node",
+    "current_recording",
+    "guard",
+    "leaf_of",
+    "leaf_value",
+    "operand",
+    "raw",
+    "record",
+    "wrap_node",
+]
+
+methods.install()

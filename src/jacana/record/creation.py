@@ -1,0 +1,143 @@
+"""Arrays made from numbers and Variables: ``np.array`` of a nest, copies, conversions, ``zeros_like`` and its kin."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from ..graph.build import cast_to
+from ..graph.index import axis
+from . import buffer
+from .indexing import offset
+from .lift import operand
+from .location import recording_error, unsupported
+from .movement import movement
+from .table import implements
+from .variable import Variable, contains_variable, raw, raw_deep, tracked, wrap_constant, wrap_node
+
+
+def _leaves(nest: Any, path: tuple[int, ...] = ()) -> Iterator[tuple[tuple[int, ...], Any]]:
+    if isinstance(nest, (list, tuple)):
+        for k, item in enumerate(nest):
+            yield from _leaves(item, (*path, k))
+    else:
+        yield path, nest
+
+
+@implements(np.array)
+def array(
+    nest: Any, dtype: Any = None, *, copy: bool | None = True, order: str = "K", subok: bool = False, ndmin: int = 0
+) -> Any:
+    """``np.array`` of a Variable (a copy) or of a nest of lists with Variables in it (one assembled array)."""
+    if type(nest) is Variable:
+        result = astype(nest, nest.dtype if dtype is None else dtype, copy=bool(copy))
+    else:
+        value = np.array(raw_deep(nest), dtype=dtype, order=order)  # type: ignore[call-overload]
+        if value.dtype.kind not in "fiub":
+            raise recording_error(f"An array of dtype {value.dtype} cannot hold Variables.")
+        parts = [(path, leaf, tracked(leaf)) for path, leaf in _leaves(nest) if type(leaf) is Variable]
+        if all(node is None for _, _, node in parts):
+            return wrap_constant(value)
+        writes = buffer.Writes(value.shape)
+        for path, leaf, node in parts:
+            if node is not None:
+                rows = (*(offset(k) for k in path), *(axis(k) for k in range(leaf.ndim)))
+                writes.add(cast_to(node, value.dtype), rows)
+        result = wrap_node(None, value)  # type: ignore[arg-type]
+        result._writes = writes
+    if ndmin > result.ndim:
+        result = np.reshape(result, (1,) * (ndmin - result.ndim) + result.shape)
+    return result
+
+
+@implements(np.asarray, np.asanyarray, np.ascontiguousarray)
+def asarray(nest: Any, dtype: Any = None, order: Any = None, *, copy: bool | None = None, **options: Any) -> Any:
+    """A Variable stays what it is; a nest becomes one array."""
+    if type(nest) is Variable and not copy and (dtype is None or nest.dtype == dtype):
+        return nest
+    return array(nest, dtype)
+
+
+@implements(np.copy)
+def copy_(x: Any, order: str = "K", subok: bool = False) -> Any:
+    """An array of its own."""
+    node = tracked(x)
+    value = np.array(raw(x), order=order)  # type: ignore[call-overload]
+    return wrap_constant(value) if node is None else wrap_node(node, value)
+
+
+@implements(np.astype)
+def astype(x: Any, dtype: Any, /, *, copy: bool = True, **options: Any) -> Any:
+    """Conversion; to integers and booleans it ends the derivative."""
+    dtype = np.dtype(dtype)
+    if dtype.kind == "c":
+        raise unsupported("conversion to complex numbers", "jacana works with real numbers.")
+    if dtype == x.dtype and not copy:
+        return x
+    node = tracked(x)
+    value = raw(x).astype(dtype, **{k: v for k, v in options.items() if k in ("order", "casting")})
+    return wrap_constant(value) if node is None else wrap_node(cast_to(node, dtype), value)
+
+
+def buffer_like(fill: Any) -> Any:
+    """How to record ``zeros_like``, ``ones_like`` and ``empty_like``."""
+
+    def handler(x: Any, dtype: Any = None, order: str = "K", subok: bool = True, shape: Any = None, **_: Any) -> Any:
+        value = np.full_like(raw(x), fill, dtype=dtype, order=order, shape=shape)  # type: ignore[arg-type]
+        return wrap_constant(value)
+
+    return handler
+
+
+for _function, _fill in ((np.zeros_like, 0), (np.ones_like, 1)):
+    implements(_function)(buffer_like(_fill))
+
+
+@implements(np.empty_like)
+def empty_like(x: Any, dtype: Any = None, order: str = "K", subok: bool = True, shape: Any = None, **_: Any) -> Any:
+    """Filled with NaN where there is one, so that an element that is never written shows."""
+    value = np.zeros_like(raw(x), dtype=dtype, order=order, shape=shape)  # type: ignore[arg-type]
+    if value.dtype.kind == "f":
+        value.fill(np.nan)
+    return wrap_constant(value)
+
+
+@implements(np.full_like)
+def full_like(
+    x: Any, fill_value: Any, dtype: Any = None, order: str = "K", subok: bool = True, shape: Any = None, **_: Any
+) -> Any:
+    """An array of one number, which may be a Variable."""
+    value = np.full_like(raw(x), raw_deep(fill_value), dtype=dtype, order=order, shape=shape)  # type: ignore[arg-type]
+    return _filled(value, fill_value)
+
+
+@implements(np.full)
+def full(shape: Any, fill_value: Any, dtype: Any = None, order: str = "C", **_: Any) -> Any:
+    """An array of one number, which may be a Variable."""
+    return _filled(np.full(shape, raw_deep(fill_value), dtype, order), fill_value)  # type: ignore[arg-type]
+
+
+def _filled(value: Any, fill_value: Any) -> Any:
+    if contains_variable(fill_value) and not isinstance(fill_value, Variable):
+        fill_value = array(fill_value)
+    if tracked(fill_value) is None:
+        return wrap_constant(value)
+    return wrap_node(operand(fill_value, value.shape, value.dtype), value)
+
+
+@implements(np.copyto)
+def copyto(target: Any, source: Any, casting: str = "same_kind", where: Any = True) -> None:
+    """``target[...] = source``."""
+    if not isinstance(target, Variable):
+        raise recording_error(
+            "A Variable cannot be copied into a plain ndarray. Make the array inside the recorded function."
+        )
+    if where is True:
+        target[...] = source
+    else:
+        target[...] = np.where(where, source, target)
+
+
+__all__ = ["array", "asarray", "astype", "buffer_like", "copy_", "movement"]

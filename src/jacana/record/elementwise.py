@@ -1,0 +1,236 @@
+"""Ufuncs: each elementwise record of the graph is entered under its ufunc; a few more are written with these.
+
+The number comes from NumPy applied to the raw operands, so value, shape and dtype are NumPy's own by construction.
+The node needs equal shapes and dtypes: NumPy's own choice of loop says to which dtype each operand is converted.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from typing import Any
+
+import numpy as np
+
+from ..graph.build import cast_to
+from ..graph.node import REGISTRY, DType, Node, Operation
+from ..graph.ops.elementwise import BOOL
+from .lift import acceptable, operand, plain_operand
+from .location import unsupported
+from .table import UFUNCS, Handler, implements
+from .variable import Variable, raw, tracked, wrap_constant, wrap_node
+
+_LOGICAL = (np.logical_and, np.logical_or, np.logical_xor, np.logical_not)
+_loops: dict[tuple[Any, ...], tuple[DType, ...]] = {}
+
+
+def loop_dtypes(ufunc: np.ufunc, *values: Any) -> tuple[DType, ...]:
+    """The dtypes to which NumPy converts the operands of ``ufunc``; Python numbers are weak (NEP 50)."""
+    kinds = tuple(type(v) if type(v) in (int, float) else _dtype(v) for v in values)
+    key = (ufunc, kinds)
+    found = _loops.get(key)
+    if found is None:
+        if ufunc in _LOGICAL:
+            found = (BOOL,) * len(kinds)
+        else:
+            found = ufunc.resolve_dtypes((*kinds, *(None,) * ufunc.nout))[: len(kinds)]
+        _loops[key] = found
+    return found
+
+
+def _dtype(value: Any) -> DType:
+    dtype: DType = value.dtype if isinstance(value, (np.ndarray, np.generic)) else np.asarray(value).dtype
+    return dtype
+
+
+def _unary(operation: Operation, ufunc: np.ufunc) -> Handler:
+    """The handler of a ufunc of one operand."""
+
+    def handler(x: Any) -> Any:
+        if type(x) is not Variable:
+            if not acceptable(x):
+                return NotImplemented
+            x = plain_operand(x)
+        node = tracked(x)
+        value = raw(x)
+        if node is None:
+            return wrap_constant(ufunc(value))
+        value = ufunc(value)
+        if node.dtype.kind != "f" or logical:
+            node = cast_to(node, loop_dtypes(ufunc, raw(x))[0])
+        return wrap_node(operation(node), value)
+
+    logical = ufunc in _LOGICAL
+    return handler
+
+
+def _binary(operation: Operation, ufunc: np.ufunc) -> Handler:
+    """The handler of a ufunc of two operands; ``evaluate`` is the Python operator where that was written."""
+
+    def handler(a: Any, b: Any, evaluate: Any = ufunc) -> Any:
+        if type(a) is Variable:
+            na = a._node if a._alias is None and a._writes is None else a._tracked()
+            va = a._value
+        else:
+            if not acceptable(a):
+                return NotImplemented
+            va, na = plain_operand(a), None
+            if type(va) is Variable:
+                return handler(va, b, evaluate)
+        if type(b) is Variable:
+            nb = b._node if b._alias is None and b._writes is None else b._tracked()
+            vb = b._value
+        else:
+            if not acceptable(b):
+                return NotImplemented
+            vb, nb = plain_operand(b), None
+            if type(vb) is Variable:
+                return handler(a, vb, evaluate)
+        value = evaluate(va, vb)
+        if na is not None and nb is not None:
+            if na.dtype == nb.dtype and na.shape == nb.shape and na.dtype.kind == "f" and not logical:
+                return wrap_node(operation(na, nb), value)
+        elif na is None and nb is None:
+            return wrap_constant(value)
+        left, right = loop_dtypes(ufunc, va, vb)
+        shape = value.shape
+        left_node = operand(a, shape, left)
+        return wrap_node(operation(left_node, operand(b, shape, right)), value)
+
+    logical = ufunc in _LOGICAL
+    return handler
+
+
+for _operation in list(REGISTRY.values()):
+    if _operation.family == "elementwise" and _operation.ufunc is not None:
+        _make = _unary if _operation.ufunc.nin == 1 else _binary
+        UFUNCS[_operation.ufunc] = _make(_operation, _operation.ufunc)
+
+_power = UFUNCS[np.power]
+_square = REGISTRY["square"]
+
+
+@implements(np.power)
+def power(x: Any, p: Any, evaluate: Any = np.power) -> Any:
+    """``x ** 2`` is its own operation: exact derivative, and the native code is one multiplication."""
+    node = tracked(x)
+    if node is not None and type(p) in (int, float) and p == 2 and node.dtype.kind == "f":
+        return wrap_node(_square(node), evaluate(raw(x), p))
+    return _power(x, p, evaluate)
+
+
+@implements(np.float_power)
+def float_power(x: Any, p: Any) -> Any:
+    """Power in at least double precision."""
+    return with_value(np.float_power(raw(x), raw(p)), power(_as(x, np.float64), _as(p, np.float64)))
+
+
+@implements(np.positive, np.conjugate)
+def positive(x: Any) -> Any:
+    """A copy."""
+    node = tracked(x)
+    value = +raw(x)
+    return wrap_constant(value) if node is None else wrap_node(node, value)
+
+
+@implements(np.fabs)
+def fabs(x: Any) -> Any:
+    """The absolute value as a floating-point number."""
+    return with_value(np.fabs(raw(x)), UFUNCS[np.absolute](_as_float(x, np.fabs)))
+
+
+def _bitwise(ufunc: np.ufunc, logical: np.ufunc) -> None:
+    on_booleans = UFUNCS[logical]
+
+    def handler(*operands: Any) -> Any:
+        operands = operands[: ufunc.nin]
+        value = ufunc(*(raw(plain_operand(o)) for o in operands))
+        if value.dtype != BOOL:
+            if all(tracked(o) is None for o in operands):
+                return value
+            raise unsupported(f"numpy.{ufunc.__name__} of integers")
+        return with_value(value, on_booleans(*operands))
+
+    UFUNCS[ufunc] = handler
+
+
+_bitwise(np.bitwise_and, np.logical_and)
+_bitwise(np.bitwise_or, np.logical_or)
+_bitwise(np.bitwise_xor, np.logical_xor)
+_bitwise(np.invert, np.logical_not)
+
+
+def _scaled(ufunc: np.ufunc, factor: float) -> None:
+    def handler(x: Any) -> Any:
+        return with_value(ufunc(raw(x)), UFUNCS[np.multiply](_as_float(x, ufunc), factor, operator.mul))
+
+    UFUNCS[ufunc] = handler
+
+
+for _u in (np.deg2rad, np.radians):
+    _scaled(_u, math.pi / 180.0)
+for _u in (np.rad2deg, np.degrees):
+    _scaled(_u, 180.0 / math.pi)
+
+
+@implements(np.divmod)
+def divmod_(a: Any, b: Any) -> Any:
+    """Quotient and remainder."""
+    return UFUNCS[np.floor_divide](a, b), UFUNCS[np.remainder](a, b)
+
+
+@implements(np.modf)
+def modf(x: Any) -> Any:
+    """Fractional and whole part."""
+    whole = UFUNCS[np.trunc](x)
+    fraction, part = np.modf(raw(x))
+    return with_value(fraction, UFUNCS[np.subtract](x, whole)), with_value(part, whole)
+
+
+@implements(np.heaviside)
+def heaviside(x: Any, at_zero: Any) -> Any:
+    """A step; the derivative is zero wherever there is one, and at the step itself that of ``at_zero``."""
+    value = np.heaviside(raw(x), raw(at_zero))
+    x = _as(x, value.dtype)
+    return with_value(value, np.where(x == 0, at_zero, np.where(x < 0, 0.0, np.where(x > 0, 1.0, np.sign(x)))))
+
+
+@implements(np.logaddexp2)
+def logaddexp2(a: Any, b: Any) -> Any:
+    """``log2(2**a + 2**b)``, by the natural one."""
+    value = np.logaddexp2(raw(a), raw(b))
+    log2 = math.log(2.0)
+    natural = UFUNCS[np.logaddexp](_as(a, value.dtype) * log2, _as(b, value.dtype) * log2)
+    return with_value(value, natural / log2)
+
+
+@implements(np.copysign)
+def copysign(x: Any, sign: Any) -> Any:
+    """``|x|`` with the sign of ``sign``, which counts as a look at its value where it is zero."""
+    value = np.copysign(raw(x), raw(sign))
+    if tracked(sign) is not None:
+        # 1 / -0.0 tells the zeros apart without a rule of its own.
+        raise unsupported("numpy.copysign with a sign that depends on the arguments", "Write np.abs(x) * np.sign(s).")
+    direction = np.where(np.signbit(raw(sign)), -1.0, 1.0)
+    return with_value(value, UFUNCS[np.absolute](_as(x, value.dtype)) * direction.astype(value.dtype))
+
+
+def with_value(value: Any, computed: Any) -> Any:
+    """``computed`` with the number that NumPy itself gave for the whole function, which may differ in the last bit."""
+    node = tracked(computed)
+    return wrap_constant(value) if node is None else wrap_node(node, value)
+
+
+def _as(x: Any, dtype: Any) -> Any:
+    """A Variable converted to ``dtype``; other operands as they are."""
+    node = tracked(x)
+    return x if node is None else wrap_node(cast_to(node, np.dtype(dtype)), raw(x).astype(dtype))
+
+
+def _as_float(x: Any, ufunc: np.ufunc) -> Any:
+    return _as(x, loop_dtypes(ufunc, raw(x))[0])
+
+
+def elementwise_node(name: str, *nodes: Node) -> Node:
+    """An elementwise operation on nodes that have equal shapes and dtypes already."""
+    return REGISTRY[name](*nodes)

@@ -1,0 +1,108 @@
+"""Operands of any kind as nodes of the shape and dtype that an operation needs, and results as Variables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..graph.build import broadcast_to, cast_to, full
+from ..graph.node import Array, DType, Node, Shape
+from .constants import check_class, check_dtype, constant_node
+from .location import unsupported
+from .variable import FALLBACK, Variable, contains_variable, raw_deep, tracked, wrap_constant, wrap_node
+
+_NUMBERS = (float, int, bool)
+
+
+def operand(value: Any, shape: Shape, dtype: DType) -> Node:
+    """``value`` (a Variable, an array, a number) broadcast to ``shape`` as ``dtype``."""
+    if type(value) is Variable:
+        node = value._tracked()
+        if node is None:
+            node = constant_node(value._value)
+    elif type(value) in _NUMBERS or isinstance(value, np.generic):
+        return full(value, shape, dtype)
+    else:
+        node = constant_node(value)
+    if node.dtype != dtype:
+        node = cast_to(node, dtype)
+    return node if node.shape == shape else broadcast_to(node, shape)
+
+
+def as_dtype(value: Any, dtype: DType) -> Node:
+    """``value`` in its own shape, as ``dtype``."""
+    return operand(value, np.shape(raw_deep(value)), dtype)
+
+
+def result(value: Any, make: Callable[[], Node], *operands: Any) -> Any:
+    """The outcome of an operation: ``make()`` is called only if some operand depends on an argument."""
+    if any(tracked(o) is not None for o in operands):
+        return wrap_node(make(), value)
+    return wrap_constant(value)
+
+
+def any_tracked(values: Sequence[Any]) -> bool:
+    """Whether anything in a nest of lists, tuples and dictionaries depends on an argument."""
+    for value in values:
+        if type(value) is Variable:
+            if value._tracked() is not None:
+                return True
+        elif isinstance(value, (list, tuple)):
+            if any_tracked(value):
+                return True
+        elif isinstance(value, dict) and any_tracked(tuple(value.values())):
+            return True
+    return False
+
+
+def acceptable(value: Any) -> bool:
+    """Whether an operand is something that NumPy computes with: otherwise the other side may know better."""
+    if type(value) is Variable or type(value) in _NUMBERS or isinstance(value, np.generic):
+        return True
+    if isinstance(value, np.ndarray):
+        check_class(value)
+        check_dtype(value)
+        return True
+    if isinstance(value, (list, tuple)):
+        return True
+    if isinstance(value, complex):
+        check_dtype(np.asarray(value))
+    return False
+
+
+def plain_operand(value: Any) -> Any:
+    """Lists and tuples as an ndarray, or as one Variable if they hold Variables; anything else as it is."""
+    if isinstance(value, (list, tuple)):
+        if contains_variable(value):
+            from .creation import array
+
+            return array(value)
+        return np.asarray(value)
+    return value
+
+
+def call_on_constants(function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+    """A NumPy function without rule: fine on constants, refused on anything that depends on an argument."""
+    if any_tracked(args) or any_tracked(tuple(kwargs.values())):
+        raise unsupported(function_name(function))
+    outcome = function(*raw_deep(args), **raw_deep(kwargs))
+    if isinstance(outcome, tuple):
+        items = [wrap_constant(r) for r in outcome]
+        return type(outcome)(*items) if hasattr(outcome, "_fields") else tuple(items)
+    return wrap_constant(outcome)
+
+
+def function_name(function: Any) -> str:
+    """``numpy.linalg.svd``: what an error calls a function."""
+    module = getattr(function, "__module__", None) or "numpy"
+    return f"{module}.{getattr(function, '__name__', function)}"
+
+
+def array_of(value: Any) -> Array:
+    """The number of an operand as an ndarray."""
+    return np.asarray(raw_deep(value))
+
+
+FALLBACK.append(call_on_constants)

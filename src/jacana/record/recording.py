@@ -1,0 +1,98 @@
+"""One run of a function on Variables: what it computed, what it looked at, what it must not have changed since."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ..graph.node import Array, Node, new_input
+from .capture import Captures
+from .watch import Watches, watch_function
+
+
+@dataclass(eq=False)
+class Recording:
+    """What is known after a function was run once on Variables.
+
+    Attributes:
+        inputs: one fresh input node for each array that the function was given.
+        result: what the function returned, Variables and all.
+        guards: ``(node, value)``: the recording holds for arguments for which every node has its value.
+        watches: the plain Python state the function read; the recording holds while it is unchanged.
+    """
+
+    inputs: tuple[Node, ...] = ()
+    result: Any = None
+    guards: list[tuple[Node, Array]] = field(default_factory=list)
+    watches: Watches = field(default_factory=Watches)
+    captures: Captures = field(default_factory=Captures, repr=False)
+    _seen: dict[Node, list[Array]] = field(default_factory=dict, repr=False)
+
+    def guard(self, node: Node, value: Any) -> None:
+        """The program looked at ``node`` and saw ``value``; whatever follows holds only when it sees that again."""
+        value = np.array(value)
+        value.flags.writeable = False
+        known = self._seen.setdefault(node, [])
+        if not any(np.array_equal(value, other, equal_nan=value.dtype.kind == "f") for other in known):
+            known.append(value)
+            self.guards.append((node, value))
+
+
+_current: ContextVar[Recording | None] = ContextVar("jacana_recording", default=None)
+
+
+def current_recording() -> Recording | None:
+    """The innermost recording that is running in this thread or task, if any."""
+    return _current.get()
+
+
+def guard(node: Node, value: Any) -> None:
+    """Note a look at a value in the innermost recording; nothing to note outside any."""
+    recording = _current.get()
+    if recording is not None:
+        recording.guard(node, value)
+
+
+def record(
+    function: Callable[..., Any], values: Sequence[Array], wrap: Callable[..., Any] | None = None
+) -> Recording:
+    """Run ``function`` once on Variables and keep what it did.
+
+    Arguments:
+        function: called with one Variable for each of ``values``.
+        values: arrays of real numbers, integers or booleans. They are copied: what the function writes into its
+            arguments stays inside the recording.
+        wrap: if given, called with ``function`` and the Variables instead (to unpack trees of arguments).
+
+    Returns:
+        The recording. ``recording.result`` is what the function returned.
+
+    Raises:
+        RecordingError: the function did something with a Variable that a recording cannot follow.
+        InvalidInputError: a complex array.
+    """
+    from .constructors import patched_constructors
+    from .variable import check_dtype, wrap_node
+
+    recording = Recording()
+    variables = []
+    for value in values:
+        value = np.array(value, order="K", copy=True, subok=False)
+        check_dtype(value)
+        variables.append(wrap_node(new_input(value.shape, value.dtype), value))
+    recording.inputs = tuple(v.node for v in variables)
+    token = _current.set(recording)
+    try:
+        with patched_constructors():
+            recording.result = function(*variables) if wrap is None else wrap(function, *variables)
+    finally:
+        _current.reset(token)
+    followed, watched = recording.captures.settle()
+    watch_function(recording.watches, function, followed)
+    for array in watched:
+        recording.watches.content(array)
+    return recording

@@ -1,0 +1,255 @@
+"""Reductions: sums and means by ``contract``, the others by their own records."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ..graph.build import cast_to, movement_reshape, sum_axes
+from ..graph.node import REGISTRY, Node
+from ..graph.ops.reduction import AxesParams, AxisParams
+from .location import unsupported
+from .table import UFUNCS, Handler, implements
+from .variable import Variable, raw, tracked, wrap_constant, wrap_node
+
+_MISSING = np._NoValue  # type: ignore[attr-defined]
+
+
+def given(**options: Any) -> dict[str, Any]:
+    """The options that were given at all: NumPy tells a missing option from None by a value of its own."""
+    return {k: v for k, v in options.items() if v is not _MISSING}
+
+
+def refuse(name: str, **options: Any) -> None:
+    """Refuse options that have no rule."""
+    for option, value in options.items():
+        if value is not _MISSING and value is not None and value is not True:
+            raise unsupported(f"numpy.{name}(..., {option}=...)")
+
+
+def axes_of(axis: Any, rank: int) -> tuple[int, ...]:
+    """The axes that an ``axis`` argument names, sorted and not negative."""
+    if axis is None or axis is _MISSING:
+        return tuple(range(rank))
+    items = axis if isinstance(axis, tuple) else (axis,)
+    return tuple(sorted(int(a) % rank if rank else 0 for a in items)) if rank else ()
+
+
+def _finish(node: Node, value: Any) -> Any:
+    """Reduced axes come back with length one under ``keepdims``."""
+    return wrap_node(movement_reshape(node, np.shape(value)), value)
+
+
+def _store(result: Any, out: Any) -> Any:
+    """``out=``: the result goes into a Variable."""
+    if out is None or out is _MISSING:
+        return result
+    if isinstance(out, tuple):
+        (out,) = out
+    if not isinstance(out, Variable):
+        raise unsupported("out= with a plain ndarray", "Give a Variable, or use what the function returns.")
+    out[...] = result
+    return out
+
+
+@implements(np.sum)
+def sum_(
+    a: Any, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: Any = _MISSING, initial: Any = _MISSING,
+    where: Any = _MISSING,
+) -> Any:  # fmt: skip
+    """A contraction without factors."""
+    refuse("sum", where=where)
+    value = np.sum(raw(a), axis=axis, dtype=dtype, **given(keepdims=keepdims))
+    node = tracked(a)
+    if node is None:
+        result = wrap_constant(value)
+    else:
+        result = _finish(sum_axes(cast_to(node, value.dtype), axes_of(axis, node.ndim)), value)
+    if initial is not _MISSING and initial is not None:
+        result = result + initial
+    return _store(result, out)
+
+
+@implements(np.mean)
+def mean(
+    a: Any, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: Any = _MISSING, *, where: Any = _MISSING
+) -> Any:
+    """The sum over the count."""
+    refuse("mean", where=where)
+    value = np.mean(raw(a), axis=axis, dtype=dtype, **given(keepdims=keepdims))
+    node = tracked(a)
+    if node is None:
+        return _store(wrap_constant(value), out)
+    axes = axes_of(axis, node.ndim)
+    count = float(np.prod([node.shape[k] for k in axes]))
+    total = sum_axes(cast_to(node, value.dtype), axes)
+    return _store(_finish(total / count, value), out)
+
+
+def _own_record(name: str, function: Callable[..., Any]) -> Handler:
+    """Reductions with a record of their own: ``prod``, ``max``, ``min``, ``any``, ``all``."""
+    operation = REGISTRY[name]
+
+    def handler(
+        a: Any, axis: Any = None, dtype: Any = _MISSING, out: Any = None, keepdims: Any = _MISSING,
+        initial: Any = _MISSING, where: Any = _MISSING,
+    ) -> Any:  # fmt: skip
+        refuse(name, where=where, initial=initial)
+        if dtype is None:
+            dtype = _MISSING
+        value = function(raw(a), axis=axis, **given(dtype=dtype, keepdims=keepdims))
+        node = tracked(a)
+        if node is None:
+            return _store(wrap_constant(value), out)
+        if name == "prod":
+            node = cast_to(node, value.dtype)
+        axes = axes_of(axis, node.ndim)
+        return _store(_finish(operation(node, params=AxesParams(axes)) if axes or name in _BOOLEAN else node, value), out)
+
+    return handler
+
+
+_BOOLEAN = ("any", "all")
+implements(np.prod)(_own_record("prod", np.prod))
+
+
+def _without_dtype(handler: Handler) -> Handler:
+    def call(
+        a: Any, axis: Any = None, out: Any = None, keepdims: Any = _MISSING, initial: Any = _MISSING,
+        where: Any = _MISSING,
+    ) -> Any:  # fmt: skip
+        return handler(a, axis, _MISSING, out, keepdims, initial, where)
+
+    return call
+
+
+implements(np.max, np.amax)(_without_dtype(_own_record("max", np.max)))
+implements(np.min, np.amin)(_without_dtype(_own_record("min", np.min)))
+implements(np.any)(_without_dtype(_own_record("any", np.any)))
+implements(np.all)(_without_dtype(_own_record("all", np.all)))
+
+
+@implements(np.ptp)
+def ptp(a: Any, axis: Any = None, out: Any = None, keepdims: Any = _MISSING) -> Any:
+    """The range of the values."""
+    return _store(np.max(a, axis=axis, keepdims=keepdims) - np.min(a, axis=axis, keepdims=keepdims), out)
+
+
+@implements(np.count_nonzero)
+def count_nonzero(a: Any, axis: Any = None, *, keepdims: bool = False) -> Any:
+    """An integer."""
+    return np.sum(a != 0, axis=axis, keepdims=keepdims)
+
+
+def variance(
+    a: Any, axis: Any = None, dtype: Any = None, out: Any = None, ddof: Any = 0, keepdims: Any = _MISSING, *,
+    where: Any = _MISSING, mean: Any = _MISSING, correction: Any = _MISSING,
+) -> Any:  # fmt: skip
+    """The mean square distance from the mean."""
+    refuse("var", where=where, mean=mean)
+    if correction is not _MISSING:
+        ddof = correction
+    value = np.var(raw(a), axis=axis, dtype=dtype, ddof=ddof, **given(keepdims=keepdims))
+    node = tracked(a)
+    if node is None:
+        return _store(wrap_constant(value), out)
+    a = wrap_node(cast_to(node, value.dtype), raw(a).astype(value.dtype))
+    axes = axes_of(axis, node.ndim)
+    count = float(np.prod([node.shape[k] for k in axes]))
+    centred = a - mean_of(a, axes)
+    total = np.sum(centred * centred, axis=axes, keepdims=keepdims is True)
+    with np.errstate(all="ignore"):
+        result = total / max(count - ddof, 0.0)
+    return _store(wrap_node(result.node, value), out)
+
+
+def mean_of(a: Variable, axes: tuple[int, ...]) -> Any:
+    """The mean with its axes kept."""
+    return mean(a, axis=axes, keepdims=True)
+
+
+implements(np.var)(variance)
+
+
+@implements(np.std)
+def std(*args: Any, out: Any = None, **kwargs: Any) -> Any:
+    """The square root of the variance."""
+    return _store(UFUNCS[np.sqrt](variance(*args, **kwargs)), out)
+
+
+@implements(np.average)
+def average(a: Any, axis: Any = None, weights: Any = None, returned: bool = False, *, keepdims: Any = False) -> Any:
+    """The mean with weights."""
+    if returned:
+        raise unsupported("numpy.average(..., returned=True)")
+    keepdims = keepdims is True
+    if weights is None:
+        return mean(a, axis=axis, keepdims=keepdims)
+    if np.shape(raw(weights)) != np.shape(raw(a)) and axis is not None and not isinstance(axis, tuple):
+        shape = [1] * np.ndim(raw(a))
+        shape[axis] = -1
+        weights = np.reshape(weights, tuple(shape))
+    scale = np.sum(np.broadcast_to(weights, np.shape(raw(a))), axis=axis, keepdims=keepdims)
+    return np.sum(np.multiply(a, weights), axis=axis, keepdims=keepdims) / scale
+
+
+def _arg(name: str, function: Callable[..., Any]) -> Handler:
+    operation = REGISTRY[name]
+
+    def handler(a: Any, axis: Any = None, out: Any = None, *, keepdims: Any = _MISSING) -> Any:
+        value = function(raw(a), axis=axis, **given(keepdims=keepdims))
+        node = tracked(a)
+        if node is None:
+            return value
+        if axis is None:
+            node, axis = movement_reshape(node, (node.size,)), 0
+        return _store(_finish(operation(node, params=AxisParams(int(axis) % node.ndim)), value), out)
+
+    return handler
+
+
+implements(np.argmax)(_arg("argmax", np.argmax))
+implements(np.argmin)(_arg("argmin", np.argmin))
+
+
+@implements(np.cumsum)
+def cumsum(a: Any, axis: Any = None, dtype: Any = None, out: Any = None) -> Any:
+    """Running sums."""
+    value = np.cumsum(raw(a), axis=axis, dtype=dtype)
+    node = tracked(a)
+    if node is None:
+        return _store(wrap_constant(value), out)
+    if axis is None:
+        node, axis = movement_reshape(node, (node.size,)), 0
+    node = REGISTRY["cumsum"](cast_to(node, value.dtype), params=AxisParams(int(axis) % node.ndim))
+    return _store(wrap_node(node, value), out)
+
+
+@implements(np.argsort)
+def argsort(a: Any, axis: Any = -1, kind: Any = None, order: Any = None, *, stable: Any = None) -> Any:
+    """The stable order: integers, which are guarded when they are used as an index."""
+    value = np.argsort(raw(a), axis=axis, kind="stable")
+    node = tracked(a)
+    if node is None:
+        return value
+    if axis is None:
+        node, axis = movement_reshape(node, (node.size,)), 0
+    return wrap_node(REGISTRY["argsort"](node, params=AxisParams(int(axis) % node.ndim)), value)
+
+
+@implements(np.sort)
+def sort(a: Any, axis: Any = -1, kind: Any = None, order: Any = None, *, stable: Any = None) -> Any:
+    """A gather by the order of the values, which is guarded."""
+    if tracked(a) is None:
+        return wrap_constant(np.sort(raw(a), axis=axis))
+    if axis is None:
+        a, axis = np.ravel(a), -1
+    return np.take_along_axis(a, argsort(a, axis=axis), axis=axis)
+
+
+@implements(np.nansum)
+def nansum(a: Any, axis: Any = None, **options: Any) -> Any:
+    """NaN counts as zero."""
+    return np.sum(np.where(np.isnan(a), 0.0, a), axis=axis, **options)

@@ -1,0 +1,119 @@
+"""The methods of ufuncs: plain calls with their options, ``reduce``, ``accumulate``, ``outer``, ``at``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .indexing import scatter_add
+from .lift import any_tracked, call_on_constants
+from .location import recording_error, unsupported
+from .table import FUNCTIONS, UFUNCS
+from .variable import UFUNC_METHODS, Variable, raw, wrap_constant
+
+_REDUCTIONS = {
+    np.add: np.sum,
+    np.multiply: np.prod,
+    np.maximum: np.max,
+    np.minimum: np.min,
+    np.logical_and: np.all,
+    np.logical_or: np.any,
+}
+
+
+def call(ufunc: np.ufunc, *inputs: Any, out: Any = None, where: Any = True, dtype: Any = None, **options: Any) -> Any:
+    """``ufunc(*inputs)``."""
+    if where is not True:
+        raise unsupported(f"numpy.{ufunc.__name__}(..., where=...)", "Use np.where on the result.")
+    handler = UFUNCS.get(ufunc)
+    if handler is None:
+        if any_tracked(inputs):
+            raise unsupported(f"the ufunc {ufunc.__name__}")
+        return wrap_constant(ufunc(*(raw(x) for x in inputs)))
+    if dtype is not None:
+        inputs = tuple(np.astype(x, dtype) if type(x) is Variable else x for x in inputs)
+    result = handler(*inputs)
+    if out is None:
+        return result
+    return _write(ufunc, result, out)
+
+
+def _write(ufunc: np.ufunc, result: Any, out: Any) -> Any:
+    results = result if isinstance(result, tuple) else (result,)
+    written = []
+    for target, part in zip(out if isinstance(out, tuple) else (out,), results, strict=True):
+        if target is None:
+            written.append(part)
+            continue
+        if not isinstance(target, Variable):
+            raise recording_error(
+                f"numpy.{ufunc.__name__} cannot write a Variable into a plain ndarray (out=, or an in-place operator "
+                "on an ndarray). Make the array inside the recorded function with np.zeros(...), or use y = a + b "
+                "instead of a += b."
+            )
+        target[...] = part
+        written.append(target)
+    return written[0] if len(written) == 1 else tuple(written)
+
+
+def reduce(
+    ufunc: np.ufunc, array: Any, axis: Any = 0, dtype: Any = None, out: Any = None, keepdims: bool = False,
+    **options: Any,
+) -> Any:  # fmt: skip
+    """``np.add.reduce`` and the others that have a function of their own."""
+    function = _REDUCTIONS.get(ufunc)
+    if function is None or options:
+        if any_tracked((array,)):
+            raise unsupported(f"numpy.{ufunc.__name__}.reduce" + (f" with {', '.join(options)}" if options else ""))
+        return call_on_constants(ufunc.reduce, (array, axis), {"keepdims": keepdims, **options})
+    more = {"dtype": dtype} if dtype is not None and function in (np.sum, np.prod) else {}
+    result = FUNCTIONS[function](array, axis=axis, keepdims=keepdims, **more)
+    return result if out is None else _write(ufunc, result, out)
+
+
+def accumulate(ufunc: np.ufunc, array: Any, axis: int = 0, dtype: Any = None, out: Any = None) -> Any:
+    """``np.add.accumulate`` is ``np.cumsum``."""
+    if ufunc is not np.add:
+        return call_on_constants(ufunc.accumulate, (array, axis), {})
+    result = FUNCTIONS[np.cumsum](array, axis=axis, dtype=dtype)
+    return result if out is None else _write(ufunc, result, out)
+
+
+def outer(ufunc: np.ufunc, a: Any, b: Any, **options: Any) -> Any:
+    """All pairs of elements."""
+    rank = np.ndim(raw(b))
+    a = np.reshape(a, np.shape(raw(a)) + (1,) * rank)
+    return call(ufunc, a, b, **options)
+
+
+def at(ufunc: np.ufunc, target: Any, key: Any, *values: Any) -> None:
+    """``np.add.at`` and ``np.subtract.at``: scatter with addition."""
+    if not isinstance(target, Variable):
+        raise recording_error(
+            f"numpy.{ufunc.__name__}.at cannot write a Variable into a plain ndarray. "
+            "Make the array inside the recorded function with np.zeros(...)."
+        )
+    if ufunc is np.add:
+        scatter_add(target, key, values[0])
+    elif ufunc is np.subtract:
+        scatter_add(target, key, np.negative(values[0]))
+    else:
+        raise unsupported(f"numpy.{ufunc.__name__}.at")
+
+
+def reduceat(ufunc: np.ufunc, *args: Any, **options: Any) -> Any:
+    """No rule."""
+    return call_on_constants(ufunc.reduceat, args, options)
+
+
+UFUNC_METHODS.update(
+    {
+        "__call__": call,
+        "reduce": reduce,
+        "accumulate": accumulate,
+        "outer": outer,
+        "at": at,
+        "reduceat": reduceat,
+    }
+)

@@ -1,0 +1,16 @@
+"""Executors behind one small interface: ``Program`` in, a function of arrays out."""
+
+from .executors import Compiled, current_executor, executor, native_available, set_executor
+from .numpy_executor import compile_numpy
+from .program import Program, Runnable
+
+__all__ = [
+    "Compiled",
+    "Program",
+    "Runnable",
+    "compile_numpy",
+    "current_executor",
+    "executor",
+    "native_available",
+    "set_executor",
+]

@@ -1,0 +1,133 @@
+"""Which executor runs a program: numpy, native, or automatic (numpy first, native once a program is hot)."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Literal, TypeAlias, get_args
+
+from ..errors import InvalidInputError
+from ..graph.node import Array
+from .numpy_executor import compile_numpy
+from .program import Program, Runnable
+
+ExecutorName: TypeAlias = Literal["auto", "numpy", "native"]
+
+
+def _checked(name: str) -> ExecutorName:
+    for known in get_args(ExecutorName):
+        if name == known:
+            return known  # type: ignore[no-any-return]
+    raise InvalidInputError(f"the executor must be one of {', '.join(get_args(ExecutorName))}, not {name!r}")
+
+
+_default: ExecutorName = _checked(os.environ.get("JACANA_EXECUTOR", "auto"))
+_chosen: ContextVar[ExecutorName | None] = ContextVar("jacana_executor", default=None)
+
+
+def set_executor(name: ExecutorName) -> None:
+    """Choose the executor for the whole process.
+
+    Args:
+        name: ``"numpy"`` (always there), ``"native"`` (machine code through llvmlite, the extra ``native``) or
+            ``"auto"``: NumPy at first, machine code for programs that are called often.
+
+    Raises:
+        InvalidInputError: no such executor, or ``"native"`` without llvmlite.
+    """
+    global _default
+    name = _checked(name)
+    if name == "native" and not native_available():
+        raise InvalidInputError("the native executor needs llvmlite: pip install 'jacana[native]'")
+    _default = name
+
+
+@contextmanager
+def executor(name: ExecutorName) -> Iterator[None]:
+    """Choose the executor within a ``with`` block, for this thread and context.
+
+    >>> import numpy as np
+    >>> import jacana as jc
+    >>> with jc.executor("numpy"):
+    ...     jc.jacobian(np.square)(np.array([1.0, 2.0]))
+    array([[2., 0.],
+           [0., 4.]])
+    """
+    name = _checked(name)
+    if name == "native" and not native_available():
+        raise InvalidInputError("the native executor needs llvmlite: pip install 'jacana[native]'")
+    token = _chosen.set(name)
+    try:
+        yield
+    finally:
+        _chosen.reset(token)
+
+
+def current_executor() -> ExecutorName:
+    """The executor in force here."""
+    return _chosen.get() or _default
+
+
+def native_available() -> bool:
+    """Whether llvmlite is installed and can make code for this machine."""
+    try:
+        from .native import available
+    except ImportError:
+        return False
+    return available()
+
+
+class Compiled:
+    """A program with its executors, made when they are first needed.
+
+    In automatic mode the NumPy executor answers until it has used as much time as compiling would cost, which is never
+    more than twice the best that could have been done with knowledge of the future.
+    """
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self._numpy: Runnable | None = None
+        self._native: Runnable | None = None
+        self._lock = threading.Lock()
+        self._spent = 0.0
+        self._price: float | None = None
+
+    def __call__(self, values: Sequence[Array]) -> list[Array]:
+        name = _chosen.get() or _default
+        if name == "numpy":
+            return (self._numpy or self._with_numpy())(values)
+        if self._native is not None:
+            return self._native(values)
+        if name == "native" or self._spent > self._compile_price():
+            if native_available():
+                return self._with_native()(values)
+            if name == "native":
+                raise InvalidInputError("the native executor needs llvmlite: pip install 'jacana[native]'")
+        begin = time.perf_counter()
+        result = (self._numpy or self._with_numpy())(values)
+        self._spent += time.perf_counter() - begin
+        return result
+
+    def _compile_price(self) -> float:
+        if self._price is None:
+            elements = sum(min(node.size, 32) for node in self.program.nodes() if node.op.family != "leaf")
+            self._price = (0.02 + 1e-4 * elements) if native_available() else float("inf")
+        return self._price
+
+    def _with_numpy(self) -> Runnable:
+        with self._lock:
+            if self._numpy is None:
+                self._numpy = compile_numpy(self.program)
+        return self._numpy
+
+    def _with_native(self) -> Runnable:
+        from .native import compile_native
+
+        with self._lock:
+            if self._native is None:
+                self._native = compile_native(self.program)
+        return self._native

@@ -1,0 +1,140 @@
+"""LLVM through llvmlite's ORC interface: modules in, callables out; what this machine has; vector mathematics."""
+
+from __future__ import annotations
+
+import ctypes
+import ctypes.util
+import itertools
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import llvmlite.binding as llvm
+import numpy as np
+
+_lock = threading.Lock()
+_names = itertools.count()
+
+
+class Machine:
+    """The target, its vector width, and the C functions that can be called."""
+
+    def __init__(self) -> None:
+        llvm.initialize_native_target()
+        llvm.initialize_native_asmprinter()
+        self.triple = llvm.get_process_triple()
+        features = llvm.get_host_cpu_features()
+        target = llvm.Target.from_triple(self.triple)
+        self.target_machine = target.create_target_machine(
+            cpu=llvm.get_host_cpu_name(), features=features.flatten(), opt=3, codemodel="jitdefault", jit=True
+        )
+        self.lanes = 8 if features.get("avx512f") else 4
+        self.wide = features.get("avx512f") or features.get("avx2") or False
+        self.libm = ctypes.CDLL(ctypes.util.find_library("m")) if sys.platform != "win32" else ctypes.cdll.msvcrt
+        self.libmvec: ctypes.CDLL | None = None
+        if sys.platform.startswith("linux") and self.wide:
+            try:
+                self.libmvec = ctypes.CDLL("libmvec.so.1")
+            except OSError:
+                self.libmvec = None
+        self.jit = llvm.create_lljit_compiler(self.target_machine)
+
+    def vector_symbol(self, name: str, arguments: int, bits: int) -> str | None:
+        """The libmvec function for ``name`` on ``lanes`` values of ``bits``, if the C library has it."""
+        if self.libmvec is None:
+            return None
+        letter = {256: "d", 512: "e", 128: "b"}[self.lanes * bits]
+        symbol = f"_ZGV{letter}N{self.lanes}{'v' * arguments}_{name}{'f' if bits == 32 else ''}"
+        return symbol if hasattr(self.libmvec, symbol) else None
+
+    def address(self, symbol: str) -> int:
+        """Where a C function is."""
+        for library in (self.libmvec, self.libm, ctypes.pythonapi):
+            if library is not None and hasattr(library, symbol):
+                return ctypes.cast(getattr(library, symbol), ctypes.c_void_p).value or 0
+        raise KeyError(symbol)
+
+
+_machine: Machine | None = None
+
+
+def machine() -> Machine:
+    """The one description of this machine, made on first use."""
+    global _machine
+    if _machine is None:
+        with _lock:
+            if _machine is None:
+                _machine = Machine()
+    return _machine
+
+
+def optimise(text: str) -> Any:
+    """Parsed, verified and optimised LLVM code."""
+    m = machine()
+    module = llvm.parse_assembly(text)
+    module.verify()
+    options = llvm.create_pipeline_tuning_options(speed_level=2)
+    options.slp_vectorization = True
+    options.loop_vectorization = False  # loops already are explicit vectors
+    options.loop_unrolling = False
+    builder = llvm.create_pass_builder(m.target_machine, options)
+    builder.getModulePassManager().run(module, builder)
+    return module
+
+
+def load(text: str, symbols: set[str], exported: list[str]) -> tuple[dict[str, int], Any]:
+    """Compile a module and return the addresses of its functions and the handle that keeps them alive."""
+    m = machine()
+    with _lock:
+        module = optimise(text)
+        image = m.target_machine.emit_object(module)
+        library = llvm.JITLibraryBuilder().add_object_img(image)
+        for symbol in sorted(symbols):
+            library.import_symbol(symbol, m.address(symbol))
+        for name in exported:
+            library.export_symbol(name)
+        tracker = library.link(m.jit, f"jacana_{next(_names)}")
+        return {name: tracker[name] for name in exported}, tracker
+
+
+# --- calls ------------------------------------------------------------------------------------------------------
+
+
+class _MethodDef(ctypes.Structure):
+    _fields_ = [
+        ("name", ctypes.c_char_p),
+        ("function", ctypes.c_void_p),
+        ("flags", ctypes.c_int),
+        ("doc", ctypes.c_char_p),
+    ]
+
+
+_METH_FASTCALL = 0x0080
+DATA_OFFSET = 16  # of PyArrayObject.data, after the object header; checked by ``fast_calls``
+
+
+def fast_calls() -> bool:
+    """Whether a builtin can be made from machine code that reads the data pointer out of an ndarray by itself."""
+    if sys.implementation.name != "cpython" or hasattr(sys, "_is_gil_enabled"):
+        # Builds that may run without the GIL have another object header; they take the slower call.
+        free_threaded = not getattr(sys, "_is_gil_enabled", lambda: True)()
+        if sys.implementation.name != "cpython" or free_threaded:
+            return False
+    probe = np.arange(3.0)
+    return ctypes.c_void_p.from_address(id(probe) + DATA_OFFSET).value == probe.ctypes.data
+
+
+def builtin(address: int, keep: Any) -> Callable[..., None]:
+    """A Python builtin that calls ``PyObject *(self, PyObject *const *args, Py_ssize_t n)`` at ``address``."""
+    definition = _MethodDef(b"kernel", address, _METH_FASTCALL, None)
+    create = ctypes.pythonapi.PyCFunction_NewEx
+    create.restype = ctypes.py_object
+    create.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p]
+    function: Callable[..., None] = create(ctypes.addressof(definition), None, None)
+    _alive.append((definition, keep))
+    return function
+
+
+# Machine code lives as long as the process: a builtin cannot tell when it is gone. About 10 kB for each program.
+_alive: list[Any] = []

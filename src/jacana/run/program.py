@@ -1,0 +1,33 @@
+"""What an executor gets and what it gives: the one interface of this room."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from ..graph.node import CONSTANT, INPUT, Array, Node, topological
+
+
+@dataclass(frozen=True)
+class Program:
+    """Arrays in, arrays out. ``inputs`` are the leaves that the caller gives, in order."""
+
+    inputs: tuple[Node, ...]
+    outputs: tuple[Node, ...]
+
+    def nodes(self) -> list[Node]:
+        """Every node, inputs before users."""
+        return topological((*self.inputs, *self.outputs))
+
+    def constants(self) -> list[Node]:
+        """The captured arrays; each is fetched at every run, so that what the user wrote into it is seen."""
+        return [node for node in self.nodes() if node.op is CONSTANT]
+
+    def free_inputs(self) -> list[Node]:
+        """Leaves that the program needs and the caller does not give."""
+        return [node for node in self.nodes() if node.op is INPUT and node not in self.inputs]
+
+
+Runnable: TypeAlias = Callable[[Sequence[Array]], list[Array]]
+"""A compiled program: C-contiguous arrays of the inputs' dtypes and shapes in, fresh arrays out. Thread-safe."""

@@ -1,0 +1,451 @@
+"""The public verbs: jacobian, value_and_jacobian, grad, value_and_grad, hessian, jvp, vjp.
+
+Each takes a function of plain NumPy code and returns a function. The first call with a new signature records the
+function and derives the program of its derivative; later calls replay that program without running Python code of the
+user. Arguments and results may be pytrees (dicts, lists, tuples, ... of arrays).
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, TypeAlias, get_args
+
+import numpy as np
+import optree
+from scipy import sparse
+
+from .differentiate import Order, dense_jacobians, eliminate, jvp_nodes, vjp_nodes
+from .differentiate.derivatives import jacobian_dtype
+from .errors import DifferentiationError, InvalidInputError
+from .graph.build import cast_to
+from .graph.index import Affine, flatten, substitute
+from .graph.node import Array, Node, Term
+from .replay import Build, Built, Replay, Traced
+from .run import Program, compile_numpy
+from .structure.formats import SparsePlan, sparse_plan
+
+Format: TypeAlias = Literal["dense", "csr"]
+
+__all__ = ["Transformed", "grad", "hessian", "jacobian", "jvp", "value_and_grad", "value_and_jacobian", "vjp"]
+
+
+class Transformed:
+    """A function made by a transform: call it with the arguments of the function it was made from.
+
+    Recordings are kept with the object, so make it once and call it often.
+    """
+
+    def __init__(
+        self, function: Callable[..., Any], build: Build, argnums: int | Sequence[int], verb: str
+    ) -> None:
+        self._replay = Replay(function, build, argnums, verb)
+        functools.update_wrapper(self, function, updated=())
+        self.__doc__ = f"{verb} of {self._replay.name}.\n\n{getattr(function, '__doc__', None) or ''}"
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._replay(args, kwargs)
+
+    def __repr__(self) -> str:
+        return f"<jacana {self._replay.verb} of {self._replay.name}>"
+
+
+def _checked_format(format: str) -> None:
+    if format not in get_args(Format):
+        raise InvalidInputError(f"format must be one of {', '.join(get_args(Format))}, not {format!r}")
+
+
+def _checked_order(order: str) -> None:
+    if order not in get_args(Order):
+        raise InvalidInputError(f"order must be one of {', '.join(get_args(Order))}, not {order!r}")
+
+
+# --- Jacobians --------------------------------------------------------------------------------------------------
+
+
+def jacobian(
+    function: Callable[..., Any],
+    argnums: int | Sequence[int] = 0,
+    *,
+    format: Format = "dense",
+    order: Order = "auto",
+) -> Transformed:
+    """The whole Jacobian of ``function``, its structure found by jacana.
+
+    Args:
+        function: plain NumPy code; takes arrays or pytrees of arrays, returns an array or a pytree of arrays.
+        argnums: the positional argument (or arguments) to differentiate by; they must hold float64 or float32.
+        format: ``"dense"``: an ndarray of shape ``y.shape + x.shape`` (for pytrees: the tree of the result with, at
+            each leaf, the tree of the arguments); ``"csr"``: one ``scipy.sparse.csr_array`` of shape
+            ``(y.size, x.size)``, leaves one after another in the order of the trees, C order within a leaf, canonical;
+            its index arrays are computed once, shared and read-only.
+        order: order of elimination: ``"auto"``, ``"forward"``, ``"reverse"`` or ``"cost"``. The numbers are the same.
+
+    Returns:
+        A function of the same arguments. The dtype is the common one of result and argument.
+
+    Raises:
+        InvalidInputError: an argument to differentiate by is not floating point, or the result is not an array.
+        RecordingError: the function hands a recorded value to code that a recording cannot follow.
+
+    >>> import numpy as np
+    >>> import jacana as jc
+    >>> def f(x):
+    ...     return x[1:] * x[:-1]
+    >>> jc.jacobian(f)(np.array([1.0, 2.0, 3.0]))
+    array([[2., 1., 0.],
+           [0., 3., 2.]])
+    >>> jc.jacobian(f, format="csr")(np.array([1.0, 2.0, 3.0])).nnz
+    4
+
+    Method: vertex elimination on a graph with structured edges; Griewank and Walther, "Evaluating Derivatives"
+    (2008), chapter 9.
+    """
+    return Transformed(function, _jacobian_build(format, order, with_value=False), argnums, "jacobian")
+
+
+def value_and_jacobian(
+    function: Callable[..., Any],
+    argnums: int | Sequence[int] = 0,
+    *,
+    format: Format = "dense",
+    order: Order = "auto",
+) -> Transformed:
+    """``(function(...), jacobian)`` from one program that computes both; see :func:`jacobian`.
+
+    >>> import numpy as np
+    >>> import jacana as jc
+    >>> y, J = jc.value_and_jacobian(lambda x: np.array([x[0] * x[1], x[1] ** 2]))(np.array([2.0, 3.0]))
+    >>> y
+    array([6., 9.])
+    >>> J
+    array([[3., 2.],
+           [0., 6.]])
+    """
+    build = _jacobian_build(format, order, with_value=True)
+    return Transformed(function, build, argnums, "value_and_jacobian")
+
+
+def _jacobian_build(format: str, order: Order, with_value: bool) -> Build:
+    _checked_format(format)
+    _checked_order(order)
+
+    def build(traced: Traced) -> Built:
+        if format == "csr":
+            return _sparse_built(traced, order, with_value)
+        blocks = dense_jacobians(traced.outputs, traced.by, order)
+        return _tree_built(traced, blocks, with_value)
+
+    return build
+
+
+def _tree_built(traced: Traced, blocks: list[list[Node]], with_value: bool) -> Built:
+    """``blocks[i][j]`` as the tree of the results of trees of the arguments, after the value if it is wanted."""
+    values = list(traced.outputs) if with_value else []
+    nodes = [*values, *(node for row in blocks for node in row)]
+    plain = traced.output_tree.is_leaf() and traced.wanted_tree.is_leaf()
+    if plain:
+        return Built(nodes, (lambda arrays: (arrays[0], arrays[1])) if with_value else (lambda arrays: arrays[0]))
+    count = len(traced.by)
+
+    def finish(arrays: list[Any]) -> Any:
+        rest = arrays[len(values) :]
+        rows = [
+            optree.tree_unflatten(traced.wanted_tree, rest[i * count : (i + 1) * count])
+            for i in range(len(traced.outputs))
+        ]
+        jacobians = optree.tree_unflatten(traced.output_tree, rows)
+        if not with_value:
+            return jacobians
+        return optree.tree_unflatten(traced.output_tree, arrays[: len(values)]), jacobians
+
+    return Built(nodes, finish)
+
+
+def _sparse_built(traced: Traced, order: Order, with_value: bool) -> Built:
+    plan = _stacked_plan(traced.outputs, traced.by, order)
+    values = list(traced.outputs) if with_value else []
+    tree = traced.output_tree
+    make = _csr_maker(plan)
+
+    def finish(arrays: list[Any]) -> Any:
+        matrix = make(arrays[-1])
+        return (optree.tree_unflatten(tree, arrays[:-1]), matrix) if with_value else matrix
+
+    return Built([*values, plan.data], finish, inline=False)
+
+
+def _csr_maker(plan: SparsePlan) -> Callable[[Array], sparse.csr_array]:
+    template = sparse.csr_array((np.zeros(plan.nnz), plan.indices, plan.indptr), shape=plan.shape)
+
+    def make(data: Array) -> sparse.csr_array:
+        # The constructor checks the index arrays again at every call; a shallow copy of a checked one does not.
+        matrix = object.__new__(sparse.csr_array)
+        matrix.__dict__.update(template.__dict__)
+        matrix.data = data
+        return matrix
+
+    template.has_canonical_format = True
+    return make
+
+
+def _stacked_plan(outputs: Sequence[Node], inputs: Sequence[Node], order: Order) -> SparsePlan:
+    """All results by all arguments as one matrix: leaves one after another."""
+    found = eliminate(list(outputs), list(inputs), order)
+    dtype = np.result_type(*(jacobian_dtype(y, x) for y in outputs for x in inputs)) if outputs else np.dtype("f8")
+    if len(outputs) == 1 and len(inputs) == 1:
+        return sparse_plan(found.terms[0][0], outputs[0].shape, inputs[0].shape, dtype)
+    terms = []
+    row_start = 0
+    for i, y in enumerate(outputs):
+        col_start = 0
+        for j, x in enumerate(inputs):
+            for term in found.terms[i][j]:
+                row = flatten(term.row, y.shape, term.domain) if y.shape else Affine(0)
+                col = flatten(term.col, x.shape, term.domain) if x.shape else Affine(0)
+                terms.append(
+                    Term(
+                        term.domain,
+                        (substitute(Affine(row_start, ((0, 1),)), [row], term.domain),),
+                        (substitute(Affine(col_start, ((0, 1),)), [col], term.domain),),
+                        term.factors,
+                        term.masks,
+                    )
+                )
+            col_start += x.size
+        row_start += y.size
+    return sparse_plan(terms, (sum(y.size for y in outputs),), (sum(x.size for x in inputs),), dtype)
+
+
+# --- gradients and Hessians -------------------------------------------------------------------------------------
+
+
+def _scalar_output(traced: Traced, verb: str) -> Node:
+    if len(traced.outputs) != 1 or traced.outputs[0].size != 1:
+        shapes = ", ".join(str(node.shape) for node in traced.outputs)
+        raise DifferentiationError(
+            f"{verb} needs a function with one scalar result, but {traced.name} returns shape {shapes}; "
+            f"use jacobian, or reduce the result with np.sum"
+        )
+    node = traced.outputs[0]
+    if node.dtype.kind != "f":
+        raise DifferentiationError(f"{verb}: the result of {traced.name} has dtype {node.dtype}, which has no derivative")
+    return node
+
+
+def _gradient_nodes(node: Node, by: list[Node], order: Order) -> list[Node]:
+    from .graph.build import movement_reshape
+
+    if node.shape:
+        node = movement_reshape(node, ())
+    return [cast_to(block, x.dtype) for block, x in zip(dense_jacobians([node], by, order)[0], by, strict=True)]
+
+
+def grad(function: Callable[..., Any], argnums: int | Sequence[int] = 0) -> Transformed:
+    """The gradient of a scalar function, in the tree, shapes and dtypes of the argument.
+
+    Args:
+        function: plain NumPy code that returns one scalar (an array of one element will do).
+        argnums: the positional argument (or arguments) to differentiate by.
+
+    Raises:
+        DifferentiationError: the result is not a scalar.
+
+    >>> import numpy as np
+    >>> import jacana as jc
+    >>> jc.grad(lambda p: np.sum(p["a"] ** 2) * p["b"])({"a": np.array([1.0, 2.0]), "b": 3.0})
+    {'a': array([ 6., 12.]), 'b': array(5.)}
+    """
+    return Transformed(function, _gradient_build(with_value=False, verb="grad"), argnums, "grad")
+
+
+def value_and_grad(function: Callable[..., Any], argnums: int | Sequence[int] = 0) -> Transformed:
+    """``(function(...), gradient)`` from one program that computes both; see :func:`grad`.
+
+    >>> import numpy as np
+    >>> import jacana as jc
+    >>> jc.value_and_grad(lambda x: np.sum(x**3))(np.array([1.0, 2.0]))
+    (array(9.), array([ 3., 12.]))
+    """
+    return Transformed(function, _gradient_build(with_value=True, verb="value_and_grad"), argnums, "value_and_grad")
+
+
+def _gradient_build(with_value: bool, verb: str) -> Build:
+    def build(traced: Traced) -> Built:
+        node = _scalar_output(traced, verb)
+        gradients = _gradient_nodes(node, traced.by, "auto")
+        tree = traced.wanted_tree
+
+        def finish(arrays: list[Any]) -> Any:
+            gradient = optree.tree_unflatten(tree, arrays[-len(gradients) :] if gradients else [])
+            return (optree.tree_unflatten(traced.output_tree, arrays[:1]), gradient) if with_value else gradient
+
+        return Built([node, *gradients] if with_value else gradients, finish)
+
+    return build
+
+
+def hessian(
+    function: Callable[..., Any],
+    argnums: int | Sequence[int] = 0,
+    *,
+    format: Format = "dense",
+    order: Order = "auto",
+) -> Transformed:
+    """The Hessian of a scalar function: the Jacobian of its gradient's program, by the same elimination.
+
+    Args:
+        function: plain NumPy code that returns one scalar.
+        argnums: the positional argument (or arguments) to differentiate by.
+        format: ``"dense"``: shape ``x.shape + x.shape`` (pytrees: a tree of trees); ``"csr"``: one
+            ``scipy.sparse.csr_array`` of shape ``(x.size, x.size)``.
+        order: order of elimination of the second pass.
+
+    Raises:
+        DifferentiationError: the result is not a scalar.
+
+    >>> import numpy as np
+    >>> import jacana as jc
+    >>> jc.hessian(lambda x: np.sum(x[1:] * x[:-1] ** 2), format="csr")(np.array([1.0, 2.0, 3.0])).toarray()
+    array([[4., 2., 0.],
+           [2., 6., 4.],
+           [0., 4., 0.]])
+    """
+    _checked_format(format)
+    _checked_order(order)
+
+    def build(traced: Traced) -> Built:
+        node = _scalar_output(traced, "hessian")
+        gradients = _gradient_nodes(node, traced.by, "auto")
+        inner = Traced(
+            traced.inputs, traced.wanted, traced.wanted_tree, tuple(gradients), traced.wanted_tree, traced.name
+        )
+        if format == "csr":
+            return _sparse_built(inner, order, with_value=False)
+        return _tree_built(inner, dense_jacobians(gradients, inner.by, order), with_value=False)
+
+    return Transformed(function, build, argnums, "hessian")
+
+
+# --- products ---------------------------------------------------------------------------------------------------
+
+
+def jvp(function: Callable[..., Any], argnums: int | Sequence[int] = 0) -> Callable[..., Any]:
+    """Value and Jacobian-vector product: ``jvp(f)(x, tangent) -> (f(x), J @ tangent)``.
+
+    Args:
+        function: plain NumPy code.
+        argnums: the positional argument (or arguments) that moves. The tangent is the last positional argument of the
+            call, in the tree and shapes of that argument (a tuple of them if ``argnums`` is a sequence).
+
+    Raises:
+        InvalidInputError: the tangent has another tree or shape than the argument.
+
+    >>> import numpy as np
+    >>> import jacana as jc
+    >>> jc.jvp(np.sin)(np.array([0.0, np.pi]), np.array([1.0, 2.0]))[1]
+    array([ 1., -2.])
+    """
+    return _product(function, argnums, "jvp")
+
+
+def vjp(function: Callable[..., Any], argnums: int | Sequence[int] = 0) -> Callable[..., Any]:
+    """Value and vector-Jacobian product: ``vjp(f)(x, cotangent) -> (f(x), cotangent @ J)``.
+
+    Args:
+        function: plain NumPy code.
+        argnums: the positional argument (or arguments) to differentiate by. The cotangent is the last positional
+            argument of the call, in the tree and shapes of the result.
+
+    Raises:
+        InvalidInputError: the cotangent has another tree or shape than the result.
+
+    >>> import numpy as np
+    >>> import jacana as jc
+    >>> W = np.arange(6.0).reshape(2, 3)
+    >>> jc.vjp(lambda x: W @ x)(np.ones(3), np.array([1.0, 10.0]))[1]
+    array([30., 41., 52.])
+    """
+    return _product(function, argnums, "vjp")
+
+
+def _product(function: Callable[..., Any], argnums: int | Sequence[int], verb: str) -> Callable[..., Any]:
+    def with_vector(vector: Any, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
+        return function(*args, **kwargs), vector
+
+    functools.update_wrapper(with_vector, function)
+    shift = (lambda k: k + 1 if k >= 0 else k)  # noqa: E731
+    positions = shift(argnums) if isinstance(argnums, int) else tuple(shift(k) for k in argnums)
+
+    def build(traced: Traced) -> Built:
+        # The first leaves of the inputs are the vector's, and the last leaves of the result as well.
+        result_tree, vector_tree = traced.output_tree.children()
+        count = vector_tree.num_leaves
+        outputs = traced.outputs[: len(traced.outputs) - count]
+        vector = traced.outputs[len(outputs) :]
+        wanted, tree = (traced.by, traced.wanted_tree) if verb == "jvp" else (list(outputs), result_tree)
+        if tree != vector_tree or any(a.shape != b.shape for a, b in zip(wanted, vector, strict=True)):
+            noun, like = ("tangent", "argument") if verb == "jvp" else ("cotangent", "result")
+            raise InvalidInputError(
+                f"{verb} of {traced.name}: the {noun} has shape {_shapes(vector)}, the {like} {_shapes(wanted)}"
+            )
+        if verb == "jvp":
+            products, into = jvp_nodes(outputs, traced.by, vector), result_tree
+        else:
+            products, into = vjp_nodes(outputs, vector, traced.by), traced.wanted_tree
+
+        def finish(arrays: list[Any]) -> Any:
+            value = optree.tree_unflatten(result_tree, arrays[: len(outputs)])
+            return value, optree.tree_unflatten(into, arrays[len(outputs) :])
+
+        return Built([*outputs, *products], finish)
+
+    replay = Replay(with_vector, build, positions, verb)
+    replay.watched = function
+
+    def product(*args: Any, **kwargs: Any) -> Any:
+        if len(args) < 2:
+            raise InvalidInputError(f"{verb} of {replay.name} takes the arguments and then the vector, at least two")
+        *primals, vector = args
+        vector = optree.tree_map(lambda leaf: np.float64(leaf) if isinstance(leaf, (int, float)) else leaf, vector)
+        return replay((vector, *primals), kwargs)
+
+    functools.update_wrapper(product, function)
+    product.__doc__ = f"{verb} of {replay.name}."
+    return product
+
+
+def _shapes(nodes: Sequence[Node]) -> str:
+    return ", ".join(str(node.shape) for node in nodes) or "no leaves"
+
+
+# --- for the define-by-run face ---------------------------------------------------------------------------------
+
+
+def node_jacobians(
+    outputs: list[Node], inputs: list[Node], leaf_values: dict[Node, Array]
+) -> list[list[Array]]:
+    """Dense Jacobians of nodes by nodes at the given values of the leaves."""
+    blocks = dense_jacobians(outputs, inputs)
+    flat = _run_nodes([node for row in blocks for node in row], leaf_values)
+    return [flat[i * len(inputs) : (i + 1) * len(inputs)] for i in range(len(outputs))]
+
+
+def node_vjp(
+    outputs: list[Node], cotangents: list[Array], inputs: list[Node], leaf_values: dict[Node, Array]
+) -> list[Array]:
+    """The vector-Jacobian product of nodes at the given values of the leaves, in the dtypes of ``inputs``."""
+    from .graph.node import new_input
+
+    seeds = [new_input(y.shape, y.dtype) for y in outputs]
+    nodes = [cast_to(n, x.dtype) for n, x in zip(vjp_nodes(outputs, seeds, inputs), inputs, strict=True)]
+    given = {s: np.asarray(c, dtype=s.dtype) for s, c in zip(seeds, cotangents, strict=True)}
+    return _run_nodes(nodes, {**leaf_values, **given})
+
+
+def _run_nodes(nodes: list[Node], leaf_values: dict[Node, Array]) -> list[Array]:
+    leaves = [node for node in Program((), tuple(nodes)).free_inputs() if node in leaf_values]
+    run = compile_numpy(Program(tuple(leaves), tuple(nodes)))
+    return run([np.ascontiguousarray(leaf_values[node]) for node in leaves])
+
+
