@@ -187,11 +187,11 @@ class Replay:
         return self._record(arguments, arguments.values())
 
     def _record(self, arguments: _Arguments, values: Sequence[Array]) -> tuple[Recording, Traced]:
-        def flat(*variables: Variable) -> Any:
+        def unpacked(_: Any, *variables: Variable) -> Any:
             positional, keywords = arguments.rebuild(variables)
             return self.function(*positional, **keywords)
 
-        recording = record(flat, values, watch=self.watched)
+        recording = record(self.watched, values, wrap=unpacked)
         outputs, tree = optree.tree_flatten(recording.result, none_is_leaf=True)
         nodes = tuple(self._output_node(leaf) for leaf in outputs)
         traced = Traced(

@@ -1,8 +1,8 @@
 """The nonlinear regressions of the NIST Statistical Reference Datasets (StRD).
 
-27 problems from easy to hostile, each with two starting points and with parameter values and standard deviations certified to
-11 digits (they were computed in 128-bit arithmetic and confirmed by at least two programs). They are the usual yardstick
-for least-squares software.
+27 problems from easy to hostile, each with two starting points and with parameter values and standard deviations
+certified to 11 digits (they were computed in 128-bit arithmetic and confirmed by at least two programs). They are the
+usual yardstick for least-squares software.
 
     >>> problem = load("Misra1a")
     >>> problem.level, problem.x.shape, problem.starts[0]
@@ -17,6 +17,7 @@ Source: NIST/ITL Statistical Reference Datasets, https://www.itl.nist.gov/div898
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -40,7 +41,8 @@ MAX_DIGITS = 11.0
 
 @dataclass(frozen=True, eq=False)
 class NistProblem:
-    """One regression of the collection: data, model, two starts and the certified answer. All arrays are float64, read-only.
+    """One regression of the collection: data, model, two starts and the certified answer. All arrays are float64,
+    read-only.
 
     Attributes:
         name: NIST's name, for example ``"Thurber"``.
@@ -51,7 +53,8 @@ class NistProblem:
         certified_values: the least-squares parameters, shape (p,).
         certified_standard_errors: their standard deviations, shape (p,).
         certified_residual_sum_of_squares: the sum of squared residuals at the certified values.
-        residual_standard_deviation: square root of that sum over the degrees of freedom.
+        residual_standard_deviation: square root of that sum over the degrees of freedom (as the file gives it; in
+            Rat43 alone it goes with 11 degrees of freedom, where file and standard errors have 9).
         degrees_of_freedom: n - p.
         model: ``model(b, x)``, the fitted function in plain NumPy; b is indexed only, so it may be any array-like,
             a jacana Variable included.
@@ -105,10 +108,12 @@ def load(name: str) -> NistProblem:
 
 
 def digits(estimate: ArrayLike, certified: ArrayLike) -> float:
-    """Return the number of correct digits of the worst entry: min of -log10(\\|estimate - certified\\| / \\|certified\\|).
+    """Return the number of correct digits of the worst entry: min of -log10(\\|estimate - certified\\| /
+    \\|certified\\|).
 
     This is the log relative error (LRE) that statistical software is compared by, capped at 11 (the certified values
-    have no more) and floored at 0. A NaN or infinite estimate has no correct digit. Where a certified value is 0 the error is absolute.
+    have no more) and floored at 0. A NaN or infinite estimate has no correct digit. Where a certified value is 0 the
+    error is absolute.
 
     Args:
         estimate: any shape.
@@ -134,7 +139,7 @@ def digits(estimate: ArrayLike, certified: ArrayLike) -> float:
     scale = np.where(target == 0.0, 1.0, np.abs(target))
     # Rounded far below any meaning, so that an error of 1e-4 counts as 4.0 and not 3.9999999999997.
     worst = float(np.max(np.abs(value - target) / scale))
-    return round(min(MAX_DIGITS, max(0.0, -np.log10(worst))), 9) if worst > 0.0 else MAX_DIGITS
+    return round(min(MAX_DIGITS, max(0.0, -math.log10(worst))), 9) if worst > 0.0 else MAX_DIGITS
 
 
 # ---- reading ---------------------------------------------------------------------------------------------------------
@@ -148,7 +153,8 @@ def _parsed(name: str) -> NistProblem:
     text = resources.files(__package__).joinpath("nist_strd", f"{name}.dat").read_text(encoding="ascii")
     lines = text.splitlines()
     header = lines[:_FIRST_DATA_LINE]
-    parameters = np.array([[float(word) for word in match.groups()] for match in map(_PARAMETER.match, header) if match])
+    matches = [match for match in map(_PARAMETER.match, header) if match]
+    parameters = np.array([[float(word) for word in match.groups()] for match in matches])
     data = np.array([[float(word) for word in line.split()] for line in lines[_FIRST_DATA_LINE:] if line.strip()])
     observations = int(_after("Number of Observations:", header))
     if data.shape[0] != observations:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import opt_einsum
 
-from .index import Affine, Index, Lookup, axes_of, bounds, flatten, identity, plain_axis, substitute
+from .index import Affine, Index, Lookup, bounds, flatten, identity, plain_axis, substitute
 from .node import (
     CONSTANT,
     LITERAL,
@@ -29,7 +29,7 @@ from .node import (
 )
 from .ops.contraction import ContractParams, contract
 from .ops.elementwise import CastParams, cast, multiply, number
-from .ops.movement import AssembleParams, IndexParams, assemble, index
+from .ops.movement import AssembleParams, IndexParams, assemble, index, injective
 
 
 class FrozenArray:
@@ -295,7 +295,7 @@ def assembled(
     if len(parts) == 1 and parts[0][0].shape == shape and parts[0][1] == identity(len(shape)):
         return parts[0][0]
     if len(parts) == 1:
-        disjoint = disjoint or _one_to_one(parts[0][1], parts[0][0].shape)
+        disjoint = disjoint or injective(parts[0][1], parts[0][0].shape)
     whole = disjoint and sum(part.size for part, _ in parts) == math.prod(shape)
     params = AssembleParams(shape, dtype, tuple(rows for _, rows in parts), disjoint, whole)
     if whole and len(parts) == 1:
@@ -309,11 +309,6 @@ def assembled(
                     source[p] = _axis(k)
             return index_node(part, shape, source)
     return assemble(*(part for part, _ in parts), params=params)
-
-
-def _one_to_one(rows: Sequence[Index], sizes: Shape) -> bool:
-    alone = [axes_of(e)[0] for e in rows if len(axes_of(e)) == 1 and isinstance(e, Affine)]
-    return all(n <= 1 or a in alone for a, n in enumerate(sizes))
 
 
 def apply(name: str, *inputs: Node) -> Node:

@@ -100,7 +100,8 @@ def evaluate(index: Index, sizes: Sequence[int]) -> IntArray:
     """The index at every point of the domain, of rank ``len(sizes)`` and length 1 along axes not mentioned."""
     rank = len(sizes)
     if isinstance(index, Lookup):
-        values = index.table.values
+        # A slice that starts at 0 shortens an axis of the domain and leaves the table as it is.
+        values = index.table.values[tuple(slice(0, sizes[a]) for a in index.axes)]
         order = sorted(range(len(index.axes)), key=lambda k: index.axes[k])
         shape = [1] * rank
         for k in order:

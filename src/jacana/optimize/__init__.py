@@ -1,7 +1,7 @@
 """Nonlinear optimisation on exact Jacobians.
 
-`least_squares` is the verb. Behind it stand a solver as a small frozen object (`LevenbergMarquardt`), its state as a separate value, and
-the steps `init`, `step` and `terminate`, for those who write a loop of their own.
+`least_squares` is the verb. Behind it stand a solver as a small frozen object (`LevenbergMarquardt`), its state as a
+separate value, and the steps `init`, `step` and `terminate`, for those who write a loop of their own.
 """
 
 from .least_squares import Progress, least_squares

@@ -1,13 +1,13 @@
 """The linear half of a Levenberg-Marquardt step: one factorisation of a Jacobian, any number of damped steps.
 
 For a Jacobian J, residual r and positive column scales D, everything a trust-region method asks for follows from
-``J D^-1 = U S V^T`` and ``u = U^T r``. The scaled step of damping `lam` is ``q = -V (S u / (S^2 + lam))``, its length is known without
-forming it, the limit lam -> 0 is the Gauss-Newton step of least length, and small singular values are seen for what
-they are. J^T J is never formed: that would square the condition number.
+``J D^-1 = U S V^T`` and ``u = U^T r``. The scaled step of damping `lam` is ``q = -V (S u / (S^2 + lam))``, its length
+is known without forming it, the limit lam -> 0 is the Gauss-Newton step of least length, and small singular values
+are seen for what they are. J^T J is never formed: that would square the condition number.
 
-Sources: J. J. Moré, "The Levenberg-Marquardt algorithm: implementation and theory", in Numerical Analysis (Dundee 1977), LNM 630, 1978, sections 4-6,
-for the scaling and for the iteration on lam; T. F. Chan, "An improved algorithm for computing the singular value decomposition",
-ACM TOMS 8(1), 1982, for taking the QR factorisation first.
+Sources: J. J. Moré, "The Levenberg-Marquardt algorithm: implementation and theory", in Numerical Analysis (Dundee
+1977), LNM 630, 1978, sections 4-6, for the scaling and for the iteration on lam; T. F. Chan, "An improved algorithm
+for computing the singular value decomposition", ACM TOMS 8(1), 1982, for taking the QR factorisation first.
 """
 
 from __future__ import annotations
@@ -69,9 +69,9 @@ class Factors:
     def decrement(self) -> float:
         """Norm of the part of r that a Gauss-Newton step removes, 0 at a stationary point.
 
-        Over the norm of r this is (up to the degrees of freedom) the relative offset of D. M. Bates and D. G. Watts, "A relative offset
-        orthogonality convergence criterion for nonlinear least squares", Technometrics 23(2), 1981. It depends neither
-        on the units of the parameters nor on the damping.
+        Over the norm of r this is (up to the degrees of freedom) the relative offset of D. M. Bates and D. G. Watts,
+        "A relative offset orthogonality convergence criterion for nonlinear least squares", Technometrics 23(2),
+        1981. It depends neither on the units of the parameters nor on the damping.
         """
         return math.sqrt(float(self.projected @ self.projected))
 
@@ -92,8 +92,8 @@ class Factors:
         return DampedStep(coordinates @ self.rows / self.scale, length, damping, math.sqrt(float(moved @ moved)))
 
     def _damped(self, radius: float, full: Float64Array, full_length: float) -> tuple[float, Float64Array, float]:
-        # Newton's method on the secular equation 1/radius - 1/length(lam) = 0, nearly linear in lam, kept between bounds
-        # that it tightens as it goes (Moré 1978, section 5; Hebden 1973).
+        # Newton's method on the secular equation 1/radius - 1/length(lam) = 0, nearly linear in lam, kept between
+        # bounds that it tightens as it goes (Moré 1978, section 5; Hebden 1973).
         s, u = self.singular_values, self.projected
         square = s * s
         gradient = s * u
@@ -131,7 +131,7 @@ def factorise(jacobian: Float64Array, residual: Float64Array, scale: Float64Arra
     np.divide(jacobian, scale, out=augmented[:, :n])
     augmented[:, n] = residual
     # One QR of [J r] leaves a small triangle with U^T r beside it: the tall Q is never formed.
-    triangle = np.linalg.qr(augmented, mode="r")
+    triangle: Float64Array = np.linalg.qr(augmented, mode="r")  # type: ignore[assignment]
     k = min(m, n)
     left, s, rows = np.linalg.svd(triangle[:k, :n], full_matrices=False)
     projected = triangle[:k, n] @ left

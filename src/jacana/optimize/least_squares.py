@@ -66,35 +66,39 @@ def least_squares(
 ) -> LeastSquaresResult:
     """Minimise half the sum of squares of ``residual(x, *args)`` over x, starting from x0.
 
-    The method is Levenberg-Marquardt with a scaled trust region on the exact Jacobian, which jacana derives from the residual
-    itself. By default the search goes on until rounding leaves nothing to gain, which costs an iteration or two where the residual
-    is small at the solution; where it is large and a residual is expensive, ``ftol=1e-12`` or so ends it sooner.
+    The method is Levenberg-Marquardt with a scaled trust region on the exact Jacobian, which jacana derives from the
+    residual itself. By default the search goes on until rounding leaves nothing to gain, which costs an iteration or
+    two where the residual is small at the solution; where it is large and a residual is expensive, ``ftol=1e-12`` or
+    so ends it sooner.
 
     Args:
-        residual: plain NumPy code; gets x in the structure of x0 and returns an array of any shape, or a structure (list, tuple,
-            dictionary) of them. All entries together are the m residuals.
-        x0: start: an array of any shape, a number, a list or tuple of numbers (taken as a vector), or any pytree of arrays
-            and numbers. n entries together, float32 if all of them are, else float64. Not modified. m < n is allowed.
+        residual: plain NumPy code; gets x in the structure of x0 and returns an array of any shape, or a structure
+            (list, tuple, dictionary) of them. All entries together are the m residuals.
+        x0: start: an array of any shape, a number, a list or tuple of numbers (taken as a vector), or any pytree of
+            arrays and numbers. n entries together, float32 if all of them are, else float64. Not modified. m < n is
+            allowed.
         args: further arguments of `residual`.
         max_iterations: limit of trial steps.
         ftol: stop where a full Gauss-Newton step promises to reduce the cost by no more than this fraction.
         xtol: stop where that step is no longer than this fraction of x, both scaled by the columns of the Jacobian.
-        gtol: stop where the cosine of the angle between the residual and every column of the Jacobian is no more than this.
-        callback: called with a `Progress` after each trial step; the search stops if it returns True or raises StopIteration.
+        gtol: stop where the cosine of the angle between the residual and every column of the Jacobian is no more than
+            this.
+        callback: called with a `Progress` after each trial step; the search stops if it returns True or raises
+            StopIteration.
 
     Returns:
-        A `LeastSquaresResult`: x in the structure of x0, cost, residual, Jacobian, covariance and standard errors, and why the search
-        ended. ``success`` is true only at a stationary point.
+        A `LeastSquaresResult`: x in the structure of x0, cost, residual, Jacobian, covariance and standard errors,
+        and why the search ended. ``success`` is true only at a stationary point.
 
     Raises:
-        InvalidInputError: x0 is not made of finite real numbers; the residual is empty, not real, or not finite at x0, or its Jacobian
-            is not finite there; a tolerance or the limit makes no sense.
+        InvalidInputError: x0 is not made of finite real numbers; the residual is empty, not real, or not finite at
+            x0, or its Jacobian is not finite there; a tolerance or the limit makes no sense.
 
     A trial point where the residual or its Jacobian is not finite is refused and the region made smaller. NumPy's
     floating-point warnings are silenced during the search, since wild trial points are part of it.
 
-    Where the Jacobian has a rank below n, steps of least length (in the scaled norm) are taken, and the message names the
-    parameters that the residual does not determine.
+    Where the Jacobian has a rank below n, steps of least length (in the scaled norm) are taken, and the message names
+    the parameters that the residual does not determine.
 
     Sources: J. J. Moré, "The Levenberg-Marquardt algorithm: implementation and theory", LNM 630, 1978; see
     `jacana.optimize.levenberg_marquardt` for what differs.
@@ -150,16 +154,18 @@ def _check_residual(values: Any, parameters: Parameters, start: FloatVector) -> 
         raise InvalidInputError("the residual is empty: it must return at least one number")
     for accessor, leaf, array in zip(accessors, leaves, arrays, strict=True):
         if array.dtype.kind == "c":
-            raise InvalidInputError("the residual is complex; return its real and imaginary parts as separate residuals")
+            raise InvalidInputError("the residual is complex; return its real and imaginary parts as two residuals")
         if array.dtype.kind not in "biuf":
-            raise InvalidInputError(f"the residual must return real numbers or arrays of them, but returned {type(leaf).__name__}")
+            kind = type(leaf).__name__
+            raise InvalidInputError(f"the residual must return real numbers or arrays of them, not {kind}")
         bad = np.argwhere(~np.isfinite(array))
         if bad.size:
             where = ", ".join(map(str, bad[0].tolist()))
             entry = accessor.codify("residual") + (f"[{where}]" if where else "")
             more = f" (and {len(bad) - 1} more entries are not finite)" if len(bad) > 1 else ""
             raise InvalidInputError(
-                f"{entry} is {array[tuple(bad[0])]} at the start{more}, with {_listed(parameters, start)}; start where the residual is finite"
+                f"{entry} is {array[tuple(bad[0])]} at the start{more}, with {_listed(parameters, start)}; "
+                f"start where the residual is finite"
             )
 
 
@@ -168,9 +174,9 @@ def _check_jacobian(jacobian: NDArray[Any], parameters: Parameters, start: Float
     if bad.size:
         row, column = bad[0].tolist()
         raise InvalidInputError(
-            f"the derivative of residual entry {row} (raveled) with respect to {parameters.name(column)} is {jacobian[row, column]} "
-            f"at the start, as {len(bad)} of {jacobian.size} entries of the Jacobian are not finite, with {_listed(parameters, start)}; "
-            f"start where the residual is differentiable"
+            f"the derivative of residual entry {row} (raveled) with respect to {parameters.name(column)} is "
+            f"{jacobian[row, column]} at the start ({len(bad)} of {jacobian.size} entries of the Jacobian are not "
+            f"finite), with {_listed(parameters, start)}; start where the residual is differentiable"
         )
 
 
@@ -185,7 +191,8 @@ def _listed(parameters: Parameters, start: FloatVector) -> str:
 def _raveled(values: Any) -> Any:
     """Return whatever a residual returned as one vector, by functions that a recording can follow."""
     if isinstance(values, list | tuple | dict):
-        return np.concatenate([np.ravel(leaf) for leaf in optree.tree_leaves(values)])
+        leaves: list[Any] = optree.tree_leaves(values)  # type: ignore[arg-type]
+        return np.concatenate([np.ravel(leaf) for leaf in leaves])
     return np.ravel(values)
 
 
@@ -235,6 +242,5 @@ def _result(state: LevenbergMarquardtState, outcome: Outcome, parameters: Parame
         return result
     names = result.undetermined
     shown = ", ".join(names[:_MAX_NAMED]) + (", ..." if len(names) > _MAX_NAMED else "")
-    return made(
-        f"{MESSAGES[outcome]} The Jacobian there has rank {result.rank} of {state.x.size}: the residual does not determine {shown}."
-    )
+    rank = f"The Jacobian there has rank {result.rank} of {state.x.size}"
+    return made(f"{MESSAGES[outcome]} {rank}: the residual does not determine {shown}.")

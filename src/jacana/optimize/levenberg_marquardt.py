@@ -13,16 +13,19 @@
 
 `jacana.least_squares` is this loop with the Jacobian, the checks and the result around it.
 
-Sources: J. J. Moré, "The Levenberg-Marquardt algorithm: implementation and theory", LNM 630, 1978 (scaling by the largest column norms seen,
-radius update, step acceptance). Three things are different from MINPACK's `lmder`, which follows the same paper:
+Sources: J. J. Moré, "The Levenberg-Marquardt algorithm: implementation and theory", LNM 630, 1978 (scaling by the
+largest column norms seen, radius update, step acceptance). Three things are different from MINPACK's `lmder`, which
+follows the same paper:
 
-* *The first radius* is the scaled length of the start, not 100 times that. Measured on the 54 NIST runs with each start perturbed
-  by 5 % six ways, 16 of 324 runs miss the certified minimum with factor 100 and 4 with factor 1.
-* *Convergence is judged by the undamped Gauss-Newton step*, never by the step taken. A step is short near the solution, but
-  also where the region has shrunk; the Gauss-Newton step and the decrease it promises are small only near a stationary point.
-* *The last digits.* The cost has only half the digits of the parameters: a step that would still gain eight digits in x changes the cost by
-  less than its rounding error, and no gain ratio can be formed. From there on a step is accepted if it makes the decrement smaller
-  (the part of the residual that a Gauss-Newton step would remove), which exact Jacobians give to full precision.
+* *The first radius* is the scaled length of the start, not 100 times that. Measured on the 54 NIST runs with each
+  start perturbed by 5 % six ways, 16 of 324 runs miss the certified minimum with factor 100 and 4 with factor 1.
+* *Convergence is judged by the undamped Gauss-Newton step*, never by the step taken. A step is short near the
+  solution, but also where the region has shrunk; the Gauss-Newton step and the decrease it promises are small only
+  near a stationary point.
+* *The last digits.* The cost has only half the digits of the parameters: a step that would still gain eight digits in
+  x changes the cost by less than its rounding error, and no gain ratio can be formed. From there on a step is
+  accepted if it makes the decrement smaller (the part of the residual that a Gauss-Newton step would remove), which
+  exact Jacobians give to full precision.
 """
 
 from __future__ import annotations
@@ -145,18 +148,19 @@ class LevenbergMarquardt:
         max_iterations: trial steps, accepted or not.
         ftol: stop where a full Gauss-Newton step promises to reduce the cost by no more than this fraction.
         xtol: stop where that step is no longer than this fraction of the parameters, both scaled.
-        gtol: stop where the cosine of the angle between the residual and every column of the Jacobian is no more than this.
+        gtol: stop where the cosine of the angle between the residual and every column of the Jacobian is no more than
+            this.
         growth: factor by which the region outgrows a step that did as well as predicted.
 
-    A tolerance of 0 switches its test off. Whatever the tolerances, the search ends where the Gauss-Newton step moves the
-    residual by no more than rounding the parameters does: nothing can be gained beyond.
+    A tolerance of 0 switches its test off. Whatever the tolerances, the search ends where the Gauss-Newton step moves
+    the residual by no more than rounding the parameters does: nothing can be gained beyond.
     """
 
     max_iterations: int = 2000
     ftol: float = 0.0
     xtol: float = 0.0
     gtol: float = 0.0
-    growth: float = 1.5
+    growth: float = 2.0
 
     def init(
         self, problem: Problem, x: FloatVector, point: tuple[NDArray[Any], NDArray[Any]] | None = None

@@ -83,7 +83,8 @@ def flatten_parameters(value: Any, label: str = "x0") -> tuple[Parameters, Float
         label: what messages call it.
 
     Raises:
-        InvalidInputError: a leaf is not a real number or an array of them, an entry is NaN or infinite, or there is no entry at all.
+        InvalidInputError: a leaf is not a real number or an array of them, an entry is NaN or infinite, or there is
+            no entry at all.
 
     >>> flatten_parameters([3, 4.5])[1]
     array([3. , 4.5])

@@ -24,7 +24,8 @@ _MAX_LISTED = 50  # parameters that a printed result lists
 
 @dataclass(frozen=True, eq=False, repr=False)
 class LeastSquaresResult:
-    """The outcome of `jacana.least_squares`, with the attributes of SciPy's ``OptimizeResult`` and the statistics of the fit.
+    """The outcome of `jacana.least_squares`, with the attributes of SciPy's ``OptimizeResult`` and the statistics of
+    the fit.
 
     Attributes are also items (``result["x"]``, ``dict(result)``), as they are in SciPy. With m residuals and n
     parameters:
@@ -35,10 +36,11 @@ class LeastSquaresResult:
         jac: its Jacobian at x with respect to the flat parameters, shape (m, n), float64.
         cost: half the sum of squares of `fun`.
         grad: gradient of the cost, shape (n,).
-        optimality: largest cosine of the angle between the residual and a column of the Jacobian; 0 at a stationary point.
+        optimality: largest cosine of the angle between the residual and a column of the Jacobian; 0 at a stationary
+            point.
         success: the search arrived at a stationary point.
-        status: 1, 2, 3: the test of gtol, ftol, xtol was met; 5: working precision reached; 0: iteration limit; -1: no step reduces the
-            cost, yet the gradient is not small; -2: the callback asked to stop.
+        status: 1, 2, 3: the test of gtol, ftol, xtol was met; 5: working precision reached; 0: iteration limit; -1:
+            no step reduces the cost, yet the gradient is not small; -2: the callback asked to stop.
         message: the same in words.
         nfev: points at which the residual was evaluated.
         njev: points at which its Jacobian was.
@@ -162,10 +164,9 @@ class LeastSquaresResult:
 
     def __repr__(self) -> str:
         outcome = "converged" if self.success else "not converged"
-        return (
-            f"<LeastSquaresResult {outcome}: cost={self.cost:.6g}, {self.fun.size} residuals, {self.flat.size} parameters, "
-            f"nit={self.nit}, x={np.array2string(np.asarray(self.flat), threshold=6, precision=6)}>"
-        )
+        shown = np.array2string(np.asarray(self.flat), threshold=6, precision=6)
+        size = f"{self.fun.size} residuals, {self.flat.size} parameters"
+        return f"<LeastSquaresResult {outcome}: cost={self.cost:.6g}, {size}, nit={self.nit}, x={shown}>"
 
     def __str__(self) -> str:
         """A report: the outcome, then one line for each parameter with its standard error."""

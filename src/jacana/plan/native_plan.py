@@ -11,14 +11,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import numpy as np
 
-from ..graph.index import Index, flatten, identity
+from ..graph.index import Index, Lookup, axes_of, flatten, identity, plain_axis
 from ..graph.node import Node, Shape, topological
 from ..graph.ops.contraction import contract
 from ..graph.ops.elementwise import cast
-from ..graph.ops.movement import assemble, index
+from ..graph.ops.movement import assemble, index, injective
 from .points import ZERO, At, Point, counter, flat, locate, resolve, unrolled
 
 STRAIGHT = 64  # points up to which a job is unrolled without any loop
@@ -39,13 +40,18 @@ class NeedsBufferError(Exception):
 
 @dataclass(frozen=True)
 class Job:
-    """``buffer[rows(d)] = value[d]`` for every point d of ``domain``."""
+    """``buffer[rows(d)] = value[d]`` for every point d of ``domain``, or ``+=`` where parts overlap.
+
+    ``scalar``: two points may fall on the same element, so lanes would lose one of them.
+    """
 
     buffer: Node
     domain: Shape
     rows: tuple[Index, ...]
     value: Node
     loops: tuple[int, ...]  # the axes that are loops, the lane axis last; all others are unrolled
+    accumulate: bool = False
+    scalar: bool = False
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -68,10 +74,18 @@ class Job:
 
 @dataclass
 class Kernel:
-    """Jobs that share their loops."""
+    """Jobs that share their loops. A job that accumulates has a kernel of its own."""
 
     sizes: tuple[int, ...]
     jobs: list[Job] = field(default_factory=list)
+
+    @property
+    def accumulate(self) -> bool:
+        return self.jobs[0].accumulate
+
+    @property
+    def scalar(self) -> bool:
+        return self.jobs[0].scalar
 
 
 @dataclass(frozen=True)
@@ -122,9 +136,7 @@ def inlinable(node: Node) -> bool:
         total = math.prod(node.params.sizes)
         summed = total // max(node.size, 1)
         return 0 < summed <= SUM_UNROLL or total <= SMALL_CONTRACTION
-    if node.op is assemble:
-        return node.params.disjoint
-    return False
+    return node.op is assemble
 
 
 def _reduced_count(node: Node) -> int:
@@ -151,11 +163,26 @@ def requests(node: Node, point: Point) -> list[tuple[Node, Point]]:
                 result.append((source, tuple(named[x] for x in labels)))
         return result
     if node.op is assemble:
-        found = locate(node, point)
+        if node.size <= STRAIGHT and not any(a.terms for a in point):
+            return writes(node)[tuple(a.offset for a in point)]
+        found = locate(node, point) if node.params.disjoint else None
         if found is None:
             raise NeedsBufferError(node)
         return [] if found is ZERO else [found]  # type: ignore[list-item]
     raise AssertionError(node)
+
+
+@lru_cache(maxsize=1024)
+def writes(node: Node) -> dict[tuple[int, ...], list[tuple[Node, Point]]]:
+    """For each element of a small assembled array, everything that is written there."""
+    result: dict[tuple[int, ...], list[tuple[Node, Point]]] = {e: [] for e in unrolled(node.shape)}
+    for part, rows in zip(node.inputs, node.params.rows, strict=True):
+        if part.size == 0:
+            continue
+        for here in unrolled(part.shape):
+            point = tuple(At(n) for n in here)
+            result[tuple(resolve(e, point).offset for e in rows)].append((part, point))
+    return result
 
 
 def _reduced_points(node: Node, point: Point) -> list[Point]:
@@ -192,7 +219,7 @@ class _Planner:
                 needs[node] = frozenset((node,))
             else:
                 needs[node] = inner
-        kernels: dict[tuple[int, tuple[int, ...]], Kernel] = {}
+        kernels: dict[tuple[int, tuple[int, ...], Job | None], Kernel] = {}
         steps: list[tuple[int, int, Kernel | Call]] = []
         zeroed = set()
         for node in self.order:
@@ -201,12 +228,12 @@ class _Planner:
             if node in self.calls:
                 steps.append((level[node], len(steps), Call(node)))
                 continue
-            if node.op is assemble and not node.params.full:
+            if node.op is assemble and not node.params.full and (node.params.disjoint or node.size > STRAIGHT):
                 zeroed.add(node)
             for job in self._jobs(node):
                 if 0 in job.domain:
                     continue
-                key = (level[node], job.sizes)
+                key = (level[node], job.sizes, job if job.accumulate else None)
                 if key not in kernels:
                     kernels[key] = Kernel(job.sizes)
                     steps.append((level[node], len(steps), kernels[key]))
@@ -248,34 +275,50 @@ class _Planner:
         self.buffers = {node for node in wanted if node.op.family != "leaf"}
 
     def _pays(self, node: Node, cost: float) -> bool:
-        """Whether storing the node is cheaper than computing it again wherever it is read."""
-        if node.size <= STRAIGHT and all(u.size <= STRAIGHT for u in self.users[node]):
-            return False
+        """Whether storing the node is cheaper than computing it again wherever it is read.
+
+        A kernel computes a value once for each point it is read at. Reads at several places of a short axis are such
+        points; what repeats work is a loop that the node does not have, or reads that are shifted along a loop.
+        """
         if cost < 4 or node.op is index:
             return False
-        largest = max((self._spread(node, u) for u in self.users[node]), default=0)
-        if largest > 2 * node.size:
-            return True
-        views = {u.params.indices for u in self.users[node] if u.op is index}
-        return cost >= 20 and len(views) + any(u.op is not index for u in self.users[node]) > 1 and not _small_moves(views)
-
-    def _spread(self, node: Node, user: Node) -> int:
-        if user.op is contract:
-            return math.prod(user.params.sizes) if math.prod(user.params.sizes) > SMALL_CONTRACTION else 0
-        return user.size
+        moved = set()
+        for user in self.users[node]:
+            if _replicates(node, user):
+                return True
+            if user.op is index and not _aligned(node, user):
+                moved.add(user.params.indices)
+        straight = any(u.op is not index or _aligned(node, u) for u in self.users[node])
+        return cost >= 20 and len(moved) + straight > 1
 
     def _jobs(self, node: Node) -> list[Job]:
-        if node.op is assemble and node.params.disjoint:
-            return [
-                self._job(node, part.shape, rows, part)
-                for part, rows in zip(node.inputs, node.params.rows, strict=True)
-            ]
-        return [self._job(node, node.shape, identity(node.ndim), node)]
+        if node.op is not assemble or (not node.params.disjoint and node.size <= STRAIGHT):
+            return [self._job(node, node.shape, identity(node.ndim), node)]
+        parts = zip(node.inputs, node.params.rows, strict=True)
+        if node.params.disjoint:
+            return [self._job(node, part.shape, rows, part) for part, rows in parts]
+        jobs = []
+        for part, rows in parts:
+            scalar = not injective(rows, part.shape)
+            if scalar and part.op.family == "elementwise" and part not in self.buffers:
+                raise NeedsBufferError(part)  # its arithmetic belongs in lanes, before the scalar loop that adds it up
+            jobs.append(self._job(node, part.shape, rows, part, accumulate=True, scalar=scalar))
+        return jobs
 
-    def _job(self, buffer: Node, domain: Shape, rows: tuple[Index, ...], value: Node) -> Job:
+    def _job(
+        self,
+        buffer: Node,
+        domain: Shape,
+        rows: tuple[Index, ...],
+        value: Node,
+        accumulate: bool = False,
+        scalar: bool = False,
+    ) -> Job:
         total = math.prod(domain)
-        if total <= STRAIGHT:
-            return Job(buffer, domain, rows, value, ())
+        if total <= STRAIGHT and not scalar:
+            return Job(buffer, domain, rows, value, (), accumulate)
+        if scalar:
+            return Job(buffer, domain, rows, value, tuple(a for a in range(len(domain))), True, True)
         target = flatten(rows, buffer.shape, domain) if rows else None
         unit = [a for a, s in getattr(target, "strides", ()) if s == 1 and domain[a] >= LANE_MIN]
         lane = unit[0] if unit else max(range(len(domain)), key=lambda a: (domain[a], a))
@@ -283,7 +326,7 @@ class _Planner:
         loops = []
         while rest and math.prod(domain[a] for a in rest) > UNROLL:
             loops.append(rest.pop(0))
-        return Job(buffer, domain, rows, value, (*sorted(loops), lane))
+        return Job(buffer, domain, rows, value, (*sorted(loops), lane), accumulate)
 
     def _check(self, kernel: Kernel) -> None:
         """Run through everything the kernel will read, so that what cannot be read in place gets a buffer."""
@@ -301,7 +344,22 @@ class _Planner:
             stack.extend((n, p, own) for n, p in requests(node, point))
 
 
-def _small_moves(views: set[tuple[Index, ...]]) -> bool:
-    """Whether the views read different constant places of a short axis, so that no value is computed twice."""
-    places = [tuple(e.offset for e in v if not e.strides) for v in views if all(hasattr(e, "strides") for e in v)]
-    return len(places) == len(views) and len(set(places)) == len(places) and all(places)
+def _replicates(node: Node, user: Node) -> bool:
+    """Whether ``user`` reads each element of ``node`` again in a loop that ``node`` does not have."""
+    if user.op is index:
+        used = {a for e in user.params.indices for a in axes_of(e)}
+        own = max(node.size, 1)
+        tables = any(isinstance(e, Lookup) for e in user.params.indices) and user.size > 2 * own
+        return tables or any(n > LANE_MIN and a not in used for a, n in enumerate(user.shape))
+    if user.op is contract and math.prod(user.params.sizes) > SMALL_CONTRACTION:
+        mine = {x for i, ls in zip(user.inputs, user.params.labels, strict=True) if i is node for x in ls}
+        return any(n > LANE_MIN and x not in mine for x, n in enumerate(user.params.sizes))
+    return False
+
+
+def _aligned(node: Node, user: Node) -> bool:
+    """Whether an index reads the long axes of ``node`` as they are, whatever it does with the short ones."""
+    return all(
+        node.shape[k] <= LANE_MIN or (plain_axis(e) is not None and user.shape[plain_axis(e) or 0] == node.shape[k])
+        for k, e in enumerate(user.params.indices)
+    )

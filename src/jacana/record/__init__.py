@@ -1,6 +1,18 @@
 """Recording: plain NumPy code in, graph nodes out."""
 
-from . import contraction, creation, elementwise, indexing, methods, movement, reduction, ufuncs
+from . import (
+    choosing,
+    contraction,
+    creation,
+    elementwise,
+    indexing,
+    joining,
+    linalg,
+    methods,
+    movement,
+    reduction,
+    ufuncs,
+)
 from .lift import operand
 from .recording import Recording, current_recording, guard, record
 from .variable import Variable, as_node, leaf_of, leaf_value, raw, wrap_node

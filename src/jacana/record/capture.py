@@ -14,12 +14,14 @@ Arrays used as indices are structure, baked into the graph; those that live on a
 from __future__ import annotations
 
 import sys
+from types import CodeType
 from typing import Any
 
 import numpy as np
 
 from ..graph.build import constant
 from ..graph.node import Array, Node
+from .location import user_frame
 
 
 class Captured:
@@ -64,13 +66,14 @@ def same_content(a: Array, b: Array) -> bool:
 class Entry:
     """One array object seen during a recording, with everything that was taken from it."""
 
-    __slots__ = ("array", "captures", "changed", "structure")
+    __slots__ = ("array", "captures", "changed", "sites", "structure")
 
     def __init__(self, array: Array) -> None:
         self.array = array
         self.captures: list[tuple[Array, Node]] = []
         self.changed = False
         self.structure: Array | None = None
+        self.sites: set[tuple[CodeType, int]] = set()
 
 
 class Captures:
@@ -93,6 +96,9 @@ class Captures:
     def node(self, array: Array) -> Node:
         """The constant node for the present content of ``array``."""
         entry = self._entry(array)
+        frame = user_frame()
+        if frame is not None:
+            entry.sites.add((frame.f_code, frame.f_lasti))
         for taken, node in entry.captures:
             if same_content(taken, array):
                 return node
@@ -110,11 +116,12 @@ class Captures:
         elif not same_content(entry.structure, array):
             entry.changed = True
 
-    def settle(self) -> tuple[list[Array], list[Array]]:
+    def settle(self) -> tuple[list[tuple[Array, set[tuple[CodeType, int]]]], list[Array]]:
         """Decide for every array between reference and snapshot.
 
         Returns:
-            The live arrays that are followed by reference, and the live arrays whose content has to be watched.
+            The live arrays that are followed by reference, each with the places of the user's code that used it
+            (code object and offset of the instruction), and the live arrays whose content has to be watched.
         """
         entries = list(self._layouts.values())
         self._layouts.clear()
@@ -123,7 +130,7 @@ class Captures:
         bases: dict[int, int] = {}
         for entry in entries:
             bases[id(entry.array.base)] = bases.get(id(entry.array.base), 0) + 1
-        followed: list[Array] = []
+        followed: list[tuple[Array, set[tuple[CodeType, int]]]] = []
         watched: list[Array] = []
         for entry, (own, base) in zip(entries, counts, strict=True):
             array = entry.array
@@ -132,7 +139,7 @@ class Captures:
             if entry.captures and not entry.changed and same_content(entry.captures[0][0], array):
                 for _, node in entry.captures:
                     node.params.owner.refer_to(array)
-                followed.append(array)
+                followed.append((array, entry.sites))
             elif entry.captures:
                 watched.append(array)
             if entry.structure is not None:

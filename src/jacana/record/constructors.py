@@ -1,7 +1,102 @@
-from __future__ import annotations
-import contextlib
-from collections.abc import Iterator
+"""The constructors that no protocol of NumPy catches, inside recorded functions.
 
-@contextlib.contextmanager
+``out = np.zeros(n); out[k] = v`` makes a plain array before any Variable is near, and ``np.array([[a, b], [c, d]])``
+would ask each Variable for a float. While at least one recording is running, these functions of the ``numpy`` module
+are replaced by wrappers. A wrapper steps aside unless this thread (or task) is recording *and* its caller is the user's
+code; then arrays of floats come as constant Variables, which can be written to, and nests that hold Variables are
+assembled. Names imported before (``from numpy import zeros``) are not caught; writing a Variable into such an array is
+an error that says so.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from .location import is_user
+from .recording import current_recording
+from .table import FUNCTIONS
+from .variable import Variable, contains_variable, wrap_constant
+
+_ORIGINAL: dict[str, Callable[..., Any]] = {
+    name: getattr(np, name)
+    for name in (
+        "zeros", "ones", "empty", "full", "zeros_like", "ones_like", "empty_like", "full_like",
+        "array", "asarray", "asanyarray", "ascontiguousarray",
+    )
+}  # fmt: skip
+_lock = threading.Lock()
+_active = 0
+
+
+def _called_by_user() -> bool:
+    return current_recording() is not None and is_user(sys._getframe(2))
+
+
+def _buffer(name: str) -> Callable[..., Any]:
+    original = _ORIGINAL[name]
+
+    def constructor(*args: Any, **kwargs: Any) -> Any:
+        if not _called_by_user():
+            return original(*args, **kwargs)
+        if name in ("full", "full_like") and (contains_variable(args) or contains_variable(kwargs)):
+            return FUNCTIONS[original](*args, **kwargs)
+        result = original(*args, **kwargs)
+        if type(result) is Variable:
+            return result
+        if name.startswith("empty") and result.dtype.kind == "f":
+            result.fill(np.nan)
+        return wrap_constant(result) if type(result) is np.ndarray and result.flags.owndata else result
+
+    return constructor
+
+
+def _conversion(name: str) -> Callable[..., Any]:
+    original = _ORIGINAL[name]
+
+    def constructor(*args: Any, **kwargs: Any) -> Any:
+        if not _called_by_user():
+            return original(*args, **kwargs)
+        if args and contains_variable(args[0]):
+            return FUNCTIONS[original](*args, **kwargs)
+        result = original(*args, **kwargs)
+        # What shares the memory of the argument stays what it is: writing to it reaches the argument.
+        if type(result) is not np.ndarray or not result.flags.owndata or (args and result is args[0]):
+            return result
+        return wrap_constant(result)
+
+    return constructor
+
+
+_WRAPPERS = {
+    name: (_conversion if name in ("array", "asarray", "asanyarray", "ascontiguousarray") else _buffer)(name)
+    for name in _ORIGINAL
+}
+for _name, _wrapper in _WRAPPERS.items():
+    _wrapper.__name__ = _wrapper.__qualname__ = _name
+    _wrapper.__doc__ = _ORIGINAL[_name].__doc__
+    _wrapper.__wrapped__ = _ORIGINAL[_name]  # type: ignore[attr-defined]
+
+
+@contextmanager
 def patched_constructors() -> Iterator[None]:
-    yield
+    """Put the wrappers in place; the last recording to end takes them away again."""
+    global _active
+    with _lock:
+        _active += 1
+        if _active == 1:
+            for name, wrapper in _WRAPPERS.items():
+                setattr(np, name, wrapper)
+    try:
+        yield
+    finally:
+        with _lock:
+            _active -= 1
+            if _active == 0:
+                for name, original in _ORIGINAL.items():
+                    setattr(np, name, original)

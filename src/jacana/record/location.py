@@ -8,19 +8,25 @@ from types import FrameType
 
 from ..errors import RecordingError, UnsupportedOperationError
 
-_MACHINERY = frozenset({"jacana", "numpy", "scipy", "opt_einsum", "optree", "importlib", "contextlib", "functools"})
+# Code that acts for the user. The standard library is in between when it calls back (functools, contextlib, threading).
+_MACHINERY = frozenset({"jacana", "numpy", "scipy", "opt_einsum", "optree"}) | (sys.stdlib_module_names - {"__main__"})
 
 
-def module_of(frame: FrameType) -> str:
-    """The top-level package of the code that a frame runs."""
-    name = frame.f_globals.get("__name__")
-    return name.partition(".")[0] if isinstance(name, str) else ""
+def is_user_code(module: str | None, file: str) -> bool:
+    """Whether code is the user's: neither jacana, nor a library beneath it, nor the standard library."""
+    # An example in a docstring runs under the name of the module it documents.
+    return (module or "").partition(".")[0] not in _MACHINERY or file.startswith("<doctest")
+
+
+def is_user(frame: FrameType) -> bool:
+    """Whether a frame runs the user's code."""
+    return is_user_code(frame.f_globals.get("__name__"), frame.f_code.co_filename)
 
 
 def user_frame() -> FrameType | None:
-    """The innermost frame that is neither jacana's nor a library's beneath it."""
+    """The innermost frame that runs the user's code."""
     frame: FrameType | None = sys._getframe(1)
-    while frame is not None and module_of(frame) in _MACHINERY:
+    while frame is not None and not is_user(frame):
         frame = frame.f_back
     return frame
 

@@ -91,8 +91,5 @@ def record(
             recording.result = function(*variables) if wrap is None else wrap(function, *variables)
     finally:
         _current.reset(token)
-    followed, watched = recording.captures.settle()
-    watch_function(recording.watches, function, followed)
-    for array in watched:
-        recording.watches.content(array)
+    watch_function(recording.watches, function, recording.captures)
     return recording

@@ -16,7 +16,7 @@ import numpy as np
 from ..graph.build import assembled, cast_to
 from ..graph.index import Index, evaluate, flatten, from_table
 from ..graph.node import DType, Node, Shape, Term
-from .terms import coefficient
+from .terms import coefficient, expand_small_axes
 
 
 def entry_positions(term: Term, rows: Shape, cols: Shape) -> np.ndarray[Any, np.dtype[np.int64]]:
@@ -31,6 +31,8 @@ def entry_positions(term: Term, rows: Shape, cols: Shape) -> np.ndarray[Any, np.
 
 def dense_node(terms: Sequence[Term], rows: Shape, cols: Shape, dtype: DType) -> Node:
     """The Jacobian as an array node of shape ``rows + cols``."""
+    if len(terms) > 1 and not _disjoint(terms, rows, cols):
+        terms = expand_small_axes(terms)
     parts: list[tuple[Node, tuple[Index, ...]]] = [(coefficient(t), (*t.row, *t.col)) for t in terms]
     return assembled(parts, (*rows, *cols), dtype, disjoint=len(parts) > 1 and _disjoint(terms, rows, cols))
 
@@ -48,6 +50,11 @@ def _disjoint(terms: Sequence[Term], rows: Shape, cols: Shape) -> bool:
     return int(np.count_nonzero(taken)) == total
 
 
+def _repeats(keys: np.ndarray[Any, np.dtype[np.int64]]) -> bool:
+    ordered = np.sort(keys, kind="stable")
+    return bool((ordered[1:] == ordered[:-1]).any())
+
+
 @dataclass(frozen=True)
 class SparsePlan:
     """The pattern of a sparse Jacobian and the node of its values, in CSR order."""
@@ -62,11 +69,16 @@ class SparsePlan:
         return len(self.indices)
 
 
-def sparse_plan(terms: Sequence[Term], rows: Shape, cols: Shape, dtype: DType) -> SparsePlan:
+def sparse_plan(
+    terms: Sequence[Term], rows: Shape, cols: Shape, dtype: DType, *, expanded: bool = False
+) -> SparsePlan:
     """Canonical CSR: rows in order, columns sorted, no entry twice. The index arrays are read-only and shared."""
     shape = (math.prod(rows), math.prod(cols))
     keys = [entry_positions(term, rows, cols) for term in terms]
     every = np.concatenate([k.ravel() for k in keys]) if keys else np.empty(0, np.int64)
+    if not expanded and len(terms) > 1 and _repeats(every):
+        # Some entries come from several terms: merge what can be, so that each entry is written once.
+        return sparse_plan(expand_small_axes(terms), rows, cols, dtype, expanded=True)
     # Terms are sorted runs, which a stable sort (timsort) merges in one pass each.
     order = np.argsort(every, kind="stable")
     ordered = every[order]

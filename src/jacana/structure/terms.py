@@ -7,6 +7,7 @@ terms on the index of the array between them; an axis left in neither row nor co
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Sequence
 
@@ -215,6 +216,54 @@ def _add_pair(a: Term, b: Term) -> Term | None:
     return Term(a.domain, a.row, a.col, ((add(left, right), axes),), joint)
 
 
+def expand_small_axes(terms: Iterable[Term], limit: int = 16) -> Terms:
+    """The same sum with every short axis of a longer domain written out, one term for each of its places.
+
+    Terms that fall on the same entries but say so with different axes then have equal structure and are added.
+    """
+    result: list[Term] = []
+    for term in terms:
+        small = [a for a, n in enumerate(term.domain) if n <= limit]
+        count = math.prod(term.domain[a] for a in small)
+        if not small or len(small) == len(term.domain) or count > limit**2:
+            result.append(term)
+            continue
+        for place in itertools.product(*(range(term.domain[a]) for a in small)):
+            at: list[Index] = list(identity(len(term.domain)))
+            for a, n in zip(small, place, strict=True):
+                at[a] = Affine(n)
+            names = {a: k for k, a in enumerate(x for x in range(len(term.domain)) if x not in small)}
+            domain = tuple(term.domain[a] for a in names)
+            replacement = [rename(e, names) for e in at]
+            found = normalise(
+                Term(
+                    domain,
+                    tuple(substitute(e, replacement, domain) for e in term.row),
+                    tuple(substitute(e, replacement, domain) for e in term.col),
+                    tuple(_at_places(f, replacement, domain) for f in term.factors),
+                    tuple(_at_places(f, replacement, domain) for f in term.masks),
+                )
+            )
+            if found is not None:
+                result.append(found)
+    return add_terms(result)
+
+
+def _at_places(factor: Factor, replacement: Sequence[Index], domain: Sequence[int]) -> Factor:
+    """A factor with its axes replaced by expressions over a new domain, labelled with the axes that remain."""
+    node, axes = factor
+    indices = [replacement[a] for a in axes]
+    plain = [plain_axis(e) for e in indices]
+    distinct = tuple(p for p in plain if p is not None)
+    if len(distinct) == len(plain) == len(set(distinct)) and all(
+        node.shape[k] == domain[p] for k, p in enumerate(distinct)
+    ):
+        return node, distinct
+    used = sorted({b for e in indices for b in axes_of(e)})
+    compact = {b: k for k, b in enumerate(used)}
+    return index_node(node, tuple(domain[b] for b in used), [rename(e, compact) for e in indices]), tuple(used)
+
+
 # --- composition ------------------------------------------------------------------------------------------------
 
 
@@ -388,28 +437,13 @@ class _Join:
         shifted_masks = [(node, tuple(a + self.first for a in axes)) for node, axes in self.inner.masks]
         replacement = [rename(e, names) for e in self.meaning]
 
-        def relabel(factor: Factor) -> Factor:
-            node, axes = factor
-            indices = [replacement[a] for a in axes]
-            plain = [plain_axis(e) for e in indices]
-            distinct = [p for p in plain if p is not None]
-            if (
-                len(distinct) == len(plain) == len(set(distinct))
-                and all(node.shape[k] == domain[p] for k, p in enumerate(distinct))
-            ):  # fmt: skip
-                return node, tuple(distinct)
-            used = sorted({b for e in indices for b in axes_of(e)})
-            compact = {b: k for k, b in enumerate(used)}
-            shape = tuple(domain[b] for b in used)
-            return index_node(node, shape, [rename(e, compact) for e in indices]), tuple(used)
-
         return normalise(
             Term(
                 domain,
                 tuple(substitute(e, replacement, domain) for e in self.outer.row),
                 tuple(substitute(shift_axes(e, self.first), replacement, domain) for e in self.inner.col),
-                tuple(relabel(f) for f in (*self.outer.factors, *shifted)),
-                tuple(relabel(m) for m in (*self.outer.masks, *shifted_masks)),
+                tuple(_at_places(f, replacement, domain) for f in (*self.outer.factors, *shifted)),
+                tuple(_at_places(m, replacement, domain) for m in (*self.outer.masks, *shifted_masks)),
             )
         )
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..index import Affine, Index, axes_of, bounds, evaluate, flatten, identity
+from ..index import Affine, Index, bounds, evaluate, flatten, identity
 from ..node import Array, DType, Edges, Node, Operation, Shape, Term, register
 
 
@@ -102,7 +102,7 @@ def writer(params: AssembleParams, k: int, part_shape: Shape) -> Callable[[Array
         return lambda result, part: None
     plan = strided(rows, part_shape)
     # A view may only be added to at once if no two points of the domain fall on the same element.
-    if plan is not None and (params.disjoint or _injective(rows, part_shape)):
+    if plan is not None and (params.disjoint or injective(rows, part_shape)):
 
         def write_view(result: Array, part: Array) -> None:
             target = view(result, rows, part_shape)
@@ -127,10 +127,24 @@ def writer(params: AssembleParams, k: int, part_shape: Shape) -> Callable[[Array
     return write_add
 
 
-def _injective(rows: Sequence[Index], sizes: Shape) -> bool:
-    """Whether each axis longer than one is the only axis of some row expression (enough, not necessary)."""
-    alone = {axes_of(e)[0] for e in rows if len(axes_of(e)) == 1 and isinstance(e, Affine)}
-    return all(n <= 1 or a in alone for a, n in enumerate(sizes))
+def injective(rows: Sequence[Index], sizes: Shape) -> bool:
+    """Whether no two points fall on the same element (enough, not necessary).
+
+    Each axis longer than one must be a digit of some affine row: alone in it, or beside others in a mixed radix.
+    """
+    told: set[int] = set()
+    for e in rows:
+        if isinstance(e, Affine):
+            reach = 0
+            digits = []
+            for a, s in sorted(e.strides, key=lambda d: abs(d[1])):
+                if abs(s) <= reach:
+                    break
+                reach += abs(s) * (sizes[a] - 1)
+                digits.append(a)
+            else:
+                told.update(digits)
+    return all(n <= 1 or a in told for a, n in enumerate(sizes))
 
 
 def _assemble_evaluate(params: AssembleParams, *parts: Array) -> Array:

@@ -19,7 +19,7 @@ from ...graph.ops.contraction import contract
 from ...graph.ops.elementwise import select
 from ...graph.ops.movement import assemble, index
 from ...plan.native_plan import Kernel, requests
-from ...plan.points import ZERO, At, Gather, Point, flat, locate
+from ...plan.points import At, Gather, Point, flat
 from .emitter import I1, I8, I32, I64, POINTER, VALUE_TYPES, Emitter, element, is_vector
 from .engine import Machine
 
@@ -43,10 +43,9 @@ class KernelEmitter(Emitter):
         self.function = ir.Function(module, kind, name)
         for argument in self.function.args:
             argument.add_attribute("noalias")
-            argument.add_attribute("nocapture") if "nocapture" in argument.attributes._known else None
         self.pointers = dict(zip(self.used, self.function.args, strict=True))
         self.written = {job.buffer for job in kernel.jobs}
-        self.vector = bool(kernel.sizes) and kernel.sizes[-1] >= self.lanes
+        self.vector = bool(kernel.sizes) and kernel.sizes[-1] >= self.lanes and not kernel.scalar
         self.lane_loop = len(kernel.sizes) - 1
         self.own: Node | None = None
 
@@ -60,9 +59,29 @@ class KernelEmitter(Emitter):
                     at = job.target(point)
                     value = self._value(job.value, point, job.buffer)
                     stores.setdefault((job.buffer, at.terms), {})[at.offset] = value
+            if self.kernel.accumulate:
+                self._add_to_old(stores)
             for (buffer, terms), places in stores.items():
                 self._store_group(buffer, terms, places)
         self.builder.ret_void()
+
+    def _add_to_old(self, stores: dict[tuple[Node, tuple[Any, ...]], dict[int, Value]]) -> None:
+        """What is stored becomes the sum with what is there. Lanes that the step before has done add -0.0: nothing."""
+        fresh = None
+        size = self.kernel.sizes[-1] if self.kernel.sizes else 1
+        if self.vector and size % self.lanes:
+            done = ir.Constant(I64, size - size % self.lanes)
+            position = self.counters[-1]
+            ramp = ir.Constant(ir.VectorType(I64, self.lanes), list(range(self.lanes)))
+            mine = self.builder.add(self.splat(position), ramp)
+            tail = self.builder.icmp_unsigned(">=", mine, self.splat(done))
+            whole = self.builder.icmp_unsigned("<=", position, ir.Constant(I64, size - size % self.lanes - self.lanes))
+            fresh = self.builder.or_(self.splat(whole), tail)
+        for (buffer, terms), places in stores.items():
+            for offset, value in places.items():
+                if fresh is not None:
+                    value = self.select(fresh, value, self.const(-0.0, value))
+                places[offset] = self.add(self._load(buffer, At(offset, terms), buffer.size), value)
 
     # --- loops
 
@@ -206,7 +225,6 @@ class KernelEmitter(Emitter):
         self, buffer: Buffer, at: At, stride: int, varying: tuple[tuple[Any, int], ...], rest: At, size: int
     ) -> Value:
         width = self.lanes
-        positions = None
         block = isinstance(buffer, Node) and buffer.dtype.kind == "f" and len(varying) == 1 and not rest.terms
         if block and varying[0][1] >= width // 2 and rest.offset >= 0:
             # Rows of a small record: load whole pieces of the row for each lane and transpose them.
@@ -234,7 +252,6 @@ class KernelEmitter(Emitter):
                 scaled = part if c == 1 else self.builder.mul(part, ir.Constant(I64, c))
                 position = self.builder.add(position, scaled)
             lanes.append(self._read(buffer, position))
-        del positions
         return self.gather_lanes(lanes)
 
     # --- values
@@ -274,7 +291,10 @@ class KernelEmitter(Emitter):
         if node.op is index:
             return inputs[0]
         if node.op is assemble:
-            return ir.Constant(kind, 0) if locate(node, point) is ZERO else inputs[0]
+            total = inputs[0] if inputs else ir.Constant(kind, 0)
+            for part in inputs[1:]:
+                total = self.add(total, part)
+            return total
         if node.op is contract:
             width = len(node.inputs)
             total = None

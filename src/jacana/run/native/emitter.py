@@ -205,8 +205,6 @@ class Emitter:
             kind = ir.FunctionType(result, [a.type for a in arguments])
             found = ir.Function(self.module, kind, name)
             found.attributes.add("nounwind")
-            if not name.startswith("llvm."):
-                found.attributes.add("memory(none)") if "memory(none)" in found.attributes._known else None
         return self.builder.call(found, list(arguments))
 
     # --- blocks of memory

@@ -203,11 +203,15 @@ class _Runner:
                 buffers[k] = value if value.flags.c_contiguous else np.ascontiguousarray(value)
             for k, make, shape, dtype in allocate:
                 buffers[k] = make(shape, dtype)
-            with np.errstate(all="ignore"):
-                for function, sources, out in work:
-                    value = function(*[buffers[i] for i in sources])
-                    if out >= 0:
-                        buffers[out] = np.ascontiguousarray(value) if value.ndim else np.asarray(value)
+            if not views:
+                for function, sources, _ in work:
+                    function(*[buffers[i] for i in sources])
+            else:
+                with np.errstate(all="ignore"):
+                    for function, sources, out in work:
+                        value = function(*[buffers[i] for i in sources])
+                        if out >= 0:
+                            buffers[out] = np.ascontiguousarray(value) if value.ndim else np.asarray(value)
             answer: list[Array] = []
             for k in results:
                 value = buffers[k]
