@@ -53,9 +53,8 @@ class NistProblem:
         certified_values: the least-squares parameters, shape (p,).
         certified_standard_errors: their standard deviations, shape (p,).
         certified_residual_sum_of_squares: the sum of squared residuals at the certified values.
-        residual_standard_deviation: square root of that sum over the degrees of freedom (as the file gives it; in
-            Rat43 alone it goes with 11 degrees of freedom, where file and standard errors have 9).
-        degrees_of_freedom: n - p.
+        residual_standard_deviation: square root of that sum over the degrees of freedom.
+        degrees_of_freedom: n - p. (Rat43's file says 9 where 15 - 4 is 11, which its certified deviations go with.)
         model: ``model(b, x)``, the fitted function in plain NumPy; b is indexed only, so it may be any array-like,
             a jacana Variable included.
         log_response: the model describes log(y) and not y (only Nelson).
@@ -170,7 +169,7 @@ def _parsed(name: str) -> NistProblem:
         certified_standard_errors=_frozen(parameters[:, 3]),
         certified_residual_sum_of_squares=float(_after("Residual Sum of Squares:", header)),
         residual_standard_deviation=float(_after("Residual Standard Deviation:", header)),
-        degrees_of_freedom=int(_after("Degrees of Freedom:", header)),
+        degrees_of_freedom=observations - parameters.shape[0],
         model=_MODELS[name],
         log_response=name == "Nelson",
     )

@@ -63,7 +63,7 @@ def flatten(x: Any, order: str = "C") -> Any:
     return np.copy(ravel(x, order))
 
 
-@implements(np.transpose, np.permute_dims, np.matrix_transpose)
+@implements(np.transpose)
 def transpose(x: Any, *axes: Any) -> Any:
     """Axes reversed, or in the order given."""
     if len(axes) == 1 and (axes[0] is None or isinstance(axes[0], (list, tuple))):
@@ -188,3 +188,9 @@ def result_shape(value: Any) -> Shape:
     """The shape of a number or an array."""
     shape: Shape = np.shape(value)
     return shape
+
+
+@implements(np.matrix_transpose)
+def matrix_transpose(x: Any, /) -> Any:
+    """The last two axes swapped."""
+    return np.swapaxes(x, -1, -2)

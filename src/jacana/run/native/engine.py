@@ -75,7 +75,7 @@ def optimise(text: str) -> Any:
     module = llvm.parse_assembly(text)
     module.verify()
     options = llvm.create_pipeline_tuning_options(speed_level=2)
-    options.slp_vectorization = True
+    options.slp_vectorization = False  # seconds on straight-line code, for less than it saves
     options.loop_vectorization = False  # loops already are explicit vectors
     options.loop_unrolling = False
     builder = llvm.create_pass_builder(m.target_machine, options)
