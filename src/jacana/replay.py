@@ -192,11 +192,13 @@ class Replay:
             return self.function(*positional, **keywords)
 
         recording = record(self.watched, values, wrap=unpacked)
-        outputs, tree = optree.tree_flatten(recording.result, none_is_leaf=True)
+        outputs, tree = optree.tree_flatten(recording.result)
+        if any(leaf is None for leaf in optree.tree_leaves(recording.result, none_is_leaf=True)):
+            raise InvalidInputError(
+                f"{self.name} returned None where an array was expected; does it end with a return statement?"
+            )
         nodes = tuple(self._output_node(leaf) for leaf in outputs)
-        traced = Traced(
-            recording.inputs, arguments.wanted, arguments.wanted_tree, nodes, tree, self.name
-        )
+        traced = Traced(recording.inputs, arguments.wanted, arguments.wanted_tree, nodes, tree, self.name)
         return recording, traced
 
     @property
@@ -205,11 +207,8 @@ class Replay:
         return getattr(self.function, "__name__", type(self.function).__name__)
 
     def _output_node(self, leaf: Any) -> Node:
-        if leaf is None or isinstance(leaf, (str, bytes)):
-            raise InvalidInputError(
-                f"{self.name} returned {'None' if leaf is None else type(leaf).__name__} where an array was expected"
-                + ("; does it end with a return statement?" if leaf is None else "")
-            )
+        if isinstance(leaf, (str, bytes)):
+            raise InvalidInputError(f"{self.name} returned {type(leaf).__name__} where an array was expected")
         return as_node(leaf)
 
     def _inline(self, arguments: _Arguments) -> Any:
@@ -230,6 +229,7 @@ class Replay:
         moved = substitute_nodes([*built.nodes, *guard_nodes], dict(mapping))
         outer = current_recording()
         if outer is not None:
+            outer.watches.include(recording.watches)
             for node, (_, value) in zip(moved[len(built.nodes) :], recording.guards, strict=True):
                 outer.guard(node, value)
         variables = [wrap_node(node, value) for node, value in zip(moved, results, strict=False)]
@@ -293,12 +293,13 @@ class _Arguments:
         leaves = list(self.leaves)
         for k, variable in zip(self.input_at, variables, strict=True):
             leaves[k] = variable
-        parts = []
+        parts: list[Any] = []
         start = 0
         for tree, count in zip(self.trees, self.counts, strict=True):
             parts.append(optree.tree_unflatten(tree, leaves[start : start + count]))
             start += count
-        return parts[:-1], parts[-1]
+        keywords: dict[str, Any] = parts[-1]
+        return list(parts[:-1]), keywords
 
 
 def _is_array(leaf: Any) -> bool:

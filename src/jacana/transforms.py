@@ -18,9 +18,9 @@ from scipy import sparse
 from .differentiate import Order, dense_jacobians, eliminate, jvp_nodes, vjp_nodes
 from .differentiate.derivatives import jacobian_dtype
 from .errors import DifferentiationError, InvalidInputError
-from .graph.build import cast_to
+from .graph.build import cast_to, movement_reshape
 from .graph.index import Affine, flatten, substitute
-from .graph.node import Array, Node, Term
+from .graph.node import Array, Node, Term, new_input
 from .replay import Build, Built, Replay, Traced
 from .run import Program, compile_numpy
 from .structure.formats import SparsePlan, sparse_plan
@@ -36,9 +36,7 @@ class Transformed:
     Recordings are kept with the object, so make it once and call it often.
     """
 
-    def __init__(
-        self, function: Callable[..., Any], build: Build, argnums: int | Sequence[int], verb: str
-    ) -> None:
+    def __init__(self, function: Callable[..., Any], build: Build, argnums: int | Sequence[int], verb: str) -> None:
         self._replay = Replay(function, build, argnums, verb)
         functools.update_wrapper(self, function, updated=())
         self.__doc__ = f"{verb} of {self._replay.name}.\n\n{getattr(function, '__doc__', None) or ''}"
@@ -229,13 +227,11 @@ def _scalar_output(traced: Traced, verb: str) -> Node:
         )
     node = traced.outputs[0]
     if node.dtype.kind != "f":
-        raise DifferentiationError(f"{verb}: the result of {traced.name} has dtype {node.dtype}, which has no derivative")
+        raise DifferentiationError(f"{verb}: {traced.name} returns {node.dtype} numbers, which have no derivative")
     return node
 
 
 def _gradient_nodes(node: Node, by: list[Node], order: Order) -> list[Node]:
-    from .graph.build import movement_reshape
-
     if node.shape:
         node = movement_reshape(node, ())
     return [cast_to(block, x.dtype) for block, x in zip(dense_jacobians([node], by, order)[0], by, strict=True)]
@@ -374,8 +370,11 @@ def _product(function: Callable[..., Any], argnums: int | Sequence[int], verb: s
         return function(*args, **kwargs), vector
 
     functools.update_wrapper(with_vector, function)
-    shift = (lambda k: k + 1 if k >= 0 else k)  # noqa: E731
-    positions = shift(argnums) if isinstance(argnums, int) else tuple(shift(k) for k in argnums)
+    # The vector goes in front of the arguments, so that argnums from the end still count from the end.
+    if isinstance(argnums, int):
+        positions: int | tuple[int, ...] = argnums + (argnums >= 0)
+    else:
+        positions = tuple(k + (k >= 0) for k in argnums)
 
     def build(traced: Traced) -> Built:
         # The first leaves of the inputs are the vector's, and the last leaves of the result as well.
@@ -422,9 +421,7 @@ def _shapes(nodes: Sequence[Node]) -> str:
 # --- for the define-by-run face ---------------------------------------------------------------------------------
 
 
-def node_jacobians(
-    outputs: list[Node], inputs: list[Node], leaf_values: dict[Node, Array]
-) -> list[list[Array]]:
+def node_jacobians(outputs: list[Node], inputs: list[Node], leaf_values: dict[Node, Array]) -> list[list[Array]]:
     """Dense Jacobians of nodes by nodes at the given values of the leaves."""
     blocks = dense_jacobians(outputs, inputs)
     flat = _run_nodes([node for row in blocks for node in row], leaf_values)
@@ -435,8 +432,6 @@ def node_vjp(
     outputs: list[Node], cotangents: list[Array], inputs: list[Node], leaf_values: dict[Node, Array]
 ) -> list[Array]:
     """The vector-Jacobian product of nodes at the given values of the leaves, in the dtypes of ``inputs``."""
-    from .graph.node import new_input
-
     seeds = [new_input(y.shape, y.dtype) for y in outputs]
     nodes = [cast_to(n, x.dtype) for n, x in zip(vjp_nodes(outputs, seeds, inputs), inputs, strict=True)]
     given = {s: np.asarray(c, dtype=s.dtype) for s, c in zip(seeds, cotangents, strict=True)}
@@ -447,5 +442,3 @@ def _run_nodes(nodes: list[Node], leaf_values: dict[Node, Array]) -> list[Array]
     leaves = [node for node in Program((), tuple(nodes)).free_inputs() if node in leaf_values]
     run = compile_numpy(Program(tuple(leaves), tuple(nodes)))
     return run([np.ascontiguousarray(leaf_values[node]) for node in leaves])
-
-

@@ -118,9 +118,7 @@ class _Graph:
             self._cheapest_first()
         else:
             raise ValueError(f"order must be 'forward', 'reverse', 'cost' or 'auto', not {order!r}")
-        terms = tuple(
-            tuple(self.before.get(k, {}).get(i, ()) for i in self.inputs) for k in range(len(self.outputs))
-        )
+        terms = tuple(tuple(self.before.get(k, {}).get(i, ()) for i in self.inputs) for k in range(len(self.outputs)))
         return Elimination(terms, order, self.cost, len(self.order))
 
     def _cheapest_first(self) -> None:

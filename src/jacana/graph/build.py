@@ -76,7 +76,7 @@ def zeros(shape: Shape, dtype: DType) -> Node:
 
 def is_one(node: Node) -> bool:
     """Whether every element is the number one."""
-    return literal_value(node) == 1
+    return bool(literal_value(node) == 1)
 
 
 def index_node(source: Node, shape: Shape, indices: Sequence[Index]) -> Node:
@@ -287,9 +287,7 @@ def movement_reshape(node: Node, shape: Shape) -> Node:
     return index_node(assemble(node, params=params), shape, indices)
 
 
-def assembled(
-    parts: Sequence[tuple[Node, tuple[Index, ...]]], shape: Shape, dtype: DType, *, disjoint: bool
-) -> Node:
+def assembled(parts: Sequence[tuple[Node, tuple[Index, ...]]], shape: Shape, dtype: DType, *, disjoint: bool) -> Node:
     """``zeros(shape)`` with every ``(part, rows)`` added at its rows; ``disjoint``: no element is written twice."""
     parts = [(cast_to(part, dtype), rows) for part, rows in parts if part.size]
     if len(parts) == 1 and parts[0][0].shape == shape and parts[0][1] == identity(len(shape)):

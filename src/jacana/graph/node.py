@@ -232,9 +232,7 @@ def _no_edges(node: Node) -> Edges:
 
 INPUT = register(Operation("input", "leaf", _leaf_value, lambda p: (p.shape, p.dtype), _no_edges, cost=0))
 CONSTANT = register(Operation("constant", "leaf", _leaf_value, lambda p: (p.shape, p.dtype), _no_edges, cost=0))
-LITERAL = register(
-    Operation("literal", "leaf", lambda p: literal_array(p), lambda p: ((), p.dtype), _no_edges, cost=0)
-)
+LITERAL = register(Operation("literal", "leaf", lambda p: literal_array(p), lambda p: ((), p.dtype), _no_edges, cost=0))
 
 _input_numbers = itertools.count()
 

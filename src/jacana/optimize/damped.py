@@ -73,7 +73,12 @@ class Factors:
         "A relative offset orthogonality convergence criterion for nonlinear least squares", Technometrics 23(2),
         1981. It depends neither on the units of the parameters nor on the damping.
         """
-        return math.sqrt(float(self.projected @ self.projected))
+        return euclidean_norm(self.projected)
+
+    @property
+    def gradient_norm(self) -> float:
+        """Norm of the scaled gradient D^-1 J^T r."""
+        return euclidean_norm(self.singular_values * self.projected)
 
     @property
     def full_length(self) -> float:
@@ -88,8 +93,7 @@ class Factors:
         damping = 0.0
         if length > radius:
             damping, coordinates, length = self._damped(radius, coordinates, length)
-        moved = s * coordinates
-        return DampedStep(coordinates @ self.rows / self.scale, length, damping, math.sqrt(float(moved @ moved)))
+        return DampedStep(coordinates @ self.rows / self.scale, length, damping, euclidean_norm(s * coordinates))
 
     def _damped(self, radius: float, full: Float64Array, full_length: float) -> tuple[float, Float64Array, float]:
         # Newton's method on the secular equation 1/radius - 1/length(lam) = 0, nearly linear in lam, kept between
@@ -115,8 +119,8 @@ class Factors:
                 lower = max(lower, damping)
             else:
                 upper = min(upper, damping)
-            slope = float(coordinates @ (coordinates / denominator)) / length
-            damping += excess / slope * (length / radius)
+            unit = coordinates / length
+            damping += (excess / length) / float(unit.dot(unit / denominator)) * (length / radius)
         return damping, coordinates, length
 
 
@@ -153,7 +157,7 @@ def column_norms(matrix: Float64Array) -> Float64Array:
 
 def euclidean_norm(vector: NDArray[Any]) -> float:
     """Return the Euclidean norm of a vector of any magnitude; NaN if it has a NaN."""
-    square = float(vector @ vector)
+    square = float(vector.dot(vector))  # dot, unlike @, overflows without a warning
     if _SMALL**2 < square < _LARGE**2:
         return math.sqrt(square)
     largest = float(np.abs(vector).max(initial=0.0))

@@ -159,7 +159,7 @@ def _check_residual(values: Any, parameters: Parameters, start: FloatVector) -> 
             kind = type(leaf).__name__
             raise InvalidInputError(f"the residual must return real numbers or arrays of them, not {kind}")
         bad = np.argwhere(~np.isfinite(array))
-        if bad.size:
+        if len(bad):  # not bad.size, which is 0 for a bad number without axes
             where = ", ".join(map(str, bad[0].tolist()))
             entry = accessor.codify("residual") + (f"[{where}]" if where else "")
             more = f" (and {len(bad) - 1} more entries are not finite)" if len(bad) > 1 else ""

@@ -52,7 +52,7 @@ _UNMEASURABLE = 512.0  # a relative cost change of fewer roundings than this mak
 _NEAR_ROUNDING = 32.0  # the same for the change of the residual, in units of the rounding of the parameters
 _STALE_SCALE = 1e-3  # a column this much smaller than its scale may be dropped for its scale alone
 _FLAT = 1e-6  # relative decrement below which a search that cannot go on has arrived all the same
-_TINY = float(np.finfo(np.float64).tiny)  # a smaller cost is zero
+_ZERO = 1e-290  # a residual this small has no digits left to improve
 
 
 class Outcome(IntEnum):
@@ -224,8 +224,8 @@ class LevenbergMarquardt:
             return _shrunk(state, trial, 0.1)
         after = _moved(state, x, *point)
         if not measurable:
-            if after.factors.decrement >= state.factors.decrement:
-                # A full step no longer helps: this is as near as the arithmetic allows.
+            if not _nearer(state, after, trial):
+                # If even a full step does not help, this is as near as the arithmetic allows.
                 return replace(state, stuck=True) if trial.damping == 0.0 else _shrunk(state, trial, 0.5)
             gain = 1.0
         if gain <= _POOR:
@@ -241,12 +241,12 @@ class LevenbergMarquardt:
         if arrived is not None:
             return arrived
         if state.stuck or state.radius <= state.eps * euclidean_norm(state.scale * state.x):
-            near = state.factors.decrement <= max(_FLAT * state.norm, 1e3 * state.rounding)
+            near = state.factors.decrement <= max(_FLAT * state.norm, 1e3 * state.rounding) or state.optimality <= _FLAT
             return Outcome.WORKING_PRECISION if near else Outcome.NO_PROGRESS
         return Outcome.ITERATION_LIMIT if state.iteration >= self.max_iterations else None
 
     def _converged(self, state: LevenbergMarquardtState) -> Outcome | None:
-        if state.cost < _TINY:
+        if state.norm <= _ZERO:
             return Outcome.GRADIENT
         decrement = state.factors.decrement
         if self.gtol > 0.0 and state.optimality <= self.gtol:
@@ -295,6 +295,18 @@ def _moved(
         factors=factors,
         accepted=True,
     )
+
+
+def _nearer(state: LevenbergMarquardtState, after: LevenbergMarquardtState, trial: DampedStep) -> bool:
+    """Whether `after` is nearer to a stationary point where the cost is too coarse to tell.
+
+    A full step is judged by the decrement, which no units of the parameters can distort. A damped one, which says
+    that the linear model holds over short distances only, is judged by the gradient: the decrement of a nearly
+    singular Jacobian stays large all the way to the minimum.
+    """
+    if trial.damping == 0.0:
+        return after.factors.decrement < state.factors.decrement
+    return after.factors.gradient_norm < state.factors.gradient_norm
 
 
 def _shrunk(state: LevenbergMarquardtState, trial: DampedStep, factor: float) -> LevenbergMarquardtState:

@@ -111,7 +111,6 @@ def plan_native(outputs: Sequence[Node]) -> NativePlan:
         try:
             return _Planner(outputs, forced).plan()
         except NeedsBufferError as need:
-            assert need.node not in forced, need.node
             forced.add(need.node)
 
 
@@ -136,7 +135,7 @@ def inlinable(node: Node) -> bool:
         total = math.prod(node.params.sizes)
         summed = total // max(node.size, 1)
         return 0 < summed <= SUM_UNROLL or total <= SMALL_CONTRACTION
-    return node.op is assemble
+    return bool(node.op is assemble)
 
 
 def _reduced_count(node: Node) -> int:
@@ -243,7 +242,8 @@ class _Planner:
         return NativePlan([step for _, _, step in sorted(steps, key=lambda s: s[:2])], self.buffers, zeroed)
 
     def _choose_buffers(self) -> None:
-        wanted = set(self.outputs) | self.forced
+        results = set(self.outputs)
+        wanted = results | self.forced
         self.calls: set[Node] = set()
         self.buffers: set[Node] = set()
         reachable = set(self.order)
@@ -256,7 +256,7 @@ class _Planner:
                 wanted.add(node)
             if node in self.calls:
                 wanted.update(i for i in node.inputs if i in reachable)
-            elif node in wanted and node.op is index and all(u in self.calls for u in self.users[node]) and node not in self.outputs:
+            elif node.op is index and node in wanted and node not in results and self._only_called(node):
                 # Only NumPy reads it: a view of its source will do.
                 self.calls.add(node)
                 wanted.update(node.inputs)
@@ -273,6 +273,9 @@ class _Planner:
                 wanted.add(node)
             cost[node] = 0.0 if node in wanted else own
         self.buffers = {node for node in wanted if node.op.family != "leaf"}
+
+    def _only_called(self, node: Node) -> bool:
+        return all(user in self.calls for user in self.users[node])
 
     def _pays(self, node: Node, cost: float) -> bool:
         """Whether storing the node is cheaper than computing it again wherever it is read.
@@ -331,7 +334,7 @@ class _Planner:
     def _check(self, kernel: Kernel) -> None:
         """Run through everything the kernel will read, so that what cannot be read in place gets a buffer."""
         seen: set[tuple[Node, Point]] = set()
-        stack = []
+        stack: list[tuple[Node, Point, Node]] = []
         for job in kernel.jobs:
             stack.extend((job.value, p, job.buffer) for p in job.points())
         while stack:

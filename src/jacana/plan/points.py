@@ -100,7 +100,8 @@ def locate(node: Node, point: Point) -> tuple[Node, Point] | object | None:
         if inner is None:
             undecided = True
             continue
-        return part, inner  # type: ignore[return-value]
+        assert isinstance(inner, tuple)
+        return part, inner
     return None if undecided else ZERO
 
 

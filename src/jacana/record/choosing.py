@@ -15,7 +15,7 @@ from .lift import any_tracked, call_on_constants, operand, plain_operand
 from .location import unsupported
 from .reduction import refuse
 from .table import UFUNCS, implements
-from .variable import Variable, raw, raw_deep, tracked, wrap_constant, wrap_node
+from .variable import raw, raw_deep, tracked, wrap_constant, wrap_node
 
 _MISSING = np._NoValue  # type: ignore[attr-defined]
 
@@ -277,7 +277,7 @@ def gradient(f: Any, *varargs: Any, axis: Any = None, edge_order: int = 1) -> An
                 before * ends[(*lead, slice(1, None))] + after * ends[(*lead, slice(None, -1))]
             ) / (before + after)
         parts = [ends[(*lead, slice(None, 1))], inner, ends[(*lead, slice(-1, None))]]
-        results.append(wrap_node(np.concatenate(parts, axis=k).node, value))
+        results.append(wrap_node(operand(np.concatenate(parts, axis=k), value.shape, value.dtype), value))
     return results[0] if len(results) == 1 else tuple(results)
 
 
@@ -356,5 +356,3 @@ def linspace(
     result = np.moveaxis(start * (1.0 - ramp) + stop * ramp, 0, axis)
     return wrap_node(operand(result, value.shape, value.dtype), value)
 
-
-_ = Variable

@@ -16,7 +16,7 @@ from .location import unsupported
 from .movement import along_axis, join, movement, shifted
 from .reduction import axes_of
 from .table import FUNCTIONS, implements
-from .variable import raw, raw_deep, tracked, wrap_constant, wrap_node
+from .variable import Variable, raw, raw_deep, tracked, wrap_constant, wrap_node
 
 
 def _parts(arrays: Any) -> list[Any]:
@@ -98,6 +98,7 @@ def column_stack(tup: Any) -> Any:
 @implements(np.append)
 def append(arr: Any, values: Any, axis: int | None = None) -> Any:
     """One after the other."""
+    arr, values = (a if isinstance(a, Variable) else np.asarray(a) for a in map(plain_operand, (arr, values)))
     return concatenate([arr, values], axis)
 
 
@@ -295,9 +296,14 @@ def diff(a: Any, n: int = 1, axis: int = -1, prepend: Any = np._NoValue, append:
 def ediff1d(ary: Any, to_end: Any = None, to_begin: Any = None) -> Any:
     """Differences of the flattened array."""
     inner = diff(np.ravel(ary))
-    ends = [np.ravel(plain_operand(e)) if e is not None else None for e in (to_begin, to_end)]
+    dtype = raw(ary).dtype
+    ends = [e if e is None else np.ravel(_of_dtype(plain_operand(e), dtype)) for e in (to_begin, to_end)]
     parts = [p for p in (ends[0], inner, ends[1]) if p is not None]
     return inner if len(parts) == 1 else concatenate(parts)
+
+
+def _of_dtype(value: Any, dtype: Any) -> Any:
+    return np.astype(value, dtype) if isinstance(value, Variable) else np.asarray(value, dtype)
 
 
 @implements(np.take)

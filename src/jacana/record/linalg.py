@@ -13,7 +13,6 @@ from ..graph.ops.reduction import AxesParams
 from .contraction import contraction
 from .lift import any_tracked, call_on_constants, operand, plain_operand
 from .location import unsupported
-from .movement import movement
 from .reduction import axes_of
 from .table import implements
 from .variable import raw, tracked, wrap_constant, wrap_node
@@ -205,7 +204,7 @@ implements(np.linalg.matrix_transpose)(lambda x, /: np.swapaxes(x, -1, -2))
 @implements(np.vecdot, np.linalg.vecdot)
 def vecdot(x1: Any, x2: Any, /, *, axis: int = -1) -> Any:
     """Products summed along one axis."""
-    return np.sum(np.multiply(x1, x2), axis=axis)
-
-
-_ = movement
+    value = np.vecdot(raw(x1), raw(x2), axis=axis)
+    result = np.sum(np.multiply(x1, x2), axis=axis)
+    node = tracked(result)
+    return wrap_constant(value) if node is None else wrap_node(node, value)

@@ -30,6 +30,8 @@ class Recording:
     guards: list[tuple[Node, Array]] = field(default_factory=list)
     watches: Watches = field(default_factory=Watches)
     captures: Captures = field(default_factory=Captures, repr=False)
+    outer: Recording | None = field(default=None, repr=False)
+    values: dict[Node, Array] = field(default_factory=dict, repr=False)
     _seen: dict[Node, list[Array]] = field(default_factory=dict, repr=False)
 
     def guard(self, node: Node, value: Any) -> None:
@@ -48,6 +50,16 @@ _current: ContextVar[Recording | None] = ContextVar("jacana_recording", default=
 def current_recording() -> Recording | None:
     """The innermost recording that is running in this thread or task, if any."""
     return _current.get()
+
+
+def argument_value(node: Node) -> Array | None:
+    """The array given for an input of a recording that is still running, this one or one around it."""
+    recording = _current.get()
+    while recording is not None:
+        if node in recording.values:
+            return recording.values[node]
+        recording = recording.outer
+    return None
 
 
 def guard(node: Node, value: Any) -> None:
@@ -76,15 +88,16 @@ def record(
         InvalidInputError: a complex array.
     """
     from .constructors import patched_constructors
-    from .variable import check_dtype, wrap_node
+    from .variable import check_dtype, raw, wrap_node
 
-    recording = Recording()
+    recording = Recording(outer=_current.get())
     variables = []
     for value in values:
         value = np.array(value, order="K", copy=True, subok=False)
         check_dtype(value)
         variables.append(wrap_node(new_input(value.shape, value.dtype), value))
     recording.inputs = tuple(v.node for v in variables)
+    recording.values = dict(zip(recording.inputs, (raw(v) for v in variables), strict=True))
     token = _current.set(recording)
     try:
         with patched_constructors():

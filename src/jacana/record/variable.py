@@ -13,7 +13,7 @@ from ..graph.node import Array, Node, new_input
 from . import buffer
 from .constants import check_class, check_dtype, constant_node
 from .location import recording_error, unsupported
-from .recording import current_recording, guard
+from .recording import argument_value, current_recording, guard
 from .table import FUNCTIONS, UFUNCS
 
 # The number of a leaf lives as long as its node does; the Variable itself may be gone (or be kept by the user).
@@ -542,6 +542,9 @@ def leaf_value(node: Node) -> Array:
     """The present number of a leaf, given its input node."""
     leaf = _leaves.get(node)
     if leaf is None:
+        argument = argument_value(node)
+        if argument is not None:
+            return argument
         raise recording_error(
             "A Variable from another recording was used here after that recording had ended. "
             "Return it from the recorded function instead of keeping it."

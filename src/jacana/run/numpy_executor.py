@@ -65,7 +65,7 @@ def compile_numpy(program: Program) -> Runnable:
                 buffers[k] = function(*[buffers[i] for i in sources])
                 for i in finished:
                     buffers[i] = None
-        answer = []
+        answer: list[Array] = []
         for k, mine, shape in zip(results, own, shapes, strict=True):
             value = np.asarray(buffers[k])
             # A result is the caller's own: never a view of an argument, a constant or another result.
@@ -94,7 +94,8 @@ def _before_broadcast(node: Node) -> Node:
         if lead < 0:
             break
         if not all(
-            (source.shape[k] == 1 and e == Affine(0)) or (plain_axis(e) == lead + k and source.shape[k] == node.shape[lead + k])
+            (source.shape[k] == 1 and e == Affine(0))
+            or (plain_axis(e) == lead + k and source.shape[k] == node.shape[lead + k])
             for k, e in enumerate(node.params.indices)
         ):
             break

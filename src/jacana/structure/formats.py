@@ -69,9 +69,7 @@ class SparsePlan:
         return len(self.indices)
 
 
-def sparse_plan(
-    terms: Sequence[Term], rows: Shape, cols: Shape, dtype: DType, *, expanded: bool = False
-) -> SparsePlan:
+def sparse_plan(terms: Sequence[Term], rows: Shape, cols: Shape, dtype: DType, *, expanded: bool = False) -> SparsePlan:
     """Canonical CSR: rows in order, columns sorted, no entry twice. The index arrays are read-only and shared."""
     shape = (math.prod(rows), math.prod(cols))
     keys = [entry_positions(term, rows, cols) for term in terms]

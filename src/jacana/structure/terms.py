@@ -1,4 +1,4 @@
-"""The algebra of terms: bring into normal form, compose, add. This file and ``differentiate/eliminate.py`` are the idea.
+"""The algebra of terms: normal form, composition, addition. With ``differentiate/eliminate.py`` this is the idea.
 
 A Jacobian is a list of terms (``graph.node.Term``): for every point d of a domain of named axes,
 ``J[row(d), col(d)] += product of factors(d)`` where no mask says otherwise. Composing two lists joins every pair of
@@ -17,6 +17,7 @@ from ..graph.build import broadcast_axes, cast_to, contract_labels, full, index_
 from ..graph.index import (
     Affine,
     Index,
+    IntArray,
     axes_of,
     axis,
     bounds,
@@ -272,9 +273,7 @@ def compose(outer: Term, inner: Term) -> Term | None:
     if not outer.domain and not inner.domain:
         if outer.col != inner.row:
             return None
-        return _multiply_out(
-            Term((), outer.row, inner.col, outer.factors + inner.factors, outer.masks + inner.masks)
-        )
+        return _multiply_out(Term((), outer.row, inner.col, outer.factors + inner.factors, outer.masks + inner.masks))
     join = _Join(outer, inner)
     if not join.solve():
         return None
@@ -340,9 +339,10 @@ class _Join:
                     return False
                 if not isinstance(target, Affine) or len(target.strides) != 1:
                     continue
-                target = self._crop(target, self.sizes[a])
-                if target is None:
+                cropped = self._crop(target, self.sizes[a])
+                if cropped is None:
                     return False
+                target = cropped
             self._replace(a, target)
             return True
         return self._digits(left, right)
@@ -417,16 +417,16 @@ class _Join:
             self._replace(a, from_table(values, [pair]))
         return True
 
-    def _unravel(self, points: np.ndarray, axes: Sequence[int]) -> tuple[np.ndarray, ...]:  # type: ignore[type-arg]
+    def _unravel(self, points: IntArray, axes: Sequence[int]) -> tuple[IntArray, ...]:
         return np.unravel_index(points, [self.sizes[a] for a in axes]) if axes else ()
 
-    def _keys(self, indices: Sequence[Index], axes: Sequence[int], span: Sequence[int]) -> np.ndarray:  # type: ignore[type-arg]
+    def _keys(self, indices: Sequence[Index], axes: Sequence[int], span: Sequence[int]) -> IntArray:
         compact = {a: k for k, a in enumerate(axes)}
         sizes = [self.sizes[a] for a in axes]
         key = np.zeros((1,) * len(sizes), dtype=np.int64)
         for e, n in zip(indices, span, strict=True):
             key = key * n + evaluate(rename(e, compact), sizes)
-        return np.broadcast_to(key, sizes).ravel()
+        return np.asarray(np.broadcast_to(key, sizes).ravel())
 
     def result(self) -> Term | None:
         sizes = self.sizes

@@ -92,9 +92,7 @@ def _edges(node: Node) -> Edges:
     row = tuple(everything[a] for a in params.out)
     result = []
     for k, labels in enumerate(params.labels):
-        factors = tuple(
-            peel(other, params.labels[j]) for j, other in enumerate(node.inputs) if j != k
-        )
+        factors = tuple(peel(other, params.labels[j]) for j, other in enumerate(node.inputs) if j != k)
         result.append((Term(params.sizes, row, tuple(everything[a] for a in labels), factors),))
     return tuple(result)
 

@@ -121,9 +121,7 @@ reciprocal = _record(
     "reciprocal", np.reciprocal, lambda x, y: (-(y * y),), lambda e, x: e.div(e.const(1.0, x), x), [POSITIVE], cost=4
 )
 square = _record("square", np.square, lambda x, y: (2.0 * x,), lambda e, x: e.mul(x, x), [REAL])
-floor_divide = _record(
-    "floor_divide", np.floor_divide, _none, None, [REAL, POSITIVE], cost=8, smooth=False
-)
+floor_divide = _record("floor_divide", np.floor_divide, _none, None, [REAL, POSITIVE], cost=8, smooth=False)
 remainder = _record(
     "remainder",
     np.remainder,
@@ -176,7 +174,9 @@ absolute = _record(
     "absolute", np.absolute, lambda x, y: (sign(x),), lambda e, x: e.fabs(x), [REAL],
     special=[((0.0,), (0.0,)), ((-0.0,), (0.0,))], smooth=False,
 )  # fmt: skip
-sign = _record("sign", np.sign, _none, lambda e, x: e.sign(x), [REAL], smooth=False, special=[((0.0,), (0.0,))])
+sign: Operation = _record(
+    "sign", np.sign, _none, lambda e, x: e.sign(x), [REAL], smooth=False, special=[((0.0,), (0.0,))]
+)
 
 
 def _choice(wins: Callable[[Node, Node], Node]) -> Partials:
@@ -277,7 +277,7 @@ logaddexp = _record("logaddexp", np.logaddexp, _logaddexp_partials, None, [REAL,
 # --- trigonometry -----------------------------------------------------------------------------------------------
 
 sin = _function("sin", np.sin, lambda x, y: cos(x))
-cos = _function("cos", np.cos, lambda x, y: -sin(x))
+cos: Operation = _function("cos", np.cos, lambda x, y: -sin(x))
 tan = _function("tan", np.tan, lambda x, y: 1.0 + y * y, (-1.2, 1.2))
 arcsin = _function("arcsin", np.arcsin, lambda x, y: 1.0 / sqrt(1.0 - x * x), (-0.9, 0.9), call="asin")
 arccos = _function("arccos", np.arccos, lambda x, y: -1.0 / sqrt(1.0 - x * x), (-0.9, 0.9), call="acos")
@@ -292,7 +292,7 @@ arctan2 = _record(
     special=[((1.0, 0.0), (0.0, -1.0)), ((0.0, -2.0), (-0.5, 0.0))],
 )
 sinh = _function("sinh", np.sinh, lambda x, y: cosh(x))
-cosh = _function("cosh", np.cosh, lambda x, y: sinh(x))
+cosh: Operation = _function("cosh", np.cosh, lambda x, y: sinh(x))
 tanh = _function("tanh", np.tanh, lambda x, y: 1.0 - y * y)
 arcsinh = _function("arcsinh", np.arcsinh, lambda x, y: 1.0 / sqrt(x * x + 1.0), call="asinh")
 arccosh = _function("arccosh", np.arccosh, lambda x, y: 1.0 / sqrt(x * x - 1.0), (1.1, 3.0), call="acosh")
@@ -302,7 +302,7 @@ arctanh = _function("arctanh", np.arctanh, lambda x, y: 1.0 / (1.0 - x * x), (-0
 
 floor = _record("floor", np.floor, _none, lambda e, x: e.intrinsic("llvm.floor", x), [REAL], smooth=False)
 ceil = _record("ceil", np.ceil, _none, lambda e, x: e.intrinsic("llvm.ceil", x), [REAL], smooth=False)
-trunc = _record("trunc", np.trunc, _none, lambda e, x: e.intrinsic("llvm.trunc", x), [REAL], smooth=False)
+trunc: Operation = _record("trunc", np.trunc, _none, lambda e, x: e.intrinsic("llvm.trunc", x), [REAL], smooth=False)
 rint = _record("rint", np.rint, _none, lambda e, x: e.intrinsic("llvm.rint", x), [REAL], smooth=False)
 
 # --- comparisons and logic: no derivative -----------------------------------------------------------------------
@@ -318,11 +318,13 @@ greater = _comparison("greater", np.greater, ">")
 greater_equal = _comparison("greater_equal", np.greater_equal, ">=")
 equal = _comparison("equal", np.equal, "==")
 not_equal = _comparison("not_equal", np.not_equal, "!=")
-isnan = _record("isnan", np.isnan, _none, lambda e, x: e.isnan(x), [REAL], infer=_boolean)
+isnan: Operation = _record("isnan", np.isnan, _none, lambda e, x: e.isnan(x), [REAL], infer=_boolean)
 isinf = _record("isinf", np.isinf, _none, None, [REAL], infer=_boolean)
 isfinite = _record("isfinite", np.isfinite, _none, None, [REAL], infer=_boolean)
 logical_and = _record("logical_and", np.logical_and, _none, lambda e, a, b: e.both(a, b), [REAL] * 2, infer=_boolean)
-logical_or = _record("logical_or", np.logical_or, _none, lambda e, a, b: e.either(a, b), [REAL] * 2, infer=_boolean)
+logical_or: Operation = _record(
+    "logical_or", np.logical_or, _none, lambda e, a, b: e.either(a, b), [REAL] * 2, infer=_boolean
+)
 logical_xor = _record("logical_xor", np.logical_xor, _none, None, [REAL, REAL], infer=_boolean)
 logical_not = _record("logical_not", np.logical_not, _none, lambda e, x: e.invert(x), [REAL], infer=_boolean)
 

@@ -114,9 +114,7 @@ def _cholesky_edges(node: Node) -> Edges:
     phi = constant_array(np.tril(np.ones((n, n)), -1).astype(node.dtype) + 0.5 * np.eye(n, dtype=node.dtype))
     i, j, k, l, p = range(batch, batch + 5)  # noqa: E741
     sizes = (*node.shape[:batch], n, n, n, n, n)
-    left = contract_labels(
-        [(node, (*lead, i, p)), (phi, (p, j)), (inverse_l, (*lead, p, k))], sizes, (*lead, i, j, k)
-    )
+    left = contract_labels([(node, (*lead, i, p)), (phi, (p, j)), (inverse_l, (*lead, p, k))], sizes, (*lead, i, j, k))
     every = identity(batch + 4)
     return (
         (
@@ -131,9 +129,7 @@ def _cholesky_edges(node: Node) -> Edges:
 
 
 def _linalg(name: str, evaluate: Any, infer: Any, edges: Any) -> Operation:
-    return register(
-        Operation(name=name, family="linalg", evaluate=evaluate, infer=infer, edges=edges, cost=100.0)
-    )
+    return register(Operation(name=name, family="linalg", evaluate=evaluate, infer=infer, edges=edges, cost=100.0))
 
 
 inverse = _linalg("inv", lambda params, a: np.linalg.inv(a), _square, _inverse_edges)

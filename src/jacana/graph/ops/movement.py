@@ -168,7 +168,7 @@ def _assemble_infer(params: AssembleParams, *parts: Node) -> tuple[Shape, DType]
         if part.size:
             for e, n in zip(rows, params.shape, strict=True):
                 low, high = bounds(e, part.shape)
-                assert 0 <= low and high < n, (e, params.shape)
+                assert low >= 0 and high < n, (e, params.shape)
     return params.shape, params.dtype
 
 

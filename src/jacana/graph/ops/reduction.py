@@ -103,7 +103,7 @@ def _cumsum_edges(node: Node) -> Edges:
     axis = node.params.axis
     row_table, col_table = np.tril_indices(x.shape[axis])
     pairs = x.ndim - 1
-    domain = tuple(n for k, n in enumerate(x.shape) if k != axis) + (len(row_table),)
+    domain = (*(n for k, n in enumerate(x.shape) if k != axis), len(row_table))
     rest = iter(range(x.ndim - 1))
     lead = [Affine(0) if k == axis else identity(x.ndim)[next(rest)] for k in range(x.ndim)]
     row: list[Any] = list(lead)

@@ -122,7 +122,8 @@ class KernelEmitter(Emitter):
         if not self.vector:
             return 0, (), at
         stride = 0
-        varying, rest = [], []
+        varying: list[tuple[Any, int]] = []
+        rest: list[tuple[Any, int]] = []
         for atom, c in at.terms:
             if atom == self.lane_loop and isinstance(atom, int):
                 stride = c
@@ -211,9 +212,7 @@ class KernelEmitter(Emitter):
                     ]
                 return self._as_value(buffer, self.pick(self.blocks[key], rest.offset - start, stride))
         first = self._integer(rest)
-        lanes = [
-            self._read(buffer, self.builder.add(first, ir.Constant(I64, stride * k))) for k in range(self.lanes)
-        ]
+        lanes = [self._read(buffer, self.builder.add(first, ir.Constant(I64, stride * k))) for k in range(self.lanes)]
         return self._as_value(buffer, self.gather_lanes(lanes))
 
     def _limit(self, atom: Any) -> int:
@@ -238,9 +237,7 @@ class KernelEmitter(Emitter):
                     pieces = []
                     for k in range(width):
                         row = self.builder.mul(self.lane(rows, k), ir.Constant(I64, c))
-                        pieces.append(
-                            self._read(buffer, self.builder.add(row, ir.Constant(I64, start)), width)
-                        )
+                        pieces.append(self._read(buffer, self.builder.add(row, ir.Constant(I64, start)), width))
                     self.blocks[key] = self.interleave(pieces)
                 return self.blocks[key][rest.offset - start]
         lanes = []
@@ -257,9 +254,7 @@ class KernelEmitter(Emitter):
     # --- values
 
     def _is_load(self, node: Node, own: Node) -> bool:
-        return node.op is not LITERAL and (
-            node.op.family == "leaf" or (node in self.buffers and node is not own)
-        )
+        return node.op is not LITERAL and (node.op.family == "leaf" or (node in self.buffers and node is not own))
 
     def _value(self, node: Node, point: Point, own: Node) -> Value:
         """A node at a point, computed once in the loop body. An explicit stack: programs may be very deep."""
@@ -329,7 +324,7 @@ class KernelEmitter(Emitter):
                 self._write(buffer, self._integer(At(offset, terms)), value)
             return
         ready = {offset: self.splat(value) for offset, value in ready.items()}
-        if varying or stride == 0 or buffer.dtype == np.bool_ and stride != 1:
+        if varying or stride == 0 or (buffer.dtype == np.bool_ and stride != 1):
             for offset, value in ready.items():
                 self._scatter(buffer, At(offset, terms), stride, varying, value)
             return
@@ -344,7 +339,9 @@ class KernelEmitter(Emitter):
                 run.append(offsets.pop(0))
             self._store_run(buffer, terms, run, [ready[o] for o in run], stride)
 
-    def _store_run(self, buffer: Node, terms: tuple[Any, ...], run: list[int], values: list[Value], stride: int) -> None:
+    def _store_run(
+        self, buffer: Node, terms: tuple[Any, ...], run: list[int], values: list[Value], stride: int
+    ) -> None:
         """Neighbouring elements of every lane's row: transpose in registers, store pieces of rows."""
         lanes = self.lanes
         count = len(run)

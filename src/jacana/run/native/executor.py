@@ -29,7 +29,7 @@ def compile_native(program: Program) -> Runnable:
     module = ir.Module("jacana")
     module.triple = target.triple
     module.data_layout = str(target.target_machine.target_data)
-    compiled = []
+    compiled: list[tuple[str, list[Node | Table]]] = []
     symbols: set[str] = set()
     for step_ in plan.steps:
         if isinstance(step_, Kernel):
@@ -155,9 +155,7 @@ class _Runner:
                 return single
         return self._many(fixed, constants, allocate, work, results)
 
-    def _single(
-        self, fixed: dict[int, Array], allocate: list[Any], call: Any, results: list[int]
-    ) -> Runnable | None:
+    def _single(self, fixed: dict[int, Array], allocate: list[Any], call: Any, results: list[int]) -> Runnable | None:
         """One kernel and nothing else: the shortest way from arrays to arrays."""
         function, sources, _ = call
         count = len(self.program.inputs)
@@ -184,9 +182,7 @@ class _Runner:
 
         return run
 
-    def _many(
-        self, fixed: dict[int, Array], constants: Any, allocate: Any, work: Any, results: list[int]
-    ) -> Runnable:
+    def _many(self, fixed: dict[int, Array], constants: Any, allocate: Any, work: Any, results: list[int]) -> Runnable:
         count = len(self.program.inputs)
         total = len(self.place)
         template: list[Any] = [None] * total

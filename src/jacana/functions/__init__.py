@@ -1,0 +1,78 @@
+"""The mathematics of NumPy as functions of Variables and arrays, for programs that are written as they are run.
+
+Every function here *is* the NumPy function of the same name: ``F.tanh(x)`` is ``np.tanh(x)``. They are listed for
+those who like to see what is supported (``dir(jacana.functions)``) and for programs written with ``F.`` names. The list
+is made from the recorder's table, so a function is here exactly if it can be differentiated.
+
+Example:
+    >>> import numpy as np
+    >>> import jacana.functions as F
+    >>> from jacana.record import Variable
+    >>> F.matmul(np.eye(2), Variable([1.0, 2.0]))
+    Variable([1., 2.])
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ..record.lift import plain_operand
+from ..record.table import FUNCTIONS, UFUNCS
+from ..record.variable import Variable, contains_variable
+
+_ALIASES = {"concat": np.concatenate, "absolute": np.absolute, "norm": np.linalg.norm}
+_LINALG = ("cholesky", "det", "inv", "norm", "solve")
+
+
+def _public(function: Callable[..., Any], name: str) -> Callable[..., Any]:
+    """The function under the name it has here, taking lists of Variables where it takes arrays."""
+
+    @functools.wraps(function, assigned=("__doc__",), updated=())
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if args and isinstance(args[0], (list, tuple)) and contains_variable(args[0]) and name not in _SEQUENCES:
+            args = (plain_operand(args[0]), *args[1:])
+        return function(*args, **kwargs)
+
+    call.__name__ = call.__qualname__ = name
+    call.__module__ = __name__
+    return call
+
+
+_SEQUENCES = frozenset(
+    "concatenate concat stack vstack hstack dstack column_stack block array asarray select".split()
+)
+
+
+def _collect() -> dict[str, Callable[..., Any]]:
+    found: dict[str, Callable[..., Any]] = {}
+    for function in (*UFUNCS, *FUNCTIONS):
+        name = getattr(function, "__name__", "")
+        if getattr(np, name, None) is function:
+            found[name] = _public(function, name)
+    for name in _LINALG:
+        found[name] = _public(getattr(np.linalg, name), name)
+    for name, function in _ALIASES.items():
+        found[name] = _public(function, name)
+    return found
+
+
+_functions = _collect()
+globals().update(_functions)
+__all__ = sorted(_functions)  # noqa: PLE0605
+
+
+def __dir__() -> list[str]:
+    return list(__all__)
+
+
+def __getattr__(name: str) -> Any:
+    raise AttributeError(
+        f"jacana.functions has no {name!r}: NumPy has no such function, or it has no derivative rule here"
+    )
+
+
+_ = Variable
