@@ -127,14 +127,13 @@ def value_and_jacobian(
 def _jacobian_build(format: str, order: Order, with_value: bool) -> Build:
     _checked_format(format)
     _checked_order(order)
+    return functools.partial(_build_jacobian, format, order, with_value)
 
-    def build(traced: Traced) -> Built:
-        if format == "csr":
-            return _sparse_built(traced, order, with_value)
-        blocks = dense_jacobians(traced.outputs, traced.by, order)
-        return _tree_built(traced, blocks, with_value)
 
-    return build
+def _build_jacobian(format: str, order: Order, with_value: bool, traced: Traced) -> Built:
+    if format == "csr":
+        return _sparse_built(traced, order, with_value)
+    return _tree_built(traced, dense_jacobians(traced.outputs, traced.by, order), with_value)
 
 
 def _tree_built(traced: Traced, blocks: list[list[Node]], with_value: bool) -> Built:
@@ -252,7 +251,7 @@ def grad(function: Callable[..., Any], argnums: int | Sequence[int] = 0) -> Tran
     >>> jc.grad(lambda p: np.sum(p["a"] ** 2) * p["b"])({"a": np.array([1.0, 2.0]), "b": 3.0})
     {'a': array([ 6., 12.]), 'b': array(5.)}
     """
-    return Transformed(function, _gradient_build(with_value=False, verb="grad"), argnums, "grad")
+    return Transformed(function, functools.partial(_gradient_build, False, "grad"), argnums, "grad")
 
 
 def value_and_grad(function: Callable[..., Any], argnums: int | Sequence[int] = 0) -> Transformed:
@@ -263,22 +262,19 @@ def value_and_grad(function: Callable[..., Any], argnums: int | Sequence[int] = 
     >>> jc.value_and_grad(lambda x: np.sum(x**3))(np.array([1.0, 2.0]))
     (array(9.), array([ 3., 12.]))
     """
-    return Transformed(function, _gradient_build(with_value=True, verb="value_and_grad"), argnums, "value_and_grad")
+    return Transformed(function, functools.partial(_gradient_build, True, "value_and_grad"), argnums, "value_and_grad")
 
 
-def _gradient_build(with_value: bool, verb: str) -> Build:
-    def build(traced: Traced) -> Built:
-        node = _scalar_output(traced, verb)
-        gradients = _gradient_nodes(node, traced.by, "auto")
-        tree = traced.wanted_tree
+def _gradient_build(with_value: bool, verb: str, traced: Traced) -> Built:
+    node = _scalar_output(traced, verb)
+    gradients = _gradient_nodes(node, traced.by, "auto")
+    tree = traced.wanted_tree
 
-        def finish(arrays: list[Any]) -> Any:
-            gradient = optree.tree_unflatten(tree, arrays[-len(gradients) :] if gradients else [])
-            return (optree.tree_unflatten(traced.output_tree, arrays[:1]), gradient) if with_value else gradient
+    def finish(arrays: list[Any]) -> Any:
+        gradient = optree.tree_unflatten(tree, arrays[-len(gradients) :] if gradients else [])
+        return (optree.tree_unflatten(traced.output_tree, arrays[:1]), gradient) if with_value else gradient
 
-        return Built([node, *gradients] if with_value else gradients, finish)
-
-    return build
+    return Built([node, *gradients] if with_value else gradients, finish)
 
 
 def hessian(
@@ -310,17 +306,16 @@ def hessian(
     _checked_format(format)
     _checked_order(order)
 
-    def build(traced: Traced) -> Built:
-        node = _scalar_output(traced, "hessian")
-        gradients = _gradient_nodes(node, traced.by, "auto")
-        inner = Traced(
-            traced.inputs, traced.wanted, traced.wanted_tree, tuple(gradients), traced.wanted_tree, traced.name
-        )
-        if format == "csr":
-            return _sparse_built(inner, order, with_value=False)
-        return _tree_built(inner, dense_jacobians(gradients, inner.by, order), with_value=False)
+    return Transformed(function, functools.partial(_build_hessian, format, order), argnums, "hessian")
 
-    return Transformed(function, build, argnums, "hessian")
+
+def _build_hessian(format: str, order: Order, traced: Traced) -> Built:
+    node = _scalar_output(traced, "hessian")
+    gradients = _gradient_nodes(node, traced.by, "auto")
+    inner = Traced(traced.inputs, traced.wanted, traced.wanted_tree, tuple(gradients), traced.wanted_tree, traced.name)
+    if format == "csr":
+        return _sparse_built(inner, order, with_value=False)
+    return _tree_built(inner, dense_jacobians(gradients, inner.by, order), with_value=False)
 
 
 # --- products ---------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from support import BOOL, F4, F8, Array, close, examples, index_values, interpre
 
 from jacana.differentiate import dense_jacobians, sparse_jacobian
 from jacana.graph import build
-from jacana.graph.index import Affine, Index, axes_of, from_table
+from jacana.graph.index import Affine, Index, Lookup, axes_of, evaluate, from_table
 from jacana.graph.node import Node, Term, new_input
 from jacana.structure.terms import add_terms, coefficient, compose, compose_terms, normalise
 
@@ -60,6 +60,10 @@ def check_normal(term: Term) -> None:
     seen = list(dict.fromkeys(a for e in (*term.row, *term.col) for a in axes_of(e)))
     assert seen == list(range(len(term.domain))), term
     assert all(n > 1 for n in term.domain), term
+    for e in (*term.row, *term.col):
+        if isinstance(e, Lookup):
+            assert e.table.values.shape == tuple(term.domain[a] for a in e.axes), (term, e)
+        assert np.array_equal(np.broadcast_to(evaluate(e, term.domain), term.domain), index_values(e, term.domain))
     assert len(term.masks) <= 1
     for axes, others in itertools.permutations([axes for _, axes in term.factors], 2):
         assert not set(axes) <= set(others), term
@@ -283,6 +287,18 @@ def test_crops(stride, offset, side):
     if side == "inner":
         sliced, part = (part[0], part[2], part[1]), (sliced[0], sliced[2], sliced[1])
     join(sliced, part, (low + 30,))
+
+
+def test_a_crop_shortens_the_tables_over_the_axis():
+    # The row is a table of five, the column meets a part of three: the table must lose two entries as well.
+    outer = ((5,), (table([2, 0, 2, 1, 4]),), (ramp(0),))
+    inner = ((3,), (ramp(0),), (ramp(0),))
+    composed, _, _ = join(outer, inner, (5,))
+    assert composed is not None
+    check_normal(composed)
+    composed, _, _ = join((inner[0], inner[2], inner[1]), (outer[0], outer[2], outer[1]), (5,))
+    assert composed is not None
+    check_normal(composed)
 
 
 def test_two_tables_are_joined_on_what_they_share():

@@ -128,11 +128,11 @@ def bounds(index: Index, sizes: Sequence[int]) -> tuple[int, int]:
 
 def from_table(values: NDArray[np.integer], axes: Sequence[int]) -> Index:
     """The expression ``values[axes]``: affine where the values are, else a lookup. Axes of no influence are dropped."""
+    if values.size == 0:
+        return Affine(0)
     keep = [k for k in range(values.ndim) if values.shape[k] > 1]
     values = values.reshape([values.shape[k] for k in keep])
     axes = [axes[k] for k in keep]
-    if values.size == 0:
-        return Affine(0)
     origin = int(values.flat[0])
     strides = []
     for k in range(values.ndim):
@@ -168,9 +168,11 @@ def substitute(index: Index, replacement: Sequence[Index], sizes: Sequence[int])
                     strides[b] = strides.get(b, 0) + stride * s
             return Affine(offset, tuple(sorted((b, s) for b, s in strides.items() if s)))
     else:
-        plain = [plain_axis(replacement[a]) for a in index.axes]
-        if None not in plain and len(set(plain)) == len(plain):
-            return Lookup(index.table, tuple(p for p in plain if p is not None))
+        plain = [p for p in (plain_axis(replacement[a]) for a in index.axes) if p is not None]
+        # An axis that has been cropped takes its share of the table with it, so that a table always fits its axes.
+        whole = index.table.values.shape == tuple(sizes[p] for p in plain)
+        if whole and len(set(plain)) == len(plain):
+            return Lookup(index.table, tuple(plain))
     # Something has to be tabulated: only over the axes that take part, never over the whole domain.
     used = sorted({b for a in axes_of(index) for b in axes_of(replacement[a])})
     compact = {b: k for k, b in enumerate(used)}

@@ -5,6 +5,9 @@ For a Jacobian J, residual r and positive column scales D, everything a trust-re
 is known without forming it, the limit lam -> 0 is the Gauss-Newton step of least length, and small singular values
 are seen for what they are. J^T J is never formed: that would square the condition number.
 
+Squares may overflow on the way to a result that does not; NumPy's floating-point warnings are for the caller to
+silence.
+
 Sources: J. J. Moré, "The Levenberg-Marquardt algorithm: implementation and theory", in Numerical Analysis (Dundee
 1977), LNM 630, 1978, sections 4-6, for the scaling and for the iteration on lam; T. F. Chan, "An improved algorithm
 for computing the singular value decomposition", ACM TOMS 8(1), 1982, for taking the QR factorisation first.
@@ -157,7 +160,7 @@ def column_norms(matrix: Float64Array) -> Float64Array:
 
 def euclidean_norm(vector: NDArray[Any]) -> float:
     """Return the Euclidean norm of a vector of any magnitude; NaN if it has a NaN."""
-    square = float(vector.dot(vector))  # dot, unlike @, overflows without a warning
+    square = float(vector @ vector)
     if _SMALL**2 < square < _LARGE**2:
         return math.sqrt(square)
     largest = float(np.abs(vector).max(initial=0.0))

@@ -52,6 +52,7 @@ _UNMEASURABLE = 512.0  # a relative cost change of fewer roundings than this mak
 _NEAR_ROUNDING = 32.0  # the same for the change of the residual, in units of the rounding of the parameters
 _STALE_SCALE = 1e-3  # a column this much smaller than its scale may be dropped for its scale alone
 _FLAT = 1e-6  # relative decrement below which a search that cannot go on has arrived all the same
+_NEARLY_FLAT = 1e-4  # optimality above which a search is nowhere near a stationary point
 _ZERO = 1e-290  # a residual this small has no digits left to improve
 
 
@@ -204,6 +205,8 @@ class LevenbergMarquardt:
         moved, damped = trial.linear_norm / state.norm, trial.length / state.norm
         predicted = moved * moved + 2.0 * trial.damping * damped * damped
         measurable = predicted > _UNMEASURABLE * state.eps and trial.linear_norm > _NEAR_ROUNDING * state.rounding
+        # A damped step may be too short to measure because the region collapsed, far from any stationary point.
+        measurable = measurable or (trial.damping > 0.0 and state.optimality > _NEARLY_FLAT)
         point: tuple[Float64Array, Float64Array] | None = None
         if eager or not measurable:
             point, state = _linearised(problem, state, x)

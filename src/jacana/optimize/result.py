@@ -132,8 +132,9 @@ class LeastSquaresResult:
 
     @cached_property
     def _factors(self) -> Factors:
-        norms = column_norms(self.jac)
-        return factorise(self.jac, self.fun, np.where(norms > 0.0, norms, 1.0))
+        with np.errstate(all="ignore"):
+            norms = column_norms(self.jac)
+            return factorise(self.jac, self.fun, np.where(norms > 0.0, norms, 1.0))
 
     @property
     def _undetermined(self) -> NDArray[np.bool_]:

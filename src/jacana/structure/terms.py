@@ -362,6 +362,9 @@ class _Join:
             pairs.append(digits)
         if [s for _, s in pairs[0]] != [s for _, s in pairs[1]]:
             return None
+        shared = {a for a, _ in pairs[0]} & {b for b, _ in pairs[1]}
+        if any(a != b and (a in shared or b in shared) for (a, _), (b, _) in zip(*pairs, strict=True)):
+            return None  # one axis is two different digits
         for (a, _), (b, _) in zip(*pairs, strict=True):
             if a != b:
                 self.sizes[a] = min(self.sizes[a], self.sizes[b])
