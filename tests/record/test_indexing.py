@@ -42,12 +42,12 @@ def test_reading(key):
 @pytest.mark.parametrize("key", KEYS, ids=str)
 def test_writing(key):
     def assign(x, v):
-        y = x * 2.0
+        y = np.array(x * 2.0)
         y[key] = v
         return y
 
     def add(x, v):
-        y = x * 2.0
+        y = np.array(x * 2.0)
         y[key] += v
         return y
 
@@ -78,7 +78,7 @@ def test_slices_stay_affine_and_arithmetic_tables_become_affine():
     found = []
 
     def f(x):
-        for y in (x[1:, ::-1], x[[0, 1, 2], 1], x[np.arange(3)], x[::2, None], x[np.array([True, False, True])]):
+        for y in (x[1:, ::-1], x[[0, 1, 2], 1], x[np.arange(2)], x[::2, None], x[np.array([True, False, True])]):
             found.append(as_node(y).params.indices)
         return x[0]
 
@@ -144,7 +144,7 @@ def test_variables_in_keys_are_guarded():
     def f(x):
         k = np.argmax(x)
         order = np.argsort(x)
-        return x[k], x[order], x[k:], x[[k, 0]], x[(x * 2).astype(int)]
+        return x[k], x[order], x[k:], x[[k, 0]], x[x.astype(int)]
 
     r = check(f, np.array([0.3, 1.7, 0.2]), others=[np.array([0.35, 1.8, 0.1])])
     assert r.guards

@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg import lapack
 
 __all__ = ["DampedStep", "Factors", "column_norms", "euclidean_norm", "factorise"]
 
@@ -29,6 +30,7 @@ Float64Array = NDArray[np.float64]
 _LARGE, _SMALL = 1e140, 1e-140  # squares of numbers between these neither overflow nor lose digits
 _RADIUS_TOLERANCE = 0.1  # Moré 1978, section 5: the step's length need only be within 10 % of the radius
 _SECULAR_ITERATIONS = 25
+_QR_BLOCK = 32  # columns that LAPACK updates at once, where there is work space for them
 
 
 @dataclass(frozen=True)
@@ -132,16 +134,25 @@ def factorise(jacobian: Float64Array, residual: Float64Array, scale: Float64Arra
 
     Singular values below ``max(m, n) * eps`` times the largest are dropped with their directions: along those the
     residual tells nothing, and the step of least length has no part.
+
+    Raises:
+        LinAlgError: an entry is not finite.
     """
     m, n = jacobian.shape
-    augmented = np.empty((m, n + 1))
+    augmented = np.empty((m, n + 1), order="F")
     np.divide(jacobian, scale, out=augmented[:, :n])
     augmented[:, n] = residual
-    # One QR of [J r] leaves a small triangle with U^T r beside it: the tall Q is never formed.
-    triangle: Float64Array = np.linalg.qr(augmented, mode="r")  # type: ignore[assignment]
+    # One QR of [J r] leaves a small triangle with U^T r beside it: the tall Q is never formed. LAPACK is called
+    # directly, as NumPy's wrappers take longer than the arithmetic of a small fit.
+    packed, _, _, status = lapack.dgeqrf(augmented, overwrite_a=True, lwork=_QR_BLOCK * (n + 1))
     k = min(m, n)
-    left, s, rows = np.linalg.svd(triangle[:k, :n], full_matrices=False)
-    projected = triangle[:k, n] @ left
+    left, s, rows, svd_status = lapack.dgesdd(np.triu(packed[:k, :n]), full_matrices=False)
+    if svd_status > 0:
+        # Divide and conquer fails on a matrix in a million or so; the slower iteration does not.
+        left, s, rows, svd_status = lapack.dgesvd(np.triu(packed[:k, :n]), full_matrices=False)
+    if status != 0 or svd_status != 0:
+        raise np.linalg.LinAlgError("the Jacobian cannot be factorised; are all its entries finite?")
+    projected = packed[:k, n] @ left
     threshold = max(m, n) * np.finfo(np.float64).eps * float(s[0])
     rank = k if s[-1] > threshold else int(np.count_nonzero(s > threshold))
     return Factors(s[:rank], rows[:rank], projected[:rank], scale)

@@ -195,47 +195,48 @@ class LevenbergMarquardt:
         """Make one trial step from `state` and return the state after it, at the new point or at the old one."""
         trial = state.factors.step_within(state.radius)
         x: FloatVector = (state.x + trial.step).astype(state.x.dtype)
-        eager = state.accepted  # after a refusal another is likely, and then a Jacobian would be wasted
-        state = replace(state, iteration=state.iteration + 1, step_length=trial.length, accepted=False)
         if not np.isfinite(x).all():
-            return _shrunk(state, trial, 0.1)
+            return _stayed(state, trial, 0.1)
         if np.array_equal(x, state.x):
-            return replace(state, stuck=True)
+            return _stayed(state, trial, 0.1, stuck=True)
 
+        # Relative changes of the squared norm, as the linear model has them (Moré 1978, section 6).
         moved, damped = trial.linear_norm / state.norm, trial.length / state.norm
-        predicted = moved * moved + 2.0 * trial.damping * damped * damped
+        slope = moved * moved + trial.damping * damped * damped
+        predicted = slope + trial.damping * damped * damped
         measurable = predicted > _UNMEASURABLE * state.eps and trial.linear_norm > _NEAR_ROUNDING * state.rounding
         # A damped step may be too short to measure because the region collapsed, far from any stationary point.
         measurable = measurable or (trial.damping > 0.0 and state.optimality > _NEARLY_FLAT)
-        point: tuple[Float64Array, Float64Array] | None = None
-        if eager or not measurable:
-            point, state = _linearised(problem, state, x)
-            norm = euclidean_norm(point[0])
-        else:
-            norm = euclidean_norm(_as_float64(problem.residual(x)))
-            state = replace(state, residual_evaluations=state.residual_evaluations + 1)
-        if not math.isfinite(norm):
-            return _shrunk(state, trial, 0.1)
 
+        # After a refusal another is likely: the residual comes first then, so that no Jacobian is wasted.
+        residual: NDArray[Any]
+        jacobian: NDArray[Any] | None = None
+        if state.accepted or not measurable:
+            residual, jacobian = problem.linearise(x)
+        else:
+            residual = problem.residual(x)
+        norm = euclidean_norm(_as_float64(residual))
+        if not math.isfinite(norm):
+            return _stayed(state, trial, 0.1, residuals=1, jacobians=jacobian is not None)
         actual = 1.0 - (norm / state.norm) * (norm / state.norm)
-        gain = actual / predicted
-        if measurable and gain < _ACCEPT:
-            return _shrunk(state, trial, _shrinkage(moved * moved + trial.damping * damped * damped, actual))
-        if point is None:
-            point, state = _linearised(problem, replace(state, residual_evaluations=state.residual_evaluations - 1), x)
-        if not np.isfinite(point[1]).all():
-            return _shrunk(state, trial, 0.1)
-        after = _moved(state, x, *point)
-        if not measurable:
-            if not _nearer(state, after, trial):
-                # If even a full step does not help, this is as near as the arithmetic allows.
-                return replace(state, stuck=True) if trial.damping == 0.0 else _shrunk(state, trial, 0.5)
-            gain = 1.0
+        gain = actual / predicted if measurable else 1.0
+        if gain < _ACCEPT:
+            shrinkage = _shrinkage(slope, actual)
+            return _stayed(state, trial, shrinkage, residuals=1, jacobians=jacobian is not None)
+
+        if jacobian is None:
+            residual, jacobian = problem.linearise(x)
+        if not np.isfinite(jacobian).all():
+            return _stayed(state, trial, 0.1, residuals=1, jacobians=1)
+        radius = state.radius
         if gain <= _POOR:
-            shrinkage = _shrinkage(moved * moved + trial.damping * damped * damped, actual)
-            return _shrunk(after, trial, shrinkage)
-        if gain >= _GOOD or trial.damping == 0.0:
-            return replace(after, radius=self.growth * trial.length)
+            radius = _shrinkage(slope, actual) * min(radius, 10.0 * trial.length)
+        elif gain >= _GOOD or trial.damping == 0.0:
+            radius = self.growth * trial.length
+        after = _moved(state, trial, x, _as_float64(residual), _as_float64(jacobian), radius)
+        if not measurable and not _nearer(state, after, trial):
+            # If even a full step does not help, this is as near as the arithmetic allows.
+            return _stayed(state, trial, 0.5, residuals=1, jacobians=1, stuck=trial.damping == 0.0)
         return after
 
     def terminate(self, state: LevenbergMarquardtState) -> Outcome | None:
@@ -261,33 +262,24 @@ class LevenbergMarquardt:
         return Outcome.WORKING_PRECISION if decrement <= state.rounding else None
 
 
-def _linearised(
-    problem: Problem, state: LevenbergMarquardtState, x: FloatVector
-) -> tuple[tuple[Float64Array, Float64Array], LevenbergMarquardtState]:
-    residual, jacobian = problem.linearise(x)
-    counted = replace(
-        state,
-        residual_evaluations=state.residual_evaluations + 1,
-        jacobian_evaluations=state.jacobian_evaluations + 1,
-    )
-    return (_as_float64(residual), _as_float64(jacobian)), counted
-
-
 def _moved(
-    state: LevenbergMarquardtState, x: FloatVector, residual: Float64Array, jacobian: Float64Array
+    state: LevenbergMarquardtState,
+    trial: DampedStep,
+    x: FloatVector,
+    residual: Float64Array,
+    jacobian: Float64Array,
+    radius: float,
 ) -> LevenbergMarquardtState:
-    """Return `state` at the new point x."""
+    """Return the state after a trial that was accepted."""
     norms = column_norms(jacobian)
     scale = np.maximum(state.scale, norms)
     factors = factorise(jacobian, residual, scale)
-    radius = state.radius
     if factors.rank < norms.size and ((norms > 0.0) & (norms < _STALE_SCALE * scale)).any():
         # A direction may look void only because its scale dates from far away, where its column was huge.
         scale = np.where(norms > 0.0, norms, scale)
         factors = factorise(jacobian, residual, scale)
         radius = min(radius, euclidean_norm(scale * x) or radius)
-    return replace(
-        state,
+    return LevenbergMarquardtState(
         x=x,
         residual=residual,
         jacobian=jacobian,
@@ -296,7 +288,33 @@ def _moved(
         scale=scale,
         radius=radius,
         factors=factors,
-        accepted=True,
+        eps=state.eps,
+        iteration=state.iteration + 1,
+        residual_evaluations=state.residual_evaluations + 1,
+        jacobian_evaluations=state.jacobian_evaluations + 1,
+        step_length=trial.length,
+    )
+
+
+def _stayed(
+    state: LevenbergMarquardtState,
+    trial: DampedStep,
+    shrinkage: float,
+    *,
+    residuals: int = 0,
+    jacobians: int = 0,
+    stuck: bool = False,
+) -> LevenbergMarquardtState:
+    """Return the state after a trial that was refused: the old point in a smaller region."""
+    return replace(
+        state,
+        radius=shrinkage * min(state.radius, 10.0 * trial.length),
+        iteration=state.iteration + 1,
+        residual_evaluations=state.residual_evaluations + residuals,
+        jacobian_evaluations=state.jacobian_evaluations + jacobians,
+        accepted=False,
+        step_length=trial.length,
+        stuck=stuck,
     )
 
 
@@ -310,10 +328,6 @@ def _nearer(state: LevenbergMarquardtState, after: LevenbergMarquardtState, tria
     if trial.damping == 0.0:
         return after.factors.decrement < state.factors.decrement
     return after.factors.gradient_norm < state.factors.gradient_norm
-
-
-def _shrunk(state: LevenbergMarquardtState, trial: DampedStep, factor: float) -> LevenbergMarquardtState:
-    return replace(state, radius=factor * min(state.radius, 10.0 * trial.length))
 
 
 def _shrinkage(slope: float, actual: float) -> float:

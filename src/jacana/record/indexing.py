@@ -209,9 +209,10 @@ def setitem(x: Variable, key: Any, value: Any) -> None:
         return  # the second half of ``x[key] += v``, which has been written already
     node = tracked(value)
     number = raw(value)
+    if np.shape(number) != shape and not _fits(np.shape(number), shape):
+        x._value[key] = number  # NumPy's own error
     selection = select(key, x._value.shape, shape)
     if node is not None:
-        np.broadcast_to(number, shape) if np.shape(number) != shape and np.ndim(number) <= len(shape) else None
         part = cast_to(_fit(node, shape), x._value.dtype)
         buffer.write(x, key, selection.indices, part, number)
     else:
@@ -235,6 +236,15 @@ def _fit(node: Node, shape: Shape) -> Node:
         lead = node.ndim - len(shape)
         node = index_node(node, node.shape[lead:], [Affine(0)] * lead + [axis(k) for k in range(len(shape))])
     return broadcast_to(node, shape)
+
+
+def _fits(given: Shape, shape: Shape) -> bool:
+    lead = len(given) - len(shape)
+    if lead > 0:
+        if any(n != 1 for n in given[:lead]):
+            return False
+        given = given[lead:]
+    return all(n in (1, m) for n, m in zip(reversed(given), reversed(shape), strict=False))
 
 
 def _is_advanced(key: Any) -> bool:

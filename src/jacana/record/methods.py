@@ -8,16 +8,26 @@ import numpy as np
 
 from .movement import flatten
 from .table import FUNCTIONS
-from .variable import METHODS
+from .variable import METHODS, Variable
 
 _SAME = (
     "all any argmax argmin argsort astype clip copy cumsum diagonal dot max mean min prod ravel repeat reshape round "
-    "squeeze std sum swapaxes take trace transpose var compress"
+    "squeeze std sum swapaxes take trace transpose var compress nonzero searchsorted choose"
 )
 
 
 def _conj(x: Any) -> Any:
     return x
+
+
+def fill(x: Variable, value: Any) -> None:
+    """The same number everywhere."""
+    x[...] = value
+
+
+def sort(x: Variable, axis: int = -1, **options: Any) -> None:
+    """Sort in place."""
+    x[...] = FUNCTIONS[np.sort](x, axis, **options)
 
 
 def install() -> None:
@@ -26,5 +36,5 @@ def install() -> None:
         handler = FUNCTIONS.get(getattr(np, name))
         if handler is not None:
             METHODS[name] = handler
-    METHODS["flatten"] = flatten
+    METHODS.update({"flatten": flatten, "fill": fill, "sort": sort})
     METHODS["conj"] = METHODS["conjugate"] = _conj

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ..errors import RecordingError
 from ..graph.node import Array, Node, new_input
 from .capture import Captures
 from .watch import Watches, watch_function
@@ -102,6 +103,11 @@ def record(
     try:
         with patched_constructors():
             recording.result = function(*variables) if wrap is None else wrap(function, *variables)
+    except ValueError as error:
+        # NumPy hides what __float__ raised behind "setting an array element with a sequence".
+        if isinstance(error.__cause__, RecordingError):
+            raise error.__cause__ from None
+        raise
     finally:
         _current.reset(token)
     watch_function(recording.watches, function, recording.captures)

@@ -204,7 +204,10 @@ class Variable:
         return seen
 
     def __float__(self) -> float:
-        self._look("float()", "Use the NumPy function instead of the one of math (np.sin for math.sin)")
+        self._look(
+            "float()",
+            "Use the NumPy function instead of the one of math (np.sin for math.sin); " + _WRITABLE,
+        )
         return float(self._value)
 
     def __complex__(self) -> complex:
@@ -224,8 +227,7 @@ class Variable:
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
         self._look(
             "conversion to a plain ndarray",
-            "Keep it a Variable: call NumPy as `np.function`, build arrays with np.stack, or make the array that is "
-            "written to inside the recorded function with np.zeros(...) (not `from numpy import zeros`)",
+            "Keep it a Variable: call NumPy as `np.function` and join Variables with np.stack or np.array; " + _WRITABLE,
         )
         return np.array(self._value, dtype=dtype)
 
@@ -410,6 +412,8 @@ class Variable:
         if function is not None:
             return _Method(function, self)
         if name in _ARRAY_ONLY:
+            if name in _ABOUT_MEMORY or self._tracked() is None:
+                return getattr(np.asarray(self._value), name)
             raise unsupported(f"ndarray.{name}")
         raise AttributeError(f"'Variable' object has no attribute {name!r}")
 
@@ -469,6 +473,11 @@ class _Method:
 METHODS: dict[str, Callable[..., Any]] = {}
 UFUNC_METHODS: dict[str, Callable[..., Any]] = {}
 FALLBACK: list[Callable[..., Any]] = []
+_ABOUT_MEMORY = frozenset({"flags", "strides", "device"})
+_WRITABLE = (
+    "make an array that Variables are written into inside the recorded function, with np.zeros(...) or np.array(...) "
+    "called as `np.`"
+)
 _ARRAY_ONLY = frozenset(name for name in dir(np.ndarray) if not name.startswith("_"))
 
 

@@ -217,7 +217,7 @@ def _with_offsets(text: str, offsets: set[int]) -> str:
     spans = len(constants) > 2 and constants == list(range(constants[0], constants[-1] + 1))
     listed = f"{constants[0]}..{constants[-1]}" if spans else ", ".join(map(str, constants))
     constant = listed if len(constants) == 1 else f"{{{listed}}}"
-    return f"{text} + {constant}" if text else constant
+    return f"{constant} + {text}" if text else constant
 
 
 # --- for the terminal -----------------------------------------------------------------------------------------------
@@ -229,11 +229,11 @@ def render(report: BundleReport) -> RenderableType:
     check = report.comparison
     terms = sum(group.terms for group in report.groups)
     shape = (
-        f"{report.cameras} cameras, {report.points:,} points, {report.observations:,} observations of each two residuals\n"
+        f"{report.cameras} cameras, {report.points:,} points, {report.observations:,} observations with two residuals each\n"
         f"Jacobian: {rows:,} x {columns:,}, {report.nnz:,} entries, density {report.density:.1e}\n"
         f"structure: each observation has {'' if report.blocks else 'NOT just '}one 2 x {CAMERA_SIZE} block (its camera) "
         f"and one 2 x {POINT_SIZE} block (its point)\n"
-        f"found by eliminating {report.vertices} nodes; {terms} terms J\\[row, column] += coefficient, in index notation:"
+        f"{terms} terms J\\[row, column] += coefficient, found by eliminating {report.vertices} nodes; in index notation:"
     )
     if check.worst is None:
         verdict = "nothing to compare with finite differences"
@@ -265,10 +265,10 @@ def _terms_table(groups: Sequence[TermGroup]) -> Table:
 def _timing_table(report: BundleReport) -> Table:
     table = Table()
     table.add_column("executor")
-    for heading in ("first Jacobian, s", "each after that, ms", "residuals alone cost"):
+    for heading in ("first Jacobian, s", "each after that, ms", "residual evaluations"):
         table.add_column(heading, justify="right")
     for timing in report.timings:
         times = timing.each / report.function
-        table.add_row(timing.executor, f"{timing.first:.2f}", f"{1e3 * timing.each:.2f}", f"x {times:.2f}")
-    table.caption = f"residuals alone, in plain NumPy: {1e3 * report.function:.1f} ms"
+        table.add_row(timing.executor, f"{timing.first:.2f}", f"{1e3 * timing.each:.2f}", f"{times:.2f}")
+    table.caption = f"one residual evaluation, in plain NumPy: {1e3 * report.function:.1f} ms"
     return table

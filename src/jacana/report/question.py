@@ -59,10 +59,8 @@ def transcript(program: str, names: dict[str, Any]) -> tuple[str, list[Any]]:
 
     A value counts as long as it is not None; arrays are copied when they are shown.
 
-    >>> print(transcript("a = 2  # two\\na + 1", {})[0])
-    >>> a = 2  # two
-    >>> a + 1
-    3
+    >>> transcript("a = 2\\na + 1", {})
+    ('>>> a = 2\\n>>> a + 1\\n3', [3])
     """
     lines = program.splitlines()
     session: list[str] = []
