@@ -106,8 +106,8 @@ def notes(results: Sequence[Result]) -> list[str]:
     """What a reader should know about the contenders, and why some were skipped."""
     found = []
     for result in results:
-        text = f"skipped, {result.skipped}" if result.skipped else result.contender.note
-        found += [f"{result.contender.name}: {text}"] if text else []
+        texts = [f"skipped, {result.skipped}"] if result.skipped else [result.contender.note, result.remark]
+        found += [f"{result.contender.name}: {text}" for text in texts if text]
     return found
 
 

@@ -31,6 +31,7 @@ class Result:
 
     contender: Contender
     skipped: str = ""
+    remark: str = ""
     preparation: float = float("nan")
     first_answers: list[float] = field(default_factory=list)
     steady: list[float] = field(default_factory=list)
@@ -114,8 +115,11 @@ def measure(problem: Problem, rounds: int, first_answers: int, say: Callable[[st
         runs = min(first_answers, 1) if result.contender.slow else first_answers
         for _ in range(runs):
             say(f"{problem.name}: first answer of {result.contender.name}")
-            preparation, total = first_answer_elsewhere(problem.name, result.contender.name)
-            result.preparation = preparation
+            try:
+                result.preparation, total = first_answer_elsewhere(problem.name, result.contender.name)
+            except RuntimeError as error:
+                result.remark = str(error)
+                break
             result.first_answers.append(total)
     return results
 
@@ -203,7 +207,8 @@ def first_answer_elsewhere(problem: str, contender: str) -> tuple[float, float]:
             check=False,
         )
     if process.returncode:
-        raise RuntimeError(f"first answer of {contender} on {problem} failed:\n{process.stderr}")
+        reason = process.stderr.strip().splitlines()[-1:] or [f"exit status {process.returncode}"]
+        raise RuntimeError(f"no first answer in a process of its own: {reason[0]}")
     preparation, total = json.loads(process.stdout.splitlines()[-1])
     return preparation, total
 

@@ -8,6 +8,8 @@ array([[0., 1., 2.],
        [3., 4., 5.]])
 """
 
+from typing import TYPE_CHECKING, Any
+
 from . import functions
 from ._version import __version__
 from .errors import (
@@ -17,10 +19,12 @@ from .errors import (
     RecordingError,
     UnsupportedOperationError,
 )
-from .optimize import LeastSquaresResult, least_squares
 from .record import Variable
 from .run import executor, native_available, set_executor
 from .transforms import grad, hessian, jacobian, jvp, value_and_grad, value_and_jacobian, vjp
+
+if TYPE_CHECKING:
+    from .optimize import LeastSquaresResult, least_squares
 
 __all__ = [
     "DifferentiationError",
@@ -44,3 +48,16 @@ __all__ = [
     "value_and_jacobian",
     "vjp",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # scipy.linalg takes longer to import than everything else together, so the optimisers come when they are asked for.
+    if name in ("LeastSquaresResult", "least_squares"):
+        from . import optimize
+
+        return getattr(optimize, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -10,6 +10,7 @@ import importlib.util
 import json
 import os
 import sys
+import sysconfig
 import time
 import traceback
 from collections.abc import Callable, Sequence
@@ -23,12 +24,13 @@ from rich.console import Console
 from rich.text import Text
 
 from . import __version__
-from .errors import InvalidInputError, JacanaError
+from .errors import JacanaError
 from .run import executor, native_available
 
 __all__ = ["app", "main"]
 
 WRONG, BAD_INPUT = 1, 2
+PLAIN_WIDTH = 100  # columns of output that goes to a file or a pipe
 
 app = typer.Typer(
     name="jacana",
@@ -62,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         sentence = getattr(problem, "format_message", None)
         if sentence is None:
             raise
-        _complain(f"{sentence()} Try 'jacana --help'.")
+        _complain(f"{sentence().rstrip('.')} (see jacana --help)")
         code = BAD_INPUT
     sys.exit(code if isinstance(code, int) else 0)
 
@@ -99,6 +101,8 @@ def demo(
     """The main job on real data: the whole Jacobian as x.grad, a certified fit, a bundle adjustment."""
     begin = time.perf_counter()
     console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = PLAIN_WIDTH
     outcomes = [_show_question(console), _show_nist(console, full), _show_bundle(console, quick)]
     console.rule(style="dim")
     if not all(outcomes):
@@ -139,8 +143,8 @@ def _show_nist(console: Console, full: bool) -> bool:
     good = sum(run.digits >= 6 for run in runs)
     least = min(runs, key=lambda run: run.digits)
     console.print(
-        f"\nAll 27 NIST problems from both starts: {good} of {len(runs)} runs have at least 6 digits of every parameter "
-        f"right, in {seconds:.1f} s; the fewest are {least.digits:.1f} digits ({least.problem}, start {least.start}).\n"
+        f"\nAll 27 NIST problems from both starts, {seconds:.1f} s: {good} of {len(runs)} runs have at least 6 correct "
+        f"digits of every parameter; the fewest are {least.digits:.1f} ({least.problem}, start {least.start}).\n"
     )
     return good >= 48
 
@@ -190,11 +194,11 @@ def check(
     x = _parse_point(at)
     _try_out(called, x, function)
     if format not in ("dense", "csr"):
-        raise _BadInputError(f"--format must be dense or csr, not {format!r}.")
+        raise _BadInputError(f"--format must be dense or csr, not {format!r}")
     if run_on not in ("auto", "numpy", "native"):
-        raise _BadInputError(f"--executor must be auto, numpy or native, not {run_on!r}.")
+        raise _BadInputError(f"--executor must be auto, numpy or native, not {run_on!r}")
     if run_on == "native" and not native_available():
-        raise _BadInputError("The native executor needs llvmlite: pip install 'jacana[native]'.")
+        raise _BadInputError("the native executor needs llvmlite: pip install 'jacana[native]'")
     from .report.check import compare
 
     try:
@@ -203,14 +207,14 @@ def check(
     except JacanaError as problem:
         raise _BadInputError(str(problem)) from None
     except Exception as problem:
-        raise _BadInputError(f"{function} raised {_described(problem)}") from None
+        raise _BadInputError(f"differentiating {function} raised {_described(problem)}") from None
     _show_comparison(found, function)
     if not found.ok:
         raise typer.Exit(WRONG)
 
 
 def _show_comparison(found: Any, name: str) -> None:
-    print(f"{name}: x has shape {found.x_shape}, y has shape {found.y_shape}; the Jacobian stores {found.stored:,} entries")
+    print(f"{name}: x has shape {found.x_shape}, y has shape {found.y_shape}; {found.stored:,} entries are stored")
     worst = found.worst
     if worst is None:
         print("there is nothing to compare")
@@ -219,22 +223,23 @@ def _show_comparison(found: Any, name: str) -> None:
         f"worst entry: row {worst.row}, column {worst.column}: jacobian {worst.jacobian:.15g}, "
         f"differences {worst.difference:.15g} +- {worst.uncertainty:.1e}, relative error {worst.error:.1e}"
     )
-    counted = f"{found.compared:,} comparisons in {found.directions:,} directions, {found.evaluations:,} evaluations"
-    if found.unresolved:
-        counted += f"; {found.unresolved:,} of them could not be decided by differences"
     if found.wrong:
-        print(f"WRONG: {found.wrong:,} differ by more than {found.tolerance:g} ({counted})")
+        verdict = f"WRONG: {found.wrong:,} of {found.compared:,} comparisons differ by more than {found.tolerance:g}"
     elif not found.ok:
-        print(f"UNDECIDED: the differences say nothing to {found.tolerance:g} ({counted})")
+        verdict = f"UNDECIDED: differences say nothing about any of {found.compared:,} entries to {found.tolerance:g}"
     else:
-        print(f"fine: the Jacobian agrees with differences to {found.tolerance:g} ({counted})")
+        agreeing = found.compared - found.unresolved
+        verdict = f"fine: {agreeing:,} of {found.compared:,} comparisons agree to {found.tolerance:g}"
+    if found.unresolved and found.unresolved < found.compared:
+        verdict += f", {found.unresolved:,} could not be decided"
+    print(f"{verdict} ({found.directions:,} directions, {found.evaluations:,} evaluations)")
 
 
 def _load(name: str) -> Callable[[Any], Any]:
     """The function called ``module:function``, with the current directory on the path as for ``python -c``."""
     place, colon, attribute = name.rpartition(":")
     if not colon or not place or not attribute:
-        raise _BadInputError(f"{name!r} does not name a function: write module:function or path/to/file.py:function.")
+        raise _BadInputError(f"{name!r} does not name a function: write module:function or path/to/file.py:function")
     directory = os.getcwd()
     if directory not in sys.path:
         sys.path.insert(0, directory)
@@ -242,22 +247,24 @@ def _load(name: str) -> Callable[[Any], Any]:
         found: Any = _load_file(Path(place)) if place.endswith(".py") else importlib.import_module(place)
     except ModuleNotFoundError as problem:
         if problem.name is not None and (place == problem.name or place.startswith(f"{problem.name}.")):
-            raise _BadInputError(f"There is no module called {problem.name!r} here.") from None
-        raise _BadInputError(f"Importing {place} raised {_described(problem)}") from None
+            raise _BadInputError(f"there is no module called {problem.name!r} here") from None
+        raise _BadInputError(f"importing {place} raised {_described(problem)}") from None
+    except _BadInputError:
+        raise
     except (Exception, SystemExit) as problem:
-        raise _BadInputError(f"Importing {place} raised {_described(problem)}") from None
+        raise _BadInputError(f"importing {place} raised {_described(problem)}") from None
     for part in attribute.split("."):
         if not hasattr(found, part):
-            raise _BadInputError(f"{place} has nothing called {attribute!r}.")
+            raise _BadInputError(f"{place} has nothing called {attribute!r}")
         found = getattr(found, part)
     if not callable(found):
-        raise _BadInputError(f"{attribute!r} in {place} is a {type(found).__name__}, not a function.")
+        raise _BadInputError(f"{attribute!r} in {place} is not a function but of type {type(found).__name__}")
     return found  # type: ignore[no-any-return]
 
 
 def _load_file(path: Path) -> ModuleType:
     if not path.is_file():
-        raise _BadInputError(f"There is no file {str(path)!r}.")
+        raise _BadInputError(f"there is no file {str(path)!r}")
     sys.path.insert(0, str(path.parent.resolve()))  # what stands beside the file can be imported by it
     specification = importlib.util.spec_from_file_location(path.stem, path)
     assert specification is not None and specification.loader is not None
@@ -273,18 +280,18 @@ def _parse_point(text: str) -> np.ndarray[Any, Any]:
         try:
             array = np.load(text, allow_pickle=False)
         except FileNotFoundError:
-            raise _BadInputError(f"There is no file {text!r}.") from None
+            raise _BadInputError(f"there is no file {text!r}") from None
         except (OSError, ValueError) as problem:
             raise _BadInputError(f"{text!r} cannot be read as an array: {problem}") from None
         if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiub":
-            raise _BadInputError(f"{text!r} does not hold an array of real numbers.")
+            raise _BadInputError(f"{text!r} does not hold an array of real numbers")
         return array
     try:
         nest = json.loads(text) if text.lstrip().startswith("[") else _listed(text)
         array = np.array(nest, dtype=np.float64)
     except (ValueError, TypeError):
         raise _BadInputError(
-            f"--at {text!r} is neither numbers (1,2,3), nor a list in JSON ([[1,2],[3,4]]), nor a .npy file."
+            f"--at {text!r} is neither numbers (1,2,3), nor a list in JSON ([[1,2],[3,4]]), nor a .npy file"
         ) from None
     return array
 
@@ -299,18 +306,22 @@ def _listed(text: str) -> float | list[float]:
 def _try_out(function: Callable[[Any], Any], x: np.ndarray[Any, Any], name: str) -> None:
     """Call the plain function once, so that its own mistakes are told from jacana's refusals."""
     if x.dtype.kind != "f":
-        raise _BadInputError(f"--at holds an array of dtype {x.dtype}, and only floats have a derivative; use .astype(float).")
+        raise _BadInputError(
+            f"--at holds an array of dtype {x.dtype}, and only floats have a derivative; use .astype(float)"
+        )
     try:
         with np.errstate(all="ignore"):
             function(x.copy())
-    except (InvalidInputError, Exception, SystemExit) as problem:
+    except (Exception, SystemExit) as problem:
         raise _BadInputError(f"{name} raised {_described(problem)}") from None
 
 
 def _described(problem: BaseException) -> str:
     """``ValueError: what it says (file.py, line 3)``."""
-    frames = [f for f in traceback.extract_tb(problem.__traceback__) if Path(f.filename) != Path(__file__)]
-    ours = [f for f in frames if not f.filename.startswith("<frozen") and "site-packages" not in f.filename]
-    where = f" ({Path(ours[-1].filename).name}, line {ours[-1].lineno})" if ours else ""
+    where = ""
+    if not isinstance(problem, SyntaxError):  # which says itself where it is
+        library = (sysconfig.get_path("stdlib"), sysconfig.get_path("purelib"), str(Path(__file__).parent), "<frozen")
+        frames = [f for f in traceback.extract_tb(problem.__traceback__) if not f.filename.startswith(library)]
+        where = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
     message = f"{type(problem).__name__}: {problem}" if str(problem) else type(problem).__name__
     return f"{message}{where}"

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 import numpy as np
 import optree
-from scipy import sparse
 
 from .differentiate import Order, dense_jacobians, eliminate, jvp_nodes, vjp_nodes
 from .differentiate.derivatives import jacobian_dtype
@@ -24,6 +23,9 @@ from .graph.node import Array, Node, Term, new_input
 from .replay import Build, Built, Replay, Traced
 from .run import Program, compile_numpy
 from .structure.formats import SparsePlan, sparse_plan
+
+if TYPE_CHECKING:
+    from scipy import sparse
 
 Format: TypeAlias = Literal["dense", "csr"]
 
@@ -173,6 +175,8 @@ def _sparse_built(traced: Traced, order: Order, with_value: bool) -> Built:
 
 
 def _csr_maker(plan: SparsePlan) -> Callable[[Array], sparse.csr_array]:
+    from scipy import sparse  # half of the time that importing jacana would take
+
     template = sparse.csr_array((np.zeros(plan.nnz), plan.indices, plan.indptr), shape=plan.shape)
 
     def make(data: Array) -> sparse.csr_array:

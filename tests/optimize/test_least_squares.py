@@ -11,7 +11,7 @@ import scipy.optimize
 import jacana as jc
 from jacana.datasets import nist
 from jacana.errors import InvalidInputError
-from jacana.optimize import LevenbergMarquardt, Outcome, Problem, flatten_parameters
+from jacana.optimize import LeastSquares, LevenbergMarquardt, Outcome, Problem, flatten_parameters
 from jacana.optimize.damped import column_norms, euclidean_norm, factorise
 
 T = np.linspace(0.0, 3.0, 13)
@@ -427,6 +427,40 @@ def test_result_can_be_pickled():
     assert str(copy) == str(result)
 
 
+# ---- many fits of one residual ---------------------------------------------------------------------------------------
+
+
+def test_many_starts_share_one_recording():
+    recorded = []
+
+    def residual(p, t, y):
+        if isinstance(p, jc.Variable):
+            recorded.append(p)
+        return decay(p, t, y)
+
+    fit = LeastSquares(residual)
+    expected = jc.least_squares(decay, [1.0, 1.0, 0.0]).x
+    lifted = expected + np.array([0.0, 0.0, 1.0])
+    for start in ([1.0, 1.0, 0.0], [2.0, 0.5, 0.5], [5.0, 1.5, -1.0]):
+        np.testing.assert_allclose(fit(start, args=(T, Y)).x, expected, rtol=1e-12)
+    assert len(recorded) == 1
+    other = Y + 1.0
+    np.testing.assert_allclose(fit([1.0, 1.0, 0.0], args=(T, other)).x, lifted, rtol=1e-11)
+    assert len(recorded) == 2
+    single = fit(np.array([1.0, 1.0, 0.0], dtype=np.float32), args=(T, Y))
+    assert single.x.dtype == np.float32
+    with pytest.raises(IndexError):
+        fit([1.0, 1.0], args=(T, Y))
+
+
+def test_data_that_change_in_place_are_seen():
+    y = Y.copy()
+    fit = LeastSquares(lambda p: decay(p, T, y))
+    before = fit([1.0, 1.0, 0.0]).x
+    y += 1.0
+    np.testing.assert_allclose(fit([1.0, 1.0, 0.0]).x, before + np.array([0.0, 0.0, 1.0]), rtol=1e-11)
+
+
 # ---- tolerances, limits, callback ------------------------------------------------------------------------------------
 
 
@@ -451,7 +485,7 @@ def test_iteration_limit():
 
 def test_callback_sees_every_trial():
     seen = []
-    result = jc.least_squares(rosenbrock, {"x": np.array([-1.2, 1.0])}.get("x"), callback=seen.append)
+    result = jc.least_squares(rosenbrock, [-1.2, 1.0], callback=seen.append)
     assert [progress.iteration for progress in seen] == list(range(1, result.nit + 1))
     costs = [progress.cost for progress in seen]
     assert costs == sorted(costs, reverse=True)

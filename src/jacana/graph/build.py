@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import opt_einsum
 
 from .index import Affine, Index, Lookup, bounds, flatten, identity, plain_axis, substitute
 from .node import (
@@ -195,6 +194,8 @@ def contract_labels(factors: Sequence[Factor], sizes: Sequence[int], out: tuple[
     dtype = np.result_type(*(node.dtype for node, _ in factors))
     operands = [(cast_to(node, dtype), labels) for node, labels in factors]
     while len(operands) > 2:
+        import opt_einsum  # only here, and not needed by most programs
+
         order = opt_einsum.contract_path(
             *(x for node, labels in operands for x in (_Shaped(node.shape), labels)),
             out,

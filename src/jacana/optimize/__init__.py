@@ -4,12 +4,13 @@
 separate value, and the steps `init`, `step` and `terminate`, for those who write a loop of their own.
 """
 
-from .least_squares import Progress, least_squares
+from .least_squares import LeastSquares, Progress, least_squares
 from .levenberg_marquardt import LevenbergMarquardt, LevenbergMarquardtState, Outcome, Problem
 from .parameters import Parameters, flatten_parameters
 from .result import LeastSquaresResult
 
 __all__ = [
+    "LeastSquares",
     "LeastSquaresResult",
     "LevenbergMarquardt",
     "LevenbergMarquardtState",

@@ -193,7 +193,8 @@ class LevenbergMarquardt:
 
     def step(self, problem: Problem, state: LevenbergMarquardtState) -> LevenbergMarquardtState:
         """Make one trial step from `state` and return the state after it, at the new point or at the old one."""
-        trial = state.factors.step_within(state.radius)
+        # Near the end the radius is the work of rounding errors as much as of the model: try the full step first there.
+        trial = state.factors.step_within(math.inf if state.accepted and _polishing(state) else state.radius)
         x: FloatVector = (state.x + trial.step).astype(state.x.dtype)
         if not np.isfinite(x).all():
             return _stayed(state, trial, 0.1)
@@ -204,7 +205,7 @@ class LevenbergMarquardt:
         moved, damped = trial.linear_norm / state.norm, trial.length / state.norm
         slope = moved * moved + trial.damping * damped * damped
         predicted = slope + trial.damping * damped * damped
-        measurable = predicted > _UNMEASURABLE * state.eps and trial.linear_norm > _NEAR_ROUNDING * state.rounding
+        measurable = _measurable(state, predicted, trial.linear_norm)
         # A damped step may be too short to measure because the region collapsed, far from any stationary point.
         measurable = measurable or (trial.damping > 0.0 and state.optimality > _NEARLY_FLAT)
 
@@ -235,8 +236,10 @@ class LevenbergMarquardt:
             radius = self.growth * trial.length
         after = _moved(state, trial, x, _as_float64(residual), _as_float64(jacobian), radius)
         if not measurable and not _nearer(state, after, trial):
+            if trial.length > 2.0 * state.radius:
+                return _stayed(state, trial, 1.0, residuals=1, jacobians=1)
             # If even a full step does not help, this is as near as the arithmetic allows.
-            return _stayed(state, trial, 0.5, residuals=1, jacobians=1, stuck=trial.damping == 0.0)
+            return _stayed(state, trial, 0.1, residuals=1, jacobians=1, stuck=trial.damping == 0.0)
         return after
 
     def terminate(self, state: LevenbergMarquardtState) -> Outcome | None:
@@ -316,6 +319,17 @@ def _stayed(
         step_length=trial.length,
         stuck=stuck,
     )
+
+
+def _measurable(state: LevenbergMarquardtState, predicted: float, linear_norm: float) -> bool:
+    """Whether a relative change of the squared norm, and a change of the residual, stand out from rounding errors."""
+    return predicted > _UNMEASURABLE * state.eps and linear_norm > _NEAR_ROUNDING * state.rounding
+
+
+def _polishing(state: LevenbergMarquardtState) -> bool:
+    """Whether even a full Gauss-Newton step would change the cost by too little to measure."""
+    relative = state.factors.decrement / state.norm
+    return not _measurable(state, relative * relative, state.factors.decrement)
 
 
 def _nearer(state: LevenbergMarquardtState, after: LevenbergMarquardtState, trial: DampedStep) -> bool:

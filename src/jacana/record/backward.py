@@ -7,7 +7,7 @@ import numpy as np
 from ..errors import DifferentiationError
 from ..graph.node import INPUT, Array, Node, new_input, substitute_nodes, topological
 from .location import recording_error
-from .variable import Variable, leaf_of, leaf_value
+from .variable import Variable, is_leaf, leaf_of, leaf_value
 
 
 def _leaf_values(nodes: list[Node]) -> dict[Node, Array]:
@@ -15,13 +15,12 @@ def _leaf_values(nodes: list[Node]) -> dict[Node, Array]:
     values = {}
     for node in nodes:
         if node.op is INPUT:
-            try:
-                values[node] = leaf_value(node)
-            except TypeError:
+            if not is_leaf(node):
                 raise recording_error(
                     "backward() and jacobian(x) of a Variable need numbers, and this one depends on the argument of a "
                     "function that is being recorded. Use jacana.grad or jacana.jacobian of a function there."
-                ) from None
+                )
+            values[node] = leaf_value(node)
     return values
 
 

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..graph.build import assembled, cast_to, constant_array, full, index_node
-from ..graph.index import Affine, Index, axis, evaluate, from_table, identity, substitute
+from ..graph.build import assembled, constant_array, full, index_node
+from ..graph.build import _one_to_one as one_to_one
+from ..graph.index import Affine, Index, evaluate, from_table, substitute
 from ..graph.node import Array, Node, Shape
 from ..graph.ops import movement
 from .location import recording_error, unsupported
@@ -72,7 +73,7 @@ class Writes:
         if not part.shape:
             self.owner[tuple([e.offset for e in rows])] = number  # type: ignore[union-attr]
         else:
-            target = movement.view(self.owner, rows, part.shape)
+            target = movement.view(self.owner, rows, part.shape) if one_to_one(rows, part.shape) else None
             if target is not None:
                 target[...] = number
             else:
@@ -145,7 +146,7 @@ def _last_occurrences(flat: Array) -> Array | None:
 def boxes(mask: Array) -> list[tuple[Shape, Indices]]:
     """The true elements of ``mask`` as a few rectangles, which keep their indices affine, or as one list of points."""
     points = np.nonzero(mask)
-    if mask.ndim == 1:
+    if mask.ndim == 1 and points[0].size > 1:
         alone = from_table(points[0], (0,))
         if isinstance(alone, Affine):
             return [((points[0].size,), (alone,))]
@@ -163,8 +164,12 @@ def boxes(mask: Array) -> list[tuple[Shape, Indices]]:
             length = complete.size if complete.all() else int(np.argmin(complete))
             region[k] = slice(int(corner[k]), int(corner[k]) + length)
         left[tuple(region)] = False
-        shape = tuple(r.stop - r.start for r in region)
-        found.append((shape, tuple(Affine(int(c), ((k, 1),)) for k, c in enumerate(corner))))
+        sizes = [r.stop - r.start for r in region]
+        place = iter(range(len(sizes)))
+        indices = tuple(
+            Affine(int(c), ((next(place), 1),)) if n > 1 else Affine(int(c)) for c, n in zip(corner, sizes, strict=True)
+        )
+        found.append((tuple(n for n in sizes if n > 1), indices))
     return found
 
 
@@ -229,9 +234,7 @@ def _root(target: Variable, action: str) -> Variable:
 
 def write(target: Variable, key: Any, rows: Indices, part: Node | None, value: Any) -> None:
     """``target[key] = value``: the number at once, the node (None: a constant) when somebody reads."""
-    from .constants import constant_node
-
-    root = _root(target, "written to")
+        root = _root(target, "written to")
     if part is None and root._node is None and root._writes is None:
         target._value[key] = value
         root._version += 1
@@ -239,8 +242,7 @@ def write(target: Variable, key: Any, rows: Indices, part: Node | None, value: A
     if root._writes is None:
         root._writes = Writes(root._value.shape)
     target._value[key] = value
-    if part is None:
-        part = constant_node(value if isinstance(value, np.ndarray) else np.asarray(value)[()])
+    assert part is not None
     if target is not root:
         assert target._alias is not None
         inner = target._alias.positions(target._value)
@@ -289,11 +291,3 @@ def replace(target: Variable, node: Node | None) -> None:
         root._writes = Writes(root._value.shape)
     root._writes.add(node, where)
     root._version += 1
-
-
-def casted(node: Node, root: Variable) -> Node:
-    """``node`` in the dtype that ``root`` stores."""
-    return cast_to(node, root._value.dtype)
-
-
-__all__ = ["Alias", "Writes", "axis", "boxes", "identity", "make_view", "replace", "update", "write"]

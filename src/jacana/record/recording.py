@@ -88,8 +88,9 @@ def record(
         RecordingError: the function did something with a Variable that a recording cannot follow.
         InvalidInputError: a complex array.
     """
+    from .constants import check_dtype
     from .constructors import patched_constructors
-    from .variable import check_dtype, raw, wrap_node
+    from .variable import wrap_node
 
     recording = Recording(outer=_current.get())
     variables = []
@@ -98,7 +99,8 @@ def record(
         check_dtype(value)
         variables.append(wrap_node(new_input(value.shape, value.dtype), value))
     recording.inputs = tuple(v.node for v in variables)
-    recording.values = dict(zip(recording.inputs, (raw(v) for v in variables), strict=True))
+    # The caller's arrays: the Variables' own numbers change if the function writes into its arguments.
+    recording.values = dict(zip(recording.inputs, (np.asarray(v) for v in values), strict=True))
     token = _current.set(recording)
     try:
         with patched_constructors():

@@ -84,7 +84,12 @@ class Variable:
             node = self._tracked()
             if node is not None:
                 guard(node, self._value)
-        return np.asarray(self._value)
+        array = np.asarray(self._value)
+        if not self._leaf:
+            # Writing here would change the number and not how it is computed.
+            array = array.view()
+            array.flags.writeable = False
+        return array
 
     @data.setter
     def data(self, value: Any) -> None:
@@ -559,6 +564,11 @@ def leaf_value(node: Node) -> Array:
             "Return it from the recorded function instead of keeping it."
         )
     return leaf[0]
+
+
+def is_leaf(node: Node) -> bool:
+    """Whether an input node was made by ``Variable(...)``, not by a recording."""
+    return node in _leaves
 
 
 def leaf_of(node: Node) -> Variable | None:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from rich.console import Group, RenderableType
 from rich.table import Table
+from rich.text import Text
 from scipy import sparse
 
 from ..datasets.bal import CAMERA_SIZE, POINT_SIZE, BalProblem
@@ -226,28 +227,37 @@ def _with_offsets(text: str, offsets: set[int]) -> str:
 def render(report: BundleReport) -> RenderableType:
     """The report as text and tables."""
     rows, columns = report.shape
-    check = report.comparison
     terms = sum(group.terms for group in report.groups)
-    shape = (
-        f"{report.cameras} cameras, {report.points:,} points, {report.observations:,} observations with two residuals each\n"
-        f"Jacobian: {rows:,} x {columns:,}, {report.nnz:,} entries, density {report.density:.1e}\n"
-        f"structure: each observation has {'' if report.blocks else 'NOT just '}one 2 x {CAMERA_SIZE} block (its camera) "
-        f"and one 2 x {POINT_SIZE} block (its point)\n"
-        f"{terms} terms J\\[row, column] += coefficient, found by eliminating {report.vertices} nodes; in index notation:"
+    only = "" if report.blocks else "NOT just "
+    head = (
+        f"{report.cameras} cameras, {report.points:,} points, {report.observations:,} observations, two residuals each",
+        f"Jacobian: {rows:,} x {columns:,}, {report.nnz:,} entries, density {report.density:.1e}",
+        f"structure: {only}one 2 x {CAMERA_SIZE} block (camera) and one 2 x {POINT_SIZE} block (point) per observation",
+        f"{terms} terms J[row, column] += coefficient, found by eliminating {report.vertices} nodes:",
     )
-    if check.worst is None:
-        verdict = "nothing to compare with finite differences"
-    else:
-        outcome = "agree" if check.ok else f"DISAGREE in {check.wrong:,} places"
-        verdict = (
-            f"finite differences in {check.directions} directions {outcome}: {check.compared:,} entries compared to "
-            f"{check.tolerance:.0e}; worst: row {check.worst.row}, column {check.worst.column[0]}: "
-            f"{check.worst.jacobian:.9g}, differences {check.worst.difference:.9g}"
-        )
-    last = [] if report.gap is None else [f"largest difference between the executors: {report.gap:.1e} of the largest entry"]
     if report.gap is None:
-        last = ["The native executor is left out: it needs llvmlite (pip install 'jacana\\[native]')."]
-    return Group(shape, _terms_table(report.groups), verdict, _timing_table(report), *last)
+        last = "The native executor is left out: it needs llvmlite (pip install 'jacana[native]')."
+    else:
+        last = f"largest difference between the executors: {report.gap:.1e} of the largest entry"
+    return Group(
+        *map(Text, head),
+        _terms_table(report.groups),
+        Text(_verdict(report.comparison)),
+        _timing_table(report),
+        Text(last),
+    )
+
+
+def _verdict(check: Comparison) -> str:
+    if check.worst is None:
+        return "nothing to compare with finite differences"
+    outcome = "agree" if check.ok else f"DISAGREE in {check.wrong:,} places"
+    return (
+        f"finite differences in {check.directions} directions {outcome}: {check.compared:,} entries compared "
+        f"to {check.tolerance:.0e}\n"
+        f"worst entry: row {check.worst.row}, column {check.worst.column[0]}: {check.worst.jacobian:.9g}, "
+        f"differences {check.worst.difference:.9g}"
+    )
 
 
 def _terms_table(groups: Sequence[TermGroup]) -> Table:
@@ -257,8 +267,8 @@ def _terms_table(groups: Sequence[TermGroup]) -> Table:
     table.add_column("terms", justify="right")
     table.add_column("masked", justify="right")
     for group in groups:
-        column = group.column.removeprefix("(").removesuffix(")").replace("[", "\\[")
-        table.add_row(group.domain, group.row, column, str(group.terms), str(group.masked or ""))
+        column = group.column.removeprefix("(").removesuffix(")")
+        table.add_row(group.domain, group.row, Text(column), str(group.terms), str(group.masked or ""))
     return table
 
 

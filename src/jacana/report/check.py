@@ -113,8 +113,8 @@ def compare(
         sample: compare in this many directions only, spread evenly over all of them.
 
     Raises:
-        InvalidInputError: x or the result is not an array of real numbers, the Jacobian has an unexpected shape, or
-            an option makes no sense. Whatever ``function`` raises passes through.
+        InvalidInputError: x or the result is not an array of real numbers, x is not finite, the Jacobian has an
+            unexpected shape, or an option makes no sense. Whatever ``function`` raises passes through.
 
     >>> import numpy as np
     >>> compare(np.sin, np.array([0.0, 1.0])).ok
@@ -161,6 +161,8 @@ class _Differences:
         self.function, self.tolerance = function, tolerance
         self.shape = x.shape
         self.x: FloatArray = x.astype(np.float64).ravel()
+        if not np.isfinite(self.x).all():
+            raise InvalidInputError("x must be finite, or there are no differences around it")
         self.evaluations = 0
         y = self._array(self.x)
         self.y_shape = y.shape
@@ -187,22 +189,21 @@ class _Differences:
         scale = self._scale(matrix)
         row_scale = _row_largest(matrix, scale)
         wrong = unresolved = 0
-        worst: tuple[float, float, int, IntArray] | None = None
+        worst: tuple[tuple[float, float, float], int, IntArray] | None = None
         for columns in directions:
             v = np.zeros(self.x.size)
             v[columns] = scale[columns]
-            with np.errstate(all="ignore"):
-                expected: FloatArray = np.asarray(matrix @ v) if len(columns) > 1 else _column(matrix, columns[0], v)
+            expected = _along_columns(matrix, columns, v)
             seen = self.along(v, expected, row_scale)
             wrong += int(np.count_nonzero(seen.error > self.tolerance))
             unresolved += int(np.count_nonzero(seen.unresolved))
             if self.y.size:
-                k = int(np.lexsort((seen.discrepancy, seen.error))[-1])
-                rank = (float(seen.error[k]), float(seen.discrepancy[k]))
-                if worst is None or rank > worst[:2]:
-                    worst = (*rank, k, columns)
+                k = int(np.lexsort((np.abs(expected), seen.discrepancy, seen.error))[-1])
+                rank = (float(seen.error[k]), float(seen.discrepancy[k]), float(abs(expected[k])))
+                if worst is None or rank > worst[0]:
+                    worst = (rank, k, columns)
         stored = int(matrix.nnz) if sparse.issparse(matrix) else int(matrix.size)
-        entry = None if worst is None else self._entry(matrix, worst[2], worst[3], scale, row_scale)
+        entry = None if worst is None else self._entry(matrix, worst[1], worst[2], scale, row_scale)
         return Comparison(
             x_shape=self.shape,
             y_shape=self.y_shape,
@@ -246,9 +247,7 @@ class _Differences:
                 break
         return seen
 
-    def _seen(
-        self, best: FloatArray, uncertainty: FloatArray, expected: FloatArray, row_scale: FloatArray
-    ) -> _Seen:
+    def _seen(self, best: FloatArray, uncertainty: FloatArray, expected: FloatArray, row_scale: FloatArray) -> _Seen:
         with np.errstate(all="ignore"):
             size = np.fmax(np.fmax(np.abs(expected), np.abs(best)), NEGLIGIBLE * row_scale)
             size = np.where(size > 0.0, size, 1.0)
@@ -256,7 +255,8 @@ class _Differences:
             # No finite difference: nothing is known. A Jacobian that is not finite where the differences are is wrong.
             gap = np.where(np.isnan(best), 0.0, np.where(np.isfinite(expected), gap, np.inf))
             error = np.where(np.isinf(gap), np.inf, np.maximum(gap - uncertainty, 0.0) / size)
-            unresolved = (error <= self.tolerance) & ~(uncertainty <= self.tolerance * size)
+            both_zero = (expected == 0.0) & (best == 0.0)
+            unresolved = (error <= self.tolerance) & ~(uncertainty <= self.tolerance * size) & ~both_zero
             return _Seen(best, uncertainty, error, np.where(np.isinf(gap), np.inf, gap / size), unresolved)
 
     def _scale(self, matrix: Any) -> FloatArray:
@@ -277,9 +277,7 @@ class _Differences:
         exponents: FloatArray = np.floor(np.log2(scale))
         return np.asarray(2.0**exponents)
 
-    def _entry(
-        self, matrix: Any, row: int, columns: IntArray, scale: FloatArray, row_scale: FloatArray
-    ) -> Entry:
+    def _entry(self, matrix: Any, row: int, columns: IntArray, scale: FloatArray, row_scale: FloatArray) -> Entry:
         """The single entry of ``row`` that a discrepancy along ``columns`` comes from."""
         while len(columns) > 1:
             half = len(columns) // 2
@@ -287,7 +285,7 @@ class _Differences:
         column = int(columns[0])
         v = np.zeros(self.x.size)
         v[column] = scale[column]
-        expected = _column(matrix, column, v)
+        expected = _along_columns(matrix, columns, v)
         seen = self.along(v, expected, row_scale)
         return Entry(
             tuple(int(k) for k in np.unravel_index(row, self.y_shape)) if self.y_shape else (),
@@ -303,8 +301,7 @@ class _Differences:
     ) -> tuple[float, float, float]:
         v = np.zeros(self.x.size)
         v[columns] = scale[columns]
-        with np.errstate(all="ignore"):
-            expected: FloatArray = np.asarray(matrix @ v)
+        expected = _along_columns(matrix, columns, v)
         seen = self.along(v, expected, row_scale)
         # Where both halves agree, the one that has an entry in the row.
         return float(seen.error[row]), float(abs(expected[row])), float(seen.discrepancy[row])
@@ -320,10 +317,13 @@ class _Seen(NamedTuple):
     unresolved: NDArray[np.bool_]
 
 
-def _column(matrix: Any, column: int | np.intp, v: FloatArray) -> FloatArray:
-    """Column of the matrix times its step, without ``0 * inf`` from the other columns."""
-    part = matrix[:, [column]]
-    return np.asarray((part.toarray() if sparse.issparse(part) else part)[:, 0] * v[column])
+def _along_columns(matrix: Any, columns: IntArray, v: FloatArray) -> FloatArray:
+    """``matrix @ v`` for a v that is zero elsewhere, without ``0 * inf`` from the other columns."""
+    part = matrix[:, columns]
+    if sparse.issparse(part):
+        return np.asarray(part @ v[columns])
+    with np.errstate(all="ignore"):
+        return np.asarray(np.sum(part * v[columns], axis=1))
 
 
 def _row_largest(matrix: Any, weight: FloatArray) -> FloatArray:
@@ -332,7 +332,8 @@ def _row_largest(matrix: Any, weight: FloatArray) -> FloatArray:
     if rows == 0 or columns == 0:
         return np.zeros(rows)
     if not sparse.issparse(matrix):
-        sized = np.abs(matrix) * weight
+        with np.errstate(all="ignore"):
+            sized = np.abs(matrix) * weight
         return np.asarray(np.max(np.where(np.isfinite(sized), sized, 0.0), axis=1))
     sized = abs(matrix.tocsr())
     sized.data = sized.data * weight[sized.indices]
@@ -377,4 +378,6 @@ def _first_free(words: Iterable[int]) -> tuple[int, int]:
 
 
 def _kind(value: Any) -> str:
-    return "None" if value is None else f"a {type(value).__name__}"
+    if isinstance(value, np.ndarray):
+        return f"an array of dtype {value.dtype}"
+    return "None" if value is None else f"something of type {type(value).__name__}"

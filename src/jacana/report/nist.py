@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from rich import box
 from rich.table import Table
 
 from ..datasets import nist
@@ -96,16 +97,17 @@ def fit_table(problem: nist.NistProblem, result: LeastSquaresResult) -> Table:
     count = problem.certified_values.size
     if result.flat.size != count:
         raise InvalidInputError(f"{problem.name} has {count} parameters, the result has {result.flat.size}")
-    table = Table(title=f"NIST {problem.name} ({problem.level} level of difficulty)", caption=result.message)
-    table.add_column("parameter")
-    for heading in ("estimate", "standard error", "certified", "certified error", "digits"):
-        table.add_column(heading, justify="right")
+    title = f"NIST {problem.name} ({problem.level} level of difficulty)"
+    table = Table(title=title, caption=result.message, box=box.SIMPLE)
+    table.add_column("")
+    for heading in ("estimate", "std. error", "certified", "std. error", "digits"):
+        table.add_column(heading, justify="right", no_wrap=True)
     deviations = np.sqrt(result.covariance.diagonal())
     rows = zip(result.flat, deviations, problem.certified_values, problem.certified_standard_errors, strict=True)
     for k, (estimate, deviation, certified, certified_deviation) in enumerate(rows, start=1):
         digits = nist.digits(estimate, certified)
-        numbers = (f"{v:.10e}" for v in (estimate, deviation, certified, certified_deviation))
-        table.add_row(f"b{k}", *numbers, f"{digits:.1f}")
+        fitted, reference = (f"{estimate:.10e}", f"{deviation:.3e}"), (f"{certified:.10e}", f"{certified_deviation:.3e}")
+        table.add_row(f"b{k}", *fitted, *reference, f"{digits:.1f}")
     return table
 
 
@@ -116,11 +118,11 @@ def summary_table(records: Sequence[NistRun]) -> Table:
     >>> table.row_count, table.caption
     (4, '4 runs; digits >= 4: 4, >= 6: 4, >= 9: 4; mean 10.7')
     """
-    table = Table(title="NIST StRD nonlinear regression", caption=_caption(records))
+    table = Table(title="NIST StRD nonlinear regression", caption=_caption(records), box=box.SIMPLE)
     table.add_column("problem")
     table.add_column("level")
-    for heading in ("start", "digits", "error digits", "iterations", "evaluations", "ms"):
-        table.add_column(heading, justify="right")
+    for heading in ("start", "digits", "of errors", "iterations", "residuals", "ms"):
+        table.add_column(heading, justify="right", no_wrap=True)
     for run in sorted(records, key=lambda run: (_LEVELS.index(run.level), run.problem, run.start)):
         table.add_row(
             run.problem,

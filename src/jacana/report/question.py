@@ -18,7 +18,7 @@ W = jc.Variable(np.arange(15).reshape(3, 5).astype("f"))
 x = jc.Variable(np.arange(5).astype("f"))
 y = jc.functions.matmul(W, x)
 y.grad = np.ones(3, dtype="f")
-y.backward()                    # classic: ones @ W, the rows of W summed together
+y.backward()                    # classic: the rows of W summed
 x.grad
 y.backward(jacobian=True)       # the whole Jacobian instead
 x.grad
@@ -50,7 +50,7 @@ def answer() -> QuestionReport:
     session, results = transcript(PROGRAM, names)
     classic, whole, value = results
     weights = names["W"].data
-    ok = [15, 18, 21, 24, 27] == classic.tolist() and all(np.array_equal(weights, J) for J in (whole, value))
+    ok = classic.tolist() == [15, 18, 21, 24, 27] and all(np.array_equal(weights, J) for J in (whole, value))
     return QuestionReport(session, ok)
 
 
