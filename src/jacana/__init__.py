@@ -8,6 +8,7 @@ array([[0., 1., 2.],
        [3., 4., 5.]])
 """
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 from . import functions
@@ -24,12 +25,14 @@ from .run import executor, native_available, set_executor
 from .transforms import grad, hessian, jacobian, jvp, value_and_grad, value_and_jacobian, vjp
 
 if TYPE_CHECKING:
-    from .optimize import LeastSquaresResult, least_squares
+    from . import optimize
+    from .optimize import LeastSquares, LeastSquaresResult, least_squares
 
 __all__ = [
     "DifferentiationError",
     "InvalidInputError",
     "JacanaError",
+    "LeastSquares",
     "LeastSquaresResult",
     "RecordingError",
     "UnsupportedOperationError",
@@ -43,6 +46,7 @@ __all__ = [
     "jvp",
     "least_squares",
     "native_available",
+    "optimize",
     "set_executor",
     "value_and_grad",
     "value_and_jacobian",
@@ -52,10 +56,9 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     # scipy.linalg takes longer to import than everything else together, so the optimisers come when they are asked for.
-    if name in ("LeastSquaresResult", "least_squares"):
-        from . import optimize
-
-        return getattr(optimize, name)
+    if name in ("LeastSquares", "LeastSquaresResult", "least_squares", "optimize"):
+        optimize = importlib.import_module(".optimize", __name__)
+        return optimize if name == "optimize" else getattr(optimize, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

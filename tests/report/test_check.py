@@ -82,7 +82,7 @@ def test_rows_and_columns_are_named_in_the_shapes_of_y_and_x() -> None:
     assert (found.worst.jacobian, round(found.worst.difference, 6)) == (4.0, 2.0)
 
 
-def test_an_integer_may_be_a_zero_that_is_not_claimed() -> None:
+def test_a_dependence_that_does_not_exist_is_wrong() -> None:
     found = compare(lambda x: x[:1] * 1.0, np.array([1.0, 2.0]), jacobian_of=lambda x: np.array([[1.0, 1e-3]]))
     assert found.wrong == 1
 

@@ -14,7 +14,6 @@ Example:
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -22,35 +21,41 @@ import numpy as np
 
 from ..record.lift import plain_operand
 from ..record.table import FUNCTIONS, UFUNCS
-from ..record.variable import Variable, contains_variable
+from ..record.variable import contains_variable
 
-_ALIASES = {"concat": np.concatenate, "absolute": np.absolute, "norm": np.linalg.norm}
+_ALIASES: dict[str, Callable[..., Any]] = {"concat": np.concatenate, "absolute": np.absolute, "norm": np.linalg.norm}
 _LINALG = ("cholesky", "det", "inv", "norm", "solve")
 
 
 def _public(function: Callable[..., Any], name: str) -> Callable[..., Any]:
     """The function under the name it has here, taking lists of Variables where it takes arrays."""
 
-    @functools.wraps(function, assigned=("__doc__",), updated=())
     def call(*args: Any, **kwargs: Any) -> Any:
         if args and isinstance(args[0], (list, tuple)) and contains_variable(args[0]) and name not in _SEQUENCES:
             args = (plain_operand(args[0]), *args[1:])
         return function(*args, **kwargs)
 
+    table: dict[Any, Callable[..., Any]] = {**UFUNCS, **FUNCTIONS}
+    note = table[function].__doc__
+    module = "numpy.linalg" if getattr(np.linalg, name, None) is function else "numpy"
+    original = getattr(function, "__name__", name)
+    call.__doc__ = f"``{module}.{original}`` of Variables and arrays." + (f" {note}" if note else "")
     call.__name__ = call.__qualname__ = name
     call.__module__ = __name__
     return call
 
 
 _SEQUENCES = frozenset(
-    "concatenate concat stack vstack hstack dstack column_stack block array asarray select".split()
-)
+    ("concatenate", "concat", "stack", "vstack", "hstack", "dstack", "column_stack", "block", "array", "asarray",
+     "select")
+)  # fmt: skip
 
 
 def _collect() -> dict[str, Callable[..., Any]]:
     found: dict[str, Callable[..., Any]] = {}
-    for function in (*UFUNCS, *FUNCTIONS):
-        name = getattr(function, "__name__", "")
+    functions: list[Callable[..., Any]] = [*UFUNCS, *FUNCTIONS]
+    for function in functions:
+        name: str = getattr(function, "__name__", "")
         if getattr(np, name, None) is function:
             found[name] = _public(function, name)
     for name in _LINALG:
@@ -62,7 +67,7 @@ def _collect() -> dict[str, Callable[..., Any]]:
 
 _functions = _collect()
 globals().update(_functions)
-__all__ = sorted(_functions)  # noqa: PLE0605
+__all__ = sorted(_functions)
 
 
 def __dir__() -> list[str]:
@@ -74,5 +79,3 @@ def __getattr__(name: str) -> Any:
         f"jacana.functions has no {name!r}: NumPy has no such function, or it has no derivative rule here"
     )
 
-
-_ = Variable

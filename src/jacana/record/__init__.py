@@ -17,6 +17,9 @@ from .lift import operand
 from .recording import Recording, current_recording, guard, record
 from .variable import Variable, as_node, leaf_of, leaf_value, raw, wrap_node
 
+# Each of these modules enters its functions in the tables of ``table`` when it is imported.
+_TABLES = (choosing, contraction, creation, elementwise, indexing, joining, linalg, movement, reduction, ufuncs)
+
 __all__ = [
     "Recording",
     "Variable",

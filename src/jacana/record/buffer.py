@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..graph.build import assembled, constant_array, full, index_node
-from ..graph.build import _one_to_one as one_to_one
-from ..graph.index import Affine, Index, evaluate, from_table, substitute
+from ..graph.index import Affine, Index, axes_of, evaluate, from_table, substitute
 from ..graph.node import Array, Node, Shape
 from ..graph.ops import movement
 from .location import recording_error, unsupported
@@ -73,7 +72,7 @@ class Writes:
         if not part.shape:
             self.owner[tuple([e.offset for e in rows])] = number  # type: ignore[union-attr]
         else:
-            target = movement.view(self.owner, rows, part.shape) if one_to_one(rows, part.shape) else None
+            target = movement.view(self.owner, rows, part.shape) if _distinct(rows, part.shape) else None
             if target is not None:
                 target[...] = number
             else:
@@ -134,7 +133,13 @@ def _remains(root: Variable, mask: Array) -> list[tuple[Node, Indices]]:
 
 def _flat(rows: Sequence[Index], shape: Shape, sizes: Shape) -> Array:
     positions = np.broadcast_arrays(*(evaluate(e, sizes) for e in rows), np.empty(sizes, dtype=bool))[:-1]
-    return np.ravel_multi_index(positions, shape).reshape(-1)  # type: ignore[arg-type,call-overload,no-any-return]
+    return np.ravel_multi_index(positions, shape).reshape(-1)
+
+
+def _distinct(rows: Sequence[Index], sizes: Shape) -> bool:
+    """Whether it is plain that no two points have the same rows (else the positions themselves are compared)."""
+    alone = [axes_of(e)[0] for e in rows if isinstance(e, Affine) and len(e.strides) == 1]
+    return all(n <= 1 or a in alone for a, n in enumerate(sizes))
 
 
 def _last_occurrences(flat: Array) -> Array | None:
@@ -159,7 +164,7 @@ def boxes(mask: Array) -> list[tuple[Shape, Indices]]:
         corner = np.unravel_index(int(np.argmax(left)), left.shape)
         region = [slice(int(c), int(c) + 1) for c in corner]
         for k in reversed(range(mask.ndim)):
-            line = left[tuple(region[:k] + [slice(int(corner[k]), None)] + region[k + 1 :])]
+            line = left[(*region[:k], slice(int(corner[k]), None), *region[k + 1 :])]
             complete = line.all(axis=tuple(j for j in range(mask.ndim) if j != k))
             length = complete.size if complete.all() else int(np.argmin(complete))
             region[k] = slice(int(corner[k]), int(corner[k]) + length)
@@ -233,8 +238,8 @@ def _root(target: Variable, action: str) -> Variable:
 
 
 def write(target: Variable, key: Any, rows: Indices, part: Node | None, value: Any) -> None:
-    """``target[key] = value``: the number at once, the node (None: a constant) when somebody reads."""
-        root = _root(target, "written to")
+    """``target[key] = value``: the number at once, the node (None: all is constant) when somebody reads."""
+    root = _root(target, "written to")
     if part is None and root._node is None and root._writes is None:
         target._value[key] = value
         root._version += 1
@@ -252,7 +257,7 @@ def write(target: Variable, key: Any, rows: Indices, part: Node | None, value: A
 
 
 def update(target: Variable, ufunc: np.ufunc, other: Any) -> Any:
-    """``target op= other``: every alias of ``target`` sees it. NumPy scalars cannot change; they give a new Variable."""
+    """``target op= other``: every alias of ``target`` sees it. NumPy scalars cannot change: they give a new one."""
     from .lift import acceptable, operand, plain_operand
     from .variable import raw, tracked
 

@@ -17,7 +17,7 @@ from .reduction import refuse
 from .table import UFUNCS, implements
 from .variable import raw, raw_deep, tracked, wrap_constant, wrap_node
 
-_MISSING = np._NoValue  # type: ignore[attr-defined]
+_MISSING: Any = np._NoValue
 
 
 @implements(np.where)
@@ -171,7 +171,7 @@ def searchsorted(a: Any, v: Any, side: Any = "left", sorter: Any = None) -> Any:
     if sorter is not None:
         a = np.take(a, plain_key(sorter))
     a, v = plain_operand(a), plain_operand(v)
-    points = np.reshape(v, np.shape(raw(v)) + (1,))
+    points = np.reshape(v, (*np.shape(raw(v)), 1))
     below = np.less(a, points) if side == "left" else np.less_equal(a, points)
     return wrap_node(np.sum(below, axis=-1).node, value)
 

@@ -45,7 +45,8 @@ def _distinct(node: Node, labels: Labels, sizes: dict[int, int]) -> tuple[Node, 
     if kept == labels:
         return node, labels
     place = {x: k for k, x in enumerate(kept)}
-    indices: list[Index] = [axis(place[x]) if n == sizes[x] else Affine(0) for x, n in zip(labels, node.shape, strict=True)]
+    pairs = zip(labels, node.shape, strict=True)
+    indices: list[Index] = [axis(place[x]) if n == sizes[x] else Affine(0) for x, n in pairs]
     return index_node(node, tuple(sizes[x] for x in kept), indices), kept
 
 

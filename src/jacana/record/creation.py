@@ -13,9 +13,10 @@ from . import buffer
 from .indexing import offset
 from .lift import operand
 from .location import recording_error, unsupported
-from .movement import movement
 from .table import implements
 from .variable import Variable, contains_variable, raw, raw_deep, tracked, wrap_constant, wrap_node
+
+_numpy: Any = np  # arguments are passed on unseen, so no overload can be chosen
 
 
 def _leaves(nest: Any, path: tuple[int, ...] = ()) -> Iterator[tuple[tuple[int, ...], Any]]:
@@ -34,7 +35,7 @@ def array(
     if type(nest) is Variable:
         result = astype(nest, nest.dtype if dtype is None else dtype, copy=bool(copy))
     else:
-        value = np.array(raw_deep(nest), dtype=dtype, order=order)  # type: ignore[call-overload]
+        value = _numpy.array(raw_deep(nest), dtype=dtype, order=order)
         if value.dtype.kind not in "fiub":
             raise recording_error(f"An array of dtype {value.dtype} cannot hold Variables.")
         parts = [(path, leaf, tracked(leaf)) for path, leaf in _leaves(nest) if type(leaf) is Variable]
@@ -45,7 +46,7 @@ def array(
             if node is not None:
                 rows = (*(offset(k) for k in path), *(axis(k) for k in range(leaf.ndim)))
                 writes.add(cast_to(node, value.dtype), rows)
-        result = wrap_node(None, value)  # type: ignore[arg-type]
+        result = wrap_constant(value)
         result._writes = writes
     if ndmin > result.ndim:
         result = np.reshape(result, (1,) * (ndmin - result.ndim) + result.shape)
@@ -64,7 +65,7 @@ def asarray(nest: Any, dtype: Any = None, order: Any = None, *, copy: bool | Non
 def copy_(x: Any, order: str = "K", subok: bool = False) -> Any:
     """An array of its own."""
     node = tracked(x)
-    value = np.array(raw(x), order=order)  # type: ignore[call-overload]
+    value = _numpy.array(raw(x), order=order)
     return wrap_constant(value) if node is None else wrap_node(node, value)
 
 
@@ -85,7 +86,7 @@ def buffer_like(fill: Any) -> Any:
     """How to record ``zeros_like``, ``ones_like`` and ``empty_like``."""
 
     def handler(x: Any, dtype: Any = None, order: str = "K", subok: bool = True, shape: Any = None, **_: Any) -> Any:
-        value = np.full_like(raw(x), fill, dtype=dtype, order=order, shape=shape)  # type: ignore[arg-type]
+        value = _numpy.full_like(raw(x), fill, dtype=dtype, order=order, shape=shape)
         return wrap_constant(value)
 
     return handler
@@ -98,7 +99,7 @@ for _function, _fill in ((np.zeros_like, 0), (np.ones_like, 1)):
 @implements(np.empty_like)
 def empty_like(x: Any, dtype: Any = None, order: str = "K", subok: bool = True, shape: Any = None, **_: Any) -> Any:
     """Filled with NaN where there is one, so that an element that is never written shows."""
-    value = np.zeros_like(raw(x), dtype=dtype, order=order, shape=shape)  # type: ignore[arg-type]
+    value = _numpy.zeros_like(raw(x), dtype=dtype, order=order, shape=shape)
     if value.dtype.kind == "f":
         value.fill(np.nan)
     return wrap_constant(value)
@@ -109,14 +110,14 @@ def full_like(
     x: Any, fill_value: Any, dtype: Any = None, order: str = "K", subok: bool = True, shape: Any = None, **_: Any
 ) -> Any:
     """An array of one number, which may be a Variable."""
-    value = np.full_like(raw(x), raw_deep(fill_value), dtype=dtype, order=order, shape=shape)  # type: ignore[arg-type]
+    value = _numpy.full_like(raw(x), raw_deep(fill_value), dtype=dtype, order=order, shape=shape)
     return _filled(value, fill_value)
 
 
 @implements(np.full)
 def full(shape: Any, fill_value: Any, dtype: Any = None, order: str = "C", **_: Any) -> Any:
     """An array of one number, which may be a Variable."""
-    return _filled(np.full(shape, raw_deep(fill_value), dtype, order), fill_value)  # type: ignore[arg-type]
+    return _filled(_numpy.full(shape, raw_deep(fill_value), dtype, order), fill_value)
 
 
 def _filled(value: Any, fill_value: Any) -> Any:
@@ -139,5 +140,3 @@ def copyto(target: Any, source: Any, casting: str = "same_kind", where: Any = Tr
     else:
         target[...] = np.where(where, source, target)
 
-
-__all__ = ["array", "asarray", "astype", "buffer_like", "copy_", "movement"]

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..graph.build import cast_to
-from ..graph.node import REGISTRY, DType, Node, Operation
+from ..graph.node import REGISTRY, DType, Operation
 from ..graph.ops.elementwise import BOOL
 from .lift import acceptable, operand, plain_operand
 from .location import unsupported
@@ -169,8 +169,8 @@ def _scaled(ufunc: np.ufunc, factor: float) -> None:
 
 for _u in (np.deg2rad, np.radians):
     _scaled(_u, math.pi / 180.0)
-for _u in (np.rad2deg, np.degrees):
-    _scaled(_u, 180.0 / math.pi)
+for _v in (np.rad2deg, np.degrees):
+    _scaled(_v, 180.0 / math.pi)
 
 
 @implements(np.divmod)
@@ -230,7 +230,3 @@ def _as(x: Any, dtype: Any) -> Any:
 def _as_float(x: Any, ufunc: np.ufunc) -> Any:
     return _as(x, loop_dtypes(ufunc, raw(x))[0])
 
-
-def elementwise_node(name: str, *nodes: Node) -> Node:
-    """An elementwise operation on nodes that have equal shapes and dtypes already."""
-    return REGISTRY[name](*nodes)

@@ -14,7 +14,7 @@ import numpy as np
 
 from ..graph.build import assembled, broadcast_to, cast_to, index_node
 from ..graph.index import Affine, Index, axis, from_table
-from ..graph.node import REGISTRY, Array, Node, Shape
+from ..graph.node import REGISTRY, Node, Shape
 from . import buffer
 from .lift import any_tracked, operand
 from .location import recording_error
@@ -61,9 +61,9 @@ def select(key: Any, shape: Shape, result_shape: Shape) -> Selection:
     """The index expressions of a key that NumPy has accepted for ``shape``, and whose result has ``result_shape``."""
     items = list(key) if isinstance(key, tuple) else [key]
     parts: list[Any] = []
-    ellipsis = None
+    ellipsis: int | None = None
     for item in items:
-        if item is None or item is Ellipsis or isinstance(item, (slice, int, np.integer)) and not _is_bool(item):
+        if item is None or item is Ellipsis or (isinstance(item, (slice, int, np.integer)) and not _is_bool(item)):
             if item is Ellipsis:
                 ellipsis = len(parts)
             parts.append(item)
@@ -75,7 +75,7 @@ def select(key: Any, shape: Shape, result_shape: Shape) -> Selection:
                 return _by_positions(key, shape)
             parts.extend(np.nonzero(array))
         else:
-            parts.append(array.astype(np.int64) if array.size or array.dtype.kind in "iu" else array.astype(np.int64))
+            parts.append(array.astype(np.int64))
     consumed = sum(1 for p in parts if p is not None and p is not Ellipsis)
     if ellipsis is None:
         parts.append(Ellipsis)
@@ -98,7 +98,7 @@ def _note_structure(item: Any) -> None:
 
 
 def _slice_index(part: slice, n: int, a: int) -> Index:
-    start, stop, step = part.indices(n)
+    start, _, step = part.indices(n)
     if start == 0 and step == 1:
         return axis(a)
     return Affine(start, ((a, step),))
@@ -161,8 +161,7 @@ def getitem(x: Variable, key: Any) -> Any:
     """``x[key]``: a view for integers and slices, a copy for arrays, a number for a full set of integers."""
     if type(key) is int and x._value.ndim == 1:
         value = x._value[key]
-        where = (offset(key if key >= 0 else key + x._value.shape[0]),)
-        return _scalar(x, value, where)
+        return _scalar(x, value, (offset(key if key >= 0 else key + x._value.shape[0]),))
     key = plain_key(key)
     value = x._value[key]
     if not isinstance(value, np.ndarray):
@@ -198,10 +197,9 @@ def setitem(x: Variable, key: Any, value: Any) -> None:
     if not isinstance(x._value, np.ndarray):
         raise TypeError("a NumPy scalar does not support item assignment")
     value = _value_operand(value)
-    if type(key) is Variable and key.dtype == np.bool_ and tracked(key) is not None:
-        if np.ndim(raw(value)) == 0 and key._value.ndim <= x._value.ndim:
-            _masked_write(x, key, value)
-            return
+    if type(key) is Variable and np.ndim(raw(value)) == 0 and _is_recorded_mask(key, x):
+        _masked_write(x, key, value)
+        return
     key = plain_key(key)
     target = np.asarray(x._value[key]) if _is_advanced(key) else x._value[key]
     shape = np.shape(target)
@@ -224,10 +222,9 @@ def setitem(x: Variable, key: Any, value: Any) -> None:
         if root._node is None and root._writes is None:
             buffer.write(x, key, selection.indices, None, number)
         else:
-            part = operand(value, shape, x._value.dtype) if number.ndim <= len(shape) else None
-            if part is None:
-                part = operand(number.reshape(number.shape[number.ndim - len(shape) :]), shape, x._value.dtype)
-            buffer.write(x, key, selection.indices, part, number)
+            if number.ndim > len(shape):
+                value = number.reshape(number.shape[number.ndim - len(shape) :])
+            buffer.write(x, key, selection.indices, operand(value, shape, x._value.dtype), number)
 
 
 def _fit(node: Node, shape: Shape) -> Node:
@@ -236,6 +233,10 @@ def _fit(node: Node, shape: Shape) -> Node:
         lead = node.ndim - len(shape)
         node = index_node(node, node.shape[lead:], [Affine(0)] * lead + [axis(k) for k in range(len(shape))])
     return broadcast_to(node, shape)
+
+
+def _is_recorded_mask(key: Variable, x: Variable) -> bool:
+    return key.dtype == np.bool_ and key._value.ndim <= x._value.ndim and tracked(key) is not None
 
 
 def _fits(given: Shape, shape: Shape) -> bool:
@@ -309,7 +310,3 @@ def scatter_add(x: Variable, key: Any, value: Any) -> None:
     np.add.at(x._value, key, raw_deep(value))
     buffer.replace(x, node)
 
-
-def take_positions(x: Array) -> Array:
-    """The positions of the true elements of a mask."""
-    return np.flatnonzero(x)

@@ -10,6 +10,7 @@ import numpy as np
 from ..graph import build
 from ..graph.index import Affine, Index, axis, from_table
 from ..graph.node import Node
+from .creation import astype
 from .indexing import offset, plain_key
 from .lift import any_tracked, call_on_constants, plain_operand
 from .location import unsupported
@@ -17,6 +18,8 @@ from .movement import along_axis, join, movement, shifted
 from .reduction import axes_of
 from .table import FUNCTIONS, implements
 from .variable import Variable, raw, raw_deep, tracked, wrap_constant, wrap_node
+
+_MISSING: Any = np._NoValue
 
 
 def _parts(arrays: Any) -> list[Any]:
@@ -129,7 +132,7 @@ def _splitter(function: Callable[..., Any], along: int | None) -> Callable[..., 
         sections = plain_key(indices_or_sections)
         values = function(raw(ary), sections) if along is not None else function(raw(ary), sections, axis)
         k = (axis if along is None else along if np.ndim(raw(ary)) > 1 else 0) % np.ndim(raw(ary))
-        pieces = []
+        pieces: list[Any] = []
         start = 0
         for value in values:
             # Sections may overlap or run backwards; the offset of each follows from its list.
@@ -270,13 +273,13 @@ def pad(array: Any, pad_width: Any, mode: Any = "constant", **options: Any) -> A
 
 
 @implements(np.diff)
-def diff(a: Any, n: int = 1, axis: int = -1, prepend: Any = np._NoValue, append: Any = np._NoValue) -> Any:  # type: ignore[attr-defined]
+def diff(a: Any, n: int = 1, axis: int = -1, prepend: Any = _MISSING, append: Any = _MISSING) -> Any:
     """Differences of neighbours."""
     rank = np.ndim(raw(a))
     k = axis % rank
     ends = []
     for end in (prepend, append):
-        if end is not np._NoValue:  # type: ignore[attr-defined]
+        if end is not _MISSING:
             end = plain_operand(end)
             if np.ndim(raw(end)) == 0:
                 end = np.broadcast_to(end, tuple(1 if j == k else m for j, m in enumerate(np.shape(raw(a)))))
@@ -303,7 +306,7 @@ def ediff1d(ary: Any, to_end: Any = None, to_begin: Any = None) -> Any:
 
 
 def _of_dtype(value: Any, dtype: Any) -> Any:
-    return np.astype(value, dtype) if isinstance(value, Variable) else np.asarray(value, dtype)
+    return astype(value, dtype) if isinstance(value, Variable) else np.asarray(value, dtype)
 
 
 @implements(np.take)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..graph.build import cast_to, constant_array, index_node, movement_reshape
+from ..graph.build import broadcast_to, cast_to, constant_array, index_node, movement_reshape
 from ..graph.index import axis as axis_
 from ..graph.node import REGISTRY, Node
 from ..graph.ops.reduction import AxesParams
@@ -29,13 +29,11 @@ def norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> A
     axes = axes_of(axis, rank)
     whole = axis is None and ord is None
     if whole or (len(axes) == 1 and ord in (None, 2)) or (len(axes) == 2 and ord in (None, "fro")):
-        return wrap_node(
-            movement_reshape(
-                REGISTRY["norm"](cast_to(node, value.dtype), params=AxesParams(axes)) if rank else REGISTRY["absolute"](node),
-                np.shape(value),
-            ),
-            value,
-        )
+        if rank:
+            found = REGISTRY["norm"](cast_to(node, value.dtype), params=AxesParams(axes))
+        else:
+            found = REGISTRY["absolute"](node)
+        return wrap_node(movement_reshape(found, np.shape(value)), value)
     if len(axes) == 2:
         first, second = (int(k) % rank for k in (axis if axis is not None else (0, 1)))
         if ord in (1, -1, np.inf, -np.inf):
@@ -111,16 +109,9 @@ def solve(a: Any, b: Any) -> Any:
     if vector:
         node_b = movement_reshape(node_b, (*node_b.shape, 1))
     batch = np.broadcast_shapes(node_a.shape[:-2], node_b.shape[:-2])
-    node_a = operand_node(node_a, (*batch, *node_a.shape[-2:]))
-    node_b = operand_node(node_b, (*batch, *node_b.shape[-2:]))
+    node_a = broadcast_to(node_a, (*batch, *node_a.shape[-2:]))
+    node_b = broadcast_to(node_b, (*batch, *node_b.shape[-2:]))
     return wrap_node(movement_reshape(REGISTRY["solve"](node_a, node_b), value.shape), value)
-
-
-def operand_node(node: Node, shape: tuple[int, ...]) -> Node:
-    """Broadcast to ``shape``."""
-    from ..graph.build import broadcast_to
-
-    return broadcast_to(node, shape)
 
 
 @implements(np.linalg.cholesky)
@@ -146,15 +137,20 @@ def _turned(node: Node) -> Node:
 def _mirrored(node: Node, upper: bool) -> Node:
     n = node.shape[-1]
     lower = np.tri(n, dtype=bool)
-    mask = operand_node(constant_array(lower.T if upper else lower), node.shape)
+    mask = broadcast_to(constant_array(lower.T if upper else lower), node.shape)
     return REGISTRY["select"](mask, node, _turned(node))
 
 
-@implements(np.trace, np.linalg.trace)
-def trace(a: Any, offset: int = 0, axis1: int | None = None, axis2: int | None = None, dtype: Any = None, out: Any = None) -> Any:
+@implements(np.trace)
+def trace(a: Any, offset: int = 0, axis1: int = 0, axis2: int = 1, dtype: Any = None, out: Any = None) -> Any:
     """The sum of a diagonal."""
-    result = np.sum(np.diagonal(a, offset, 0 if axis1 is None else axis1, 1 if axis2 is None else axis2), axis=-1)
-    return result if dtype is None else np.astype(result, dtype)
+    return np.sum(np.diagonal(a, offset, axis1, axis2), axis=-1, dtype=dtype)
+
+
+@implements(np.linalg.trace)
+def matrix_trace(x: Any, /, *, offset: int = 0, dtype: Any = None) -> Any:
+    """The sum of a diagonal of the last two axes."""
+    return trace(x, offset, -2, -1, dtype)
 
 
 @implements(np.linalg.diagonal)
@@ -191,7 +187,7 @@ def multi_dot(arrays: Any, *, out: Any = None) -> Any:
         return wrap_constant(value)
     operands = []
     for k, part in enumerate(parts):
-        operands.append((part, (k,) if np.ndim(raw(part)) == 1 and k else (k, k + 1) if np.ndim(raw(part)) == 2 else (1,)))
+        operands.append((part, (k, k + 1) if np.ndim(raw(part)) == 2 else (k or 1,)))
     out_labels = tuple(x for x in (0, len(parts)) if any(x in labels for _, labels in operands))
     return contraction(value, operands, out_labels)
 
@@ -204,7 +200,8 @@ implements(np.linalg.matrix_transpose)(lambda x, /: np.swapaxes(x, -1, -2))
 @implements(np.vecdot, np.linalg.vecdot)
 def vecdot(x1: Any, x2: Any, /, *, axis: int = -1) -> Any:
     """Products summed along one axis."""
-    value = np.vecdot(raw(x1), raw(x2), axis=axis)
+    evaluate: Any = np.vecdot
+    value = evaluate(raw(x1), raw(x2), axis=axis)
     result = np.sum(np.multiply(x1, x2), axis=axis)
     node = tracked(result)
     return wrap_constant(value) if node is None else wrap_node(node, value)

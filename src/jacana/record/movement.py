@@ -25,7 +25,9 @@ def movement(x: Any, value: Any, make: Callable[[Node], Node]) -> Any:
 
 
 @implements(np.reshape)
-def reshape(x: Any, /, *args: Any, shape: Any = None, order: str = "C", copy: bool | None = None, **options: Any) -> Any:
+def reshape(
+    x: Any, /, *args: Any, shape: Any = None, order: str = "C", copy: bool | None = None, **options: Any
+) -> Any:
     """C or F order."""
     if "newshape" in options:
         shape = options.pop("newshape")
@@ -94,7 +96,8 @@ def _by_axes(function: Callable[..., Any]) -> Callable[..., Any]:
     return handler
 
 
-for _function in (np.swapaxes, np.moveaxis, np.rollaxis, np.expand_dims, np.squeeze):
+_BY_AXES: tuple[Callable[..., Any], ...] = (np.swapaxes, np.moveaxis, np.rollaxis, np.expand_dims, np.squeeze)
+for _function in _BY_AXES:
     implements(_function)(_by_axes(_function))
 
 
@@ -104,14 +107,14 @@ def _at_least(function: Callable[..., Any]) -> Callable[..., Any]:
         for x in arrays:
             value = function(raw(x))
             same = np.shape(raw(x)) == value.shape
-            results.append(x if same else movement(x, value, lambda n, s=value.shape: build.movement_reshape(n, s)))
+            results.append(x if same else reshape(x, value.shape))
         return results[0] if len(results) == 1 else tuple(results)
 
     return handler
 
 
-for _function in (np.atleast_1d, np.atleast_2d, np.atleast_3d):
-    implements(_function)(_at_least(_function))
+for _expand in (np.atleast_1d, np.atleast_2d, np.atleast_3d):
+    implements(_expand)(_at_least(_expand))
 
 
 @implements(np.broadcast_to)
@@ -159,7 +162,7 @@ def runs(table: Any) -> list[tuple[int, int, int]]:
 
 
 def along_axis(node: Node, along: int, table: Any) -> Node:
-    """``np.take(node, table, axis=along)``: few affine pieces where that is possible, so that structure stays affine."""
+    """``np.take(node, table, axis=along)``: a few affine pieces where possible, so that structure stays affine."""
     table = np.asarray(table, dtype=np.int64)
     rank = node.ndim
     shape = tuple(len(table) if k == along else n for k, n in enumerate(node.shape))

@@ -14,7 +14,7 @@ from .location import unsupported
 from .table import UFUNCS, Handler, implements
 from .variable import Variable, raw, tracked, wrap_constant, wrap_node
 
-_MISSING = np._NoValue  # type: ignore[attr-defined]
+_MISSING: Any = np._NoValue
 
 
 def given(**options: Any) -> dict[str, Any]:
@@ -106,7 +106,9 @@ def _own_record(name: str, function: Callable[..., Any]) -> Handler:
         if name == "prod":
             node = cast_to(node, value.dtype)
         axes = axes_of(axis, node.ndim)
-        return _store(_finish(operation(node, params=AxesParams(axes)) if axes or name in _BOOLEAN else node, value), out)
+        if axes or name in _BOOLEAN:
+            node = operation(node, params=AxesParams(axes))
+        return _store(_finish(node, value), out)
 
     return handler
 

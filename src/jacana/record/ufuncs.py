@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from .creation import astype
 from .indexing import scatter_add
 from .lift import any_tracked, call_on_constants
 from .location import recording_error, unsupported
 from .table import FUNCTIONS, UFUNCS
 from .variable import UFUNC_METHODS, Variable, raw, wrap_constant
 
-_REDUCTIONS = {
+_REDUCTIONS: dict[np.ufunc, Callable[..., Any]] = {
     np.add: np.sum,
     np.multiply: np.prod,
     np.maximum: np.max,
@@ -32,7 +34,7 @@ def call(ufunc: np.ufunc, *inputs: Any, out: Any = None, where: Any = True, dtyp
             raise unsupported(f"the ufunc {ufunc.__name__}")
         return wrap_constant(ufunc(*(raw(x) for x in inputs)))
     if dtype is not None:
-        inputs = tuple(np.astype(x, dtype) if type(x) is Variable else x for x in inputs)
+        inputs = tuple(astype(x, dtype) if type(x) is Variable else x for x in inputs)
     result = handler(*inputs)
     if out is None:
         return result

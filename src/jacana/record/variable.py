@@ -199,7 +199,7 @@ class Variable:
         seen = int(self._value)
         node = self._tracked()
         if node is not None and current_recording() is not None:
-            whole = self if node.dtype.kind != "f" else np.trunc(self)
+            whole: Any = self if node.dtype.kind != "f" else np.trunc(self)
             guard(node_of(whole), raw(whole))
         return seen
 
@@ -232,7 +232,7 @@ class Variable:
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
         self._look(
             "conversion to a plain ndarray",
-            "Keep it a Variable: call NumPy as `np.function` and join Variables with np.stack or np.array; " + _WRITABLE,
+            "Keep it a Variable: call NumPy as `np.function`, join Variables with np.stack or np.array; " + _WRITABLE,
         )
         return np.array(self._value, dtype=dtype)
 

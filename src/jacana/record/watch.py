@@ -209,9 +209,8 @@ class _Collector:
             self.value(wrapped, depth, None)
         if depth < _MAX_DEPTH and not type(value).__module__.startswith("jacana."):
             self._objects[id(value)] = (value, depth)
-            call = getattr(type(value), "__call__", None)
-            if isinstance(call, types.FunctionType):
-                self.value(call, depth, None)
+            for cls in type(value).__mro__:
+                self.value(vars(cls).get("__call__"), depth, None)
 
     def _function(self, function: types.FunctionType) -> None:
         if not _is_user_module(function.__module__, function.__code__.co_filename):
@@ -288,7 +287,7 @@ def _is_user_module(name: str | None, file: str | None) -> bool:
     return file is None or not file.startswith(_LIBRARIES)
 
 
-# --- is an array used only where the recorder saw it? ------------------------------------------------------------------
+# --- is an array used only where the recorder saw it? -----------------------------------------------------------------
 
 _LOADS = ("LOAD_DEREF", "LOAD_GLOBAL", "LOAD_NAME", "LOAD_ATTR", "LOAD_METHOD", "LOAD_CLASSDEREF", "LOAD_FROM_DICT")
 _PUSH_ONLY = ("LOAD_FAST", "LOAD_CONST", "LOAD_GLOBAL", "LOAD_DEREF", "LOAD_NAME", "LOAD_SMALL_INT", "PUSH_NULL")

@@ -256,7 +256,8 @@ class _Differences:
             gap = np.where(np.isnan(best), 0.0, np.where(np.isfinite(expected), gap, np.inf))
             error = np.where(np.isinf(gap), np.inf, np.maximum(gap - uncertainty, 0.0) / size)
             both_zero = (expected == 0.0) & (best == 0.0)
-            unresolved = (error <= self.tolerance) & ~(uncertainty <= self.tolerance * size) & ~both_zero
+            resolved = np.isfinite(uncertainty) & (uncertainty <= self.tolerance * size)
+            unresolved = (error <= self.tolerance) & ~resolved & ~both_zero
             return _Seen(best, uncertainty, error, np.where(np.isinf(gap), np.inf, gap / size), unresolved)
 
     def _scale(self, matrix: Any) -> FloatArray:

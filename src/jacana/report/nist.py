@@ -98,15 +98,16 @@ def fit_table(problem: nist.NistProblem, result: LeastSquaresResult) -> Table:
     if result.flat.size != count:
         raise InvalidInputError(f"{problem.name} has {count} parameters, the result has {result.flat.size}")
     title = f"NIST {problem.name} ({problem.level} level of difficulty)"
-    table = Table(title=title, caption=result.message, box=box.SIMPLE)
-    table.add_column("")
+    table = Table(title=title, caption=result.message, box=box.SIMPLE, pad_edge=False)
+    table.add_column("", no_wrap=True)
     for heading in ("estimate", "std. error", "certified", "std. error", "digits"):
         table.add_column(heading, justify="right", no_wrap=True)
     deviations = np.sqrt(result.covariance.diagonal())
     rows = zip(result.flat, deviations, problem.certified_values, problem.certified_standard_errors, strict=True)
     for k, (estimate, deviation, certified, certified_deviation) in enumerate(rows, start=1):
         digits = nist.digits(estimate, certified)
-        fitted, reference = (f"{estimate:.10e}", f"{deviation:.3e}"), (f"{certified:.10e}", f"{certified_deviation:.3e}")
+        fitted = (f"{estimate:.10e}", f"{deviation:.3e}")
+        reference = (f"{certified:.10e}", f"{certified_deviation:.3e}")
         table.add_row(f"b{k}", *fitted, *reference, f"{digits:.1f}")
     return table
 
@@ -118,10 +119,10 @@ def summary_table(records: Sequence[NistRun]) -> Table:
     >>> table.row_count, table.caption
     (4, '4 runs; digits >= 4: 4, >= 6: 4, >= 9: 4; mean 10.7')
     """
-    table = Table(title="NIST StRD nonlinear regression", caption=_caption(records), box=box.SIMPLE)
-    table.add_column("problem")
-    table.add_column("level")
-    for heading in ("start", "digits", "of errors", "iterations", "residuals", "ms"):
+    table = Table(title="NIST StRD nonlinear regression", caption=_caption(records), box=box.SIMPLE, pad_edge=False)
+    table.add_column("problem", no_wrap=True)
+    table.add_column("level", no_wrap=True)
+    for heading in ("start", "digits", "of errors", "steps", "residuals", "ms"):
         table.add_column(heading, justify="right", no_wrap=True)
     for run in sorted(records, key=lambda run: (_LEVELS.index(run.level), run.problem, run.start)):
         table.add_row(
