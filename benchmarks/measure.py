@@ -112,6 +112,11 @@ def measure(problem: Problem, rounds: int, first_answers: int, say: Callable[[st
             name = result.contender.name
             result.steady.append(batch(result.contender, calls[name], problem.inputs, counts[name]))
     for result in running:
+        # Once more, as some contenders compute in another way once they are warm.
+        result.contender.enter()
+        answers = [result.contender.canonical(calls[result.contender.name](x)) for x in problem.inputs]
+        result.error = max(result.error, *(disagreement(a, b) for a, b in zip(answers, reference, strict=True)))
+    for result in running:
         runs = min(first_answers, 1) if result.contender.slow else first_answers
         for _ in range(runs):
             say(f"{problem.name}: first answer of {result.contender.name}")

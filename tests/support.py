@@ -308,18 +308,19 @@ class RandomProgram:
         given = "\n".join(f"{x!r} = {v!r}" for x, v in self.known.items())
         return f"\n{given}\n{program_text(self.outputs)}\n"
 
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        printer.text(repr(self))  # what hypothesis shows of a failing example
+
 
 class _Growth:
     """Adds one node after another to a pool."""
 
-    def __init__(self, draw: Any, dtype: Any, smooth: bool) -> None:
-        self.draw, self.dtype, self.smooth = draw, np.dtype(dtype), smooth
+    def __init__(self, seed: int, dtype: Any, smooth: bool) -> None:
+        self.dtype, self.smooth = np.dtype(dtype), smooth
         self.inputs: list[Node] = []
         self.values: dict[Node, Array] = {}
         self.pool: list[Node] = []
-        # Choices follow one drawn seed, step after step: shrinking the number of steps keeps the first ones as they
-        # are, and examples are as varied as they can be.
-        self.rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+        self.rng = np.random.default_rng(seed)
 
     def integer(self, low: int, high: int) -> int:
         return int(self.rng.integers(low, high + 1))
@@ -554,22 +555,34 @@ class _Growth:
                 return op("inv", batch)
 
 
-@st.composite
-def programs(draw: Any, *, dtype: Any = F8, smooth: bool = False, scalar: bool = False, steps: int = 12) -> RandomProgram:
-    """Random programs with one to three inputs and outputs; ``smooth``: no kinks; ``scalar``: one number comes out."""
-    growth = _Growth(draw, dtype, smooth)
+def grow(
+    seed: int, steps: int, *, dtype: Any = F8, smooth: bool = False, scalar: bool = False
+) -> RandomProgram | None:
+    """The random program of a seed; None if it is not finite at its values."""
+    growth = _Growth(seed, dtype, smooth)
     for _ in range(growth.integer(1, 3)):
         lengths = [1, 2, 3, 4, 2, 3, 0] if growth.integer(0, 9) == 9 else [1, 2, 3, 4, 2, 3]
         shape = tuple(growth.choose(lengths) for _ in range(growth.integer(0, 3)))
         growth.input(shape if math.prod(shape) <= 12 else shape[:2])
     kinds = [growth.unary, growth.binary, growth.move, growth.assemble, growth.contract, growth.reduce, growth.linear_algebra]
-    for _ in range(draw(st.integers(2, steps))):
+    for _ in range(steps):
         growth.keep(growth.choose(kinds)())
     if scalar:
         parts = [total(op("sin", node)) for node in growth.pool[-2:]]
         outputs = [sum(parts[1:], parts[0])]
     else:
         outputs = [growth.pool[-1], *(growth.pick() for _ in range(growth.integer(0, 2)))]
-    with np.errstate(all="ignore"):
-        assume(all(np.isfinite(v).all() for v in interpret(outputs, growth.values)))
+    if not all(np.isfinite(v).all() for v in interpret(outputs, growth.values)):
+        return None
     return RandomProgram(growth.inputs, outputs, [growth.values[x] for x in growth.inputs])
+
+
+@st.composite
+def programs(draw: Any, *, dtype: Any = F8, smooth: bool = False, scalar: bool = False, steps: int = 12) -> RandomProgram:
+    """Random programs with one to three inputs and outputs; ``smooth``: no kinks; ``scalar``: one number comes out."""
+    # Choices follow one drawn seed, step after step: shrinking the number of steps keeps the first ones as they are,
+    # and examples are as varied as they can be.
+    program = grow(draw(st.integers(0, 2**32 - 1)), draw(st.integers(2, steps)), dtype=dtype, smooth=smooth, scalar=scalar)
+    assume(program is not None)
+    assert program is not None
+    return program

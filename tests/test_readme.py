@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import doctest
+import math
 import re
 import shlex
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
+import jacana as jc
 from jacana import cli
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", README, flags=re.MULTILINE | re.DOTALL)
 COMMANDS = [line for language, block in BLOCKS if language == "sh" for line in block.splitlines()]
+NATIVE = jc.native_available()
 OPTIONS = doctest.ELLIPSIS | doctest.IGNORE_EXCEPTION_DETAIL
 
 
@@ -23,8 +29,9 @@ def test_every_block_is_of_a_kind_that_is_tested() -> None:
     assert README.count("```") == 2 * len(BLOCKS)
 
 
-def test_sessions() -> None:
+def test_sessions(monkeypatch: pytest.MonkeyPatch) -> None:
     """One session: later blocks use the names of earlier ones."""
+    monkeypatch.setattr("jacana.run.executors._default", "auto")  # put back what set_executor leaves
     source = "\n".join(block for language, block in BLOCKS if language == "pycon")
     test = doctest.DocTestParser().get_doctest(source, {}, "README.md", "README.md", 0)
     assert len(test.examples) > 30
@@ -35,12 +42,6 @@ def test_sessions() -> None:
 
 def test_the_error_that_is_shown_is_the_error() -> None:
     """doctest compares the class of an error only; its text is compared here."""
-    import math
-
-    import numpy as np
-
-    import jacana as jc
-
     shown = re.search(r"jacana\.errors\.RecordingError: (.*?)\. \.\.\.", README)
     assert shown is not None
     with pytest.raises(jc.RecordingError, match=re.escape(shown.group(1))):
@@ -68,3 +69,42 @@ def test_there_are_commands_of_both_kinds() -> None:
 @pytest.mark.parametrize("target", sorted({*re.findall(r"\]\((?!https?:)([^)#]+)\)", README)} - {"docs/benchmarks.md"}))
 def test_links_lead_somewhere(target: str) -> None:
     assert (ROOT / target).exists()
+
+
+def at(*numbers: float) -> Any:
+    return np.array(numbers)
+
+
+KINKS: list[tuple[str, Callable[[Any], Any], Any, list[float]]] = [
+    ("| `abs(x)`, `sign(x)` at 0 | 0 |", np.abs, at(0.0), [0.0]),
+    ("| `abs(x)`, `sign(x)` at 0 | 0 |", np.sign, at(0.0), [0.0]),
+    ("| shared in equal parts", lambda x: np.maximum(x[:1], x[1:]), at(2.0, 2.0), [0.5, 0.5]),
+    ("| shared in equal parts", lambda x: np.minimum(x[:1], x[1:]), at(2.0, 2.0), [0.5, 0.5]),
+    ("| shared in equal parts", lambda x: np.max(x, keepdims=True), at(1.0, 1.0, 0.0), [0.5, 0.5, 0.0]),
+    ("| shared in equal parts", lambda x: np.min(x, keepdims=True), at(1.0, 1.0, 2.0), [0.5, 0.5, 0.0]),
+    ("| `clip` at a bound | ½ |", lambda x: np.clip(x, 0.0, 1.0), at(0.0), [0.5]),
+    ("| `clip` at a bound | ½ |", lambda x: np.clip(x, 0.0, 1.0), at(1.0), [0.5]),
+    ("| `norm`, `hypot` at 0 | 0 |", np.linalg.norm, at(0.0, 0.0), [0.0, 0.0]),
+    ("| `norm`, `hypot` at 0 | 0 |", lambda x: np.hypot(x[0], x[1]), at(0.0, 0.0), [0.0, 0.0]),
+    ("| `x**0` at 0 | 0 |", lambda x: x**0, at(0.0), [0.0]),
+    ("| `x**p` by p at x = 0, p ≥ 0 | 0 |", lambda p: 0.0**p, at(0.0), [0.0]),
+    ("| `x**p` by p at x = 0, p ≥ 0 | 0 |", lambda p: 0.0**p, at(1.5), [0.0]),
+    ("| `x**p` by p at x < 0 | NaN |", lambda p: at(-2.0) ** p, at(3.0), [math.nan]),
+    ("| `sqrt`, `log` at 0 | inf |", np.sqrt, at(0.0), [math.inf]),
+    ("| `sqrt`, `log` at 0 | inf |", np.log, at(0.0), [math.inf]),
+    ("| `arctan2(0, 0)` | NaN |", lambda x: np.arctan2(x[0], x[1]), at(0.0, 0.0), [math.nan, math.nan]),
+    ("| `floor`, `ceil`, `round`, `heaviside` | 0 |", np.floor, at(1.0), [0.0]),
+    ("| `floor`, `ceil`, `round`, `heaviside` | 0 |", np.ceil, at(1.0), [0.0]),
+    ("| `floor`, `ceil`, `round`, `heaviside` | 0 |", np.round, at(0.5), [0.0]),
+    ("| `floor`, `ceil`, `round`, `heaviside` | 0 |", lambda x: np.heaviside(x, 0.5), at(0.0), [0.0]),
+    ("| `prod` with zeros | exact |", np.prod, at(0.0, 2.0, 3.0), [6.0, 0.0, 0.0]),
+]
+
+
+@pytest.mark.parametrize("executor", ["numpy", pytest.param("native", marks=pytest.mark.skipif("not NATIVE"))])
+@pytest.mark.parametrize(("row", "function", "x", "expected"), KINKS)
+def test_table_of_kinks(row: str, function: Callable[[Any], Any], x: Any, expected: list[float], executor: Any) -> None:
+    assert row in README
+    with np.errstate(all="ignore"), jc.executor(executor):
+        found = jc.jacobian(function)(x)
+    np.testing.assert_array_equal(np.ravel(found), expected)

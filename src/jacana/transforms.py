@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
+from dataclasses import replace
+from typing import Any, get_args
 
 import numpy as np
 import optree
@@ -22,12 +23,7 @@ from .graph.index import Affine, flatten, substitute
 from .graph.node import Array, Node, Term, new_input
 from .replay import Build, Built, Replay, Traced
 from .run import Program, compile_numpy
-from .structure.formats import SparsePlan, sparse_plan
-
-if TYPE_CHECKING:
-    from scipy import sparse
-
-Format: TypeAlias = Literal["dense", "csr"]
+from .results import Format, deliver
 
 __all__ = ["Transformed", "grad", "hessian", "jacobian", "jvp", "value_and_grad", "value_and_jacobian", "vjp"]
 
@@ -133,89 +129,7 @@ def _jacobian_build(format: str, order: Order, with_value: bool) -> Build:
 
 
 def _build_jacobian(format: str, order: Order, with_value: bool, traced: Traced) -> Built:
-    if format == "csr":
-        return _sparse_built(traced, order, with_value)
-    return _tree_built(traced, dense_jacobians(traced.outputs, traced.by, order), with_value)
-
-
-def _tree_built(traced: Traced, blocks: list[list[Node]], with_value: bool) -> Built:
-    """``blocks[i][j]`` as the tree of the results of trees of the arguments, after the value if it is wanted."""
-    values = list(traced.outputs) if with_value else []
-    nodes = [*values, *(node for row in blocks for node in row)]
-    plain = traced.output_tree.is_leaf() and traced.wanted_tree.is_leaf()
-    if plain:
-        return Built(nodes, (lambda arrays: (arrays[0], arrays[1])) if with_value else (lambda arrays: arrays[0]))
-    count = len(traced.by)
-
-    def finish(arrays: list[Any]) -> Any:
-        rest = arrays[len(values) :]
-        rows = [
-            optree.tree_unflatten(traced.wanted_tree, rest[i * count : (i + 1) * count])
-            for i in range(len(traced.outputs))
-        ]
-        jacobians = optree.tree_unflatten(traced.output_tree, rows)
-        if not with_value:
-            return jacobians
-        return optree.tree_unflatten(traced.output_tree, arrays[: len(values)]), jacobians
-
-    return Built(nodes, finish)
-
-
-def _sparse_built(traced: Traced, order: Order, with_value: bool) -> Built:
-    plan = _stacked_plan(traced.outputs, traced.by, order)
-    values = list(traced.outputs) if with_value else []
-    tree = traced.output_tree
-    make = _csr_maker(plan)
-
-    def finish(arrays: list[Any]) -> Any:
-        matrix = make(arrays[-1])
-        return (optree.tree_unflatten(tree, arrays[:-1]), matrix) if with_value else matrix
-
-    return Built([*values, plan.data], finish, inline=False)
-
-
-def _csr_maker(plan: SparsePlan) -> Callable[[Array], sparse.csr_array]:
-    from scipy import sparse  # half of the time that importing jacana would take
-
-    template = sparse.csr_array((np.zeros(plan.nnz), plan.indices, plan.indptr), shape=plan.shape)
-
-    def make(data: Array) -> sparse.csr_array:
-        # The constructor checks the index arrays again at every call; a shallow copy of a checked one does not.
-        matrix = object.__new__(sparse.csr_array)
-        matrix.__dict__.update(template.__dict__)
-        matrix.data = data
-        return matrix
-
-    template.has_canonical_format = True
-    return make
-
-
-def _stacked_plan(outputs: Sequence[Node], inputs: Sequence[Node], order: Order) -> SparsePlan:
-    """All results by all arguments as one matrix: leaves one after another."""
-    found = eliminate(list(outputs), list(inputs), order)
-    dtype = np.result_type(*(jacobian_dtype(y, x) for y in outputs for x in inputs)) if outputs else np.dtype("f8")
-    if len(outputs) == 1 and len(inputs) == 1:
-        return sparse_plan(found.terms[0][0], outputs[0].shape, inputs[0].shape, dtype)
-    terms = []
-    row_start = 0
-    for i, y in enumerate(outputs):
-        col_start = 0
-        for j, x in enumerate(inputs):
-            for term in found.terms[i][j]:
-                row = flatten(term.row, y.shape, term.domain) if y.shape else Affine(0)
-                col = flatten(term.col, x.shape, term.domain) if x.shape else Affine(0)
-                terms.append(
-                    Term(
-                        term.domain,
-                        (substitute(Affine(row_start, ((0, 1),)), [row], term.domain),),
-                        (substitute(Affine(col_start, ((0, 1),)), [col], term.domain),),
-                        term.factors,
-                        term.masks,
-                    )
-                )
-            col_start += x.size
-        row_start += y.size
-    return sparse_plan(terms, (sum(y.size for y in outputs),), (sum(x.size for x in inputs),), dtype)
+    return deliver(traced, traced.outputs, format, order, with_value)
 
 
 # --- gradients and Hessians -------------------------------------------------------------------------------------
@@ -316,10 +230,8 @@ def hessian(
 def _build_hessian(format: str, order: Order, traced: Traced) -> Built:
     node = _scalar_output(traced, "hessian")
     gradients = _gradient_nodes(node, traced.by, "auto")
-    inner = Traced(traced.inputs, traced.wanted, traced.wanted_tree, tuple(gradients), traced.wanted_tree, traced.name)
-    if format == "csr":
-        return _sparse_built(inner, order, with_value=False)
-    return _tree_built(inner, dense_jacobians(gradients, inner.by, order), with_value=False)
+    inner = replace(traced, outputs=tuple(gradients), output_tree=traced.wanted_tree)
+    return deliver(inner, gradients, format, order, with_value=False)
 
 
 # --- products ---------------------------------------------------------------------------------------------------

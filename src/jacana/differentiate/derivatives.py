@@ -13,7 +13,8 @@ import numpy as np
 
 from ..graph.build import broadcast_to, cast_to, contract_labels, sum_axes, zeros
 from ..graph.node import DType, Node, new_input, substitute_nodes
-from ..structure.formats import SparsePlan, dense_node, sparse_plan
+from ..structure.formats import dense_node
+from ..structure.sparse import SparsePlan, sparse_plan
 from .eliminate import Order, eliminate
 
 

@@ -103,13 +103,13 @@ class Writes:
                     kept.append((index_node(part, shape, chosen), tuple(substitute(e, chosen, shape) for e in rows)))
         root._node = assembled(kept, owner.shape, root._value.dtype, disjoint=True)
 
-    def scalar_at(self, where: tuple[int, ...]) -> Node | None:
-        """The number last written at one element, if it was written alone."""
-        number = self.owner[where]
+    def at(self, where: tuple[int, ...]) -> tuple[int, Node | None]:
+        """Which write an element belongs to (-1: none), and its node if it was written alone."""
+        number = int(self.owner[where])
         if number < 0:
-            return None
+            return number, None
         part = self.parts[number][0]
-        return part if not part.shape else None
+        return number, part if not part.shape else None
 
 
 def _remains(root: Variable, mask: Array) -> list[tuple[Node, Indices]]:

@@ -12,6 +12,7 @@ from ..graph.build import cast_to, contract_labels, index_node, movement_reshape
 from ..graph.index import Affine, Index, axis
 from ..graph.node import Node
 from .lift import acceptable, operand, plain_operand
+from .sparse import is_sparse, matmul_sparse, sparse_matmul
 from .table import implements
 from .variable import raw, tracked, wrap_constant, wrap_node
 
@@ -61,7 +62,9 @@ def matmul(a: Any, b: Any) -> Any:
     """Matrix product; leading axes are a batch."""
     prepared = _prepared(a, b)
     if prepared is None:
-        return NotImplemented
+        if is_sparse(a):
+            return sparse_matmul(a, b)
+        return matmul_sparse(a, b) if is_sparse(b) else NotImplemented
     a, b = prepared
     value = np.matmul(raw(a), raw(b))
     rank_a, rank_b = np.ndim(raw(a)), np.ndim(raw(b))

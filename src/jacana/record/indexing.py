@@ -15,6 +15,7 @@ import numpy as np
 from ..graph.build import assembled, broadcast_to, cast_to, index_node
 from ..graph.index import Affine, Index, axis, from_table
 from ..graph.node import REGISTRY, Node, Shape
+from ..graph.ops.movement import IndexParams, assemble, index
 from . import buffer
 from .lift import any_tracked, operand
 from .location import recording_error
@@ -165,16 +166,19 @@ def getitem(x: Variable, key: Any) -> Any:
     key = plain_key(key)
     value = x._value[key]
     if not isinstance(value, np.ndarray):
+        if type(key) is tuple and len(key) == x._value.ndim and all(type(k) is int for k in key):
+            where = [offset(k if k >= 0 else k + n) for k, n in zip(key, x._value.shape, strict=True)]
+            return _scalar(x, value, tuple(where))
         return _scalar(x, value, select(key, x._value.shape, ()).indices)
     root = x if x._alias is None else x._alias.root
     if np.may_share_memory(value, root._value) and value.size:
-        where = select(key, x._value.shape, value.shape).indices
+        indices = select(key, x._value.shape, value.shape).indices
         if root._writes is not None:
-            view = buffer.make_view(x, value, None, where)
+            view = buffer.make_view(x, value, None, indices)
             view._alias.seen = -1
             return view
         node = x._tracked()
-        return buffer.make_view(x, value, None if node is None else index_node(node, value.shape, where), where)
+        return buffer.make_view(x, value, None if node is None else index_node(node, value.shape, indices), indices)
     node = x._tracked()
     if node is None:
         return wrap_constant(value)
@@ -182,18 +186,28 @@ def getitem(x: Variable, key: Any) -> Any:
 
 
 def _scalar(x: Variable, value: Any, where: tuple[Any, ...]) -> Any:
-    writes = x._writes
-    if writes is not None and (all(type(e) is Affine for e in where)):
-        alone = writes.scalar_at(tuple([e.offset for e in where]))
-        if alone is not None:
-            return wrap_node(alone, value)
-    node = x._node if x._alias is None and writes is None else x._tracked()
-    return value if node is None else wrap_node(index_node(node, (), where), value)
+    """One element: ``where`` are constant index expressions."""
+    node: Node | None
+    if x._writes is not None:
+        # An element that was written alone, or not at all, is read without making the writes a node.
+        number, part = x._writes.at(tuple([e.offset for e in where]))
+        if part is not None:
+            return wrap_node(part, value)
+        node = x._node if number < 0 else x._tracked()
+    else:
+        node = x._node if x._alias is None else x._tracked()
+    if node is None:
+        return value
+    if node.op is index or node.op is assemble:
+        return wrap_node(index_node(node, (), where), value)
+    return wrap_node(index(node, params=IndexParams((), where)), value)
 
 
 @implements(operator.setitem)
 def setitem(x: Variable, key: Any, value: Any) -> None:
     """``x[key] = value``, seen by everything that shares the memory of ``x``."""
+    if type(value) is Variable and not value._value.shape and _set_element(x, key, value):
+        return
     if not isinstance(x._value, np.ndarray):
         raise TypeError("a NumPy scalar does not support item assignment")
     value = _value_operand(value)
@@ -233,6 +247,25 @@ def _fit(node: Node, shape: Shape) -> Node:
         lead = node.ndim - len(shape)
         node = index_node(node, node.shape[lead:], [Affine(0)] * lead + [axis(k) for k in range(len(shape))])
     return broadcast_to(node, shape)
+
+
+def _set_element(x: Variable, key: Any, value: Variable) -> bool:
+    """The short way for what loops do: one number into one element. False if it is not that."""
+    where = (key,) if type(key) is int else key
+    shape = x._value.shape
+    if type(where) is not tuple or len(where) != len(shape) or not shape:
+        return False
+    for k in where:
+        if type(k) is not int:
+            return False
+    node = value._tracked()
+    if node is None:
+        return False
+    if node.dtype != x._value.dtype:
+        node = cast_to(node, x._value.dtype)
+    rows = tuple([offset(k if k >= 0 else k + n) for k, n in zip(where, shape, strict=True)])
+    buffer.write(x, key, rows, node, value._value)
+    return True
 
 
 def _is_recorded_mask(key: Variable, x: Variable) -> bool:

@@ -255,7 +255,6 @@ def pad(array: Any, pad_width: Any, mode: Any = "constant", **options: Any) -> A
         if any_tracked((fills,)):
             if np.ndim(raw(fills)) != 0:
                 raise unsupported("numpy.pad with several constant_values that depend on the arguments")
-            result = np.full(value.shape, 0.0, value.dtype)
             result = FUNCTIONS[np.full](value.shape, fills, value.dtype)
             result[tuple(slice(b, b + n) for (b, _), n in zip(widths, np.shape(raw(array)), strict=True))] = array
             return result
@@ -381,7 +380,7 @@ def insert(arr: Any, obj: Any, values: Any, axis: int | None = None) -> Any:
     at = at + shape[k] if at < 0 else at
     value = np.insert(raw(arr), plain_key(obj), raw(plain_operand(values)), axis)
     lead = (slice(None),) * k
-    result = np.zeros_like(arr, shape=value.shape)
+    result = wrap_constant(np.zeros(value.shape, value.dtype))
     width = value.shape[k] - shape[k]
     middle = plain_operand(values)
     if np.ndim(raw(middle)) and k != 0:

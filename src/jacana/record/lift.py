@@ -23,12 +23,27 @@ def operand(value: Any, shape: Shape, dtype: DType) -> Node:
         if node is None:
             node = constant_node(value._value)
     elif type(value) in _NUMBERS or isinstance(value, np.generic):
-        return full(value, shape, dtype)
+        return _number(value, shape, dtype)
     else:
         node = constant_node(value)
     if node.dtype != dtype:
         node = cast_to(node, dtype)
     return node if node.shape == shape else broadcast_to(node, shape)
+
+
+_numbers: dict[tuple[Any, Shape, DType], Node] = {}
+
+
+def _number(value: Any, shape: Shape, dtype: DType) -> Node:
+    """A literal, remembered because programs repeat a few numbers. (0.0 equals -0.0, so zeros are made each time.)"""
+    if not value:
+        return full(value, shape, dtype)
+    node = _numbers.get((value, shape, dtype))
+    if node is None:
+        if len(_numbers) > 1000:
+            _numbers.clear()
+        node = _numbers[(value, shape, dtype)] = full(value, shape, dtype)
+    return node
 
 
 def as_dtype(value: Any, dtype: DType) -> Node:

@@ -21,6 +21,8 @@ from .variable import raw, tracked, wrap_constant, wrap_node
 @implements(np.linalg.norm)
 def norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> Any:
     """Vector norms of any order and the Frobenius norm, with the subgradient of least length at zero."""
+    if tracked(ord) is not None:
+        raise unsupported("numpy.linalg.norm with an order that depends on the arguments")
     value = np.linalg.norm(raw(x), ord, axis, keepdims)
     node = tracked(x)
     if node is None:

@@ -32,10 +32,14 @@ def call(ufunc: np.ufunc, *inputs: Any, out: Any = None, where: Any = True, dtyp
     if handler is None:
         if any_tracked(inputs):
             raise unsupported(f"the ufunc {ufunc.__name__}")
-        return wrap_constant(ufunc(*(raw(x) for x in inputs)))
+        return wrap_constant(ufunc(*(raw(x) for x in inputs), dtype=dtype, **options))
+    # The casting rule has been applied by then; memory order and subclasses make no difference to a node.
+    further = {k: v for k, v in options.items() if k not in ("casting", "order", "subok")}
+    if further and ufunc is not np.vecdot:
+        raise unsupported(f"numpy.{ufunc.__name__}(..., {', '.join(f'{k}=...' for k in further)})")
     if dtype is not None:
         inputs = tuple(astype(x, dtype) if type(x) is Variable else x for x in inputs)
-    result = handler(*inputs)
+    result = handler(*inputs, **further)
     if out is None:
         return result
     return _write(ufunc, result, out)

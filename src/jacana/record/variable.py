@@ -230,6 +230,10 @@ class Variable:
         return self._value.tolist()
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+        from .sparse import asked_by_sparse_product
+
+        if asked_by_sparse_product():
+            return np.empty((), dtype=object)
         self._look(
             "conversion to a plain ndarray",
             "Keep it a Variable: call NumPy as `np.function`, join Variables with np.stack or np.array; " + _WRITABLE,
@@ -480,8 +484,8 @@ UFUNC_METHODS: dict[str, Callable[..., Any]] = {}
 FALLBACK: list[Callable[..., Any]] = []
 _ABOUT_MEMORY = frozenset({"flags", "strides", "device"})
 _WRITABLE = (
-    "make an array that Variables are written into inside the recorded function, with np.zeros(...) or np.array(...) "
-    "called as `np.`"
+    "make an array that Variables are written into inside the recorded function with np.zeros(...) or np.array(...), "
+    "called as `np.` (elsewhere with np.zeros_like(x) of a Variable)"
 )
 _ARRAY_ONLY = frozenset(name for name in dir(np.ndarray) if not name.startswith("_"))
 

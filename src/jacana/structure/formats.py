@@ -1,32 +1,21 @@
-"""The final terms as something a user takes: a dense array, or CSR with indices computed once.
+"""The final terms as arrays: the dense Jacobian, per-sample blocks, the diagonal.
 
-Both are nodes of the same program: storing is one more ``assemble``, so an executor writes the entries directly where
-they belong. Only positions are computed here, on the host, when the program is planned.
+Storing is one more ``assemble`` of the same program, so an executor writes the entries directly where they belong.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from ..graph.build import assembled, cast_to
-from ..graph.index import Index, evaluate, flatten, from_table
+from ..errors import InvalidInputError
+from ..graph.build import assembled, index_node, movement_reshape
+from ..graph.index import Index, IntArray, evaluate, from_table, identity
 from ..graph.node import DType, Node, Shape, Term
-from .terms import coefficient, expand_small_axes
-
-
-def entry_positions(term: Term, rows: Shape, cols: Shape) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """The C-order position in the (rows, cols) matrix of every point of the term's domain."""
-    sizes = term.domain
-    if math.prod(rows) * math.prod(cols) >= 2**63:
-        raise OverflowError("the Jacobian has more than 2**63 entries: its positions cannot be numbered")
-    row = evaluate(flatten(term.row, rows, sizes), sizes) if rows else np.zeros((1,) * len(sizes), np.int64)
-    col = evaluate(flatten(term.col, cols, sizes), sizes) if cols else np.zeros((1,) * len(sizes), np.int64)
-    return np.broadcast_to(row * math.prod(cols) + col, sizes)
+from .positions import entry_positions
+from .terms import Terms, add_terms, coefficient, compose_terms, expand_small_axes
 
 
 def dense_node(terms: Sequence[Term], rows: Shape, cols: Shape, dtype: DType) -> Node:
@@ -50,54 +39,64 @@ def _disjoint(terms: Sequence[Term], rows: Shape, cols: Shape) -> bool:
     return int(np.count_nonzero(taken)) == total
 
 
-def _repeats(keys: np.ndarray[Any, np.dtype[np.int64]]) -> bool:
-    ordered = np.sort(keys, kind="stable")
-    return bool((ordered[1:] == ordered[:-1]).any())
+def blocks_node(terms: Sequence[Term], rows: Shape, cols: Shape, dtype: DType) -> Node:
+    """Per-sample Jacobians, shape ``(batch, *rows[1:], *cols[1:])``.
 
-
-@dataclass(frozen=True)
-class SparsePlan:
-    """The pattern of a sparse Jacobian and the node of its values, in CSR order."""
-
-    shape: tuple[int, int]
-    indptr: np.ndarray[Any, Any]
-    indices: np.ndarray[Any, Any]
-    data: Node
-
-    @property
-    def nnz(self) -> int:
-        return len(self.indices)
-
-
-def sparse_plan(terms: Sequence[Term], rows: Shape, cols: Shape, dtype: DType, *, expanded: bool = False) -> SparsePlan:
-    """Canonical CSR: rows in order, columns sorted, no entry twice. The index arrays are read-only and shared."""
-    shape = (math.prod(rows), math.prod(cols))
-    keys = [entry_positions(term, rows, cols) for term in terms]
-    every = np.concatenate([k.ravel() for k in keys]) if keys else np.empty(0, np.int64)
-    if not expanded and len(terms) > 1 and _repeats(every):
-        # Some entries come from several terms: merge what can be, so that each entry is written once.
-        return sparse_plan(expand_small_axes(terms), rows, cols, dtype, expanded=True)
-    # Terms are sorted runs, which a stable sort (timsort) merges in one pass each.
-    order = np.argsort(every, kind="stable")
-    ordered = every[order]
-    first = np.ones(len(ordered), dtype=bool)
-    first[1:] = ordered[1:] != ordered[:-1]
-    slot_in_order = np.cumsum(first) - 1
-    slots = np.empty(len(ordered), dtype=np.int64)
-    slots[order] = slot_in_order
-    unique = ordered[first]
-    nnz = len(unique)
-    index_dtype = np.int32 if max(nnz, *shape) < 2**31 else np.int64
-    width = max(shape[1], 1)
-    indices = (unique % width).astype(index_dtype)
-    indptr = np.searchsorted(unique, np.arange(shape[0] + 1, dtype=np.int64) * width).astype(index_dtype)
-    indices.flags.writeable = False
-    indptr.flags.writeable = False
+    Raises:
+        InvalidInputError: result and argument have no common first axis, or some sample depends on another.
+    """
+    if not rows or not cols or rows[0] != cols[0]:
+        raise InvalidInputError(
+            f"format='blocks' needs a batch: the same first axis in result and argument, not shapes {rows} and {cols}"
+        )
     parts: list[tuple[Node, tuple[Index, ...]]] = []
-    start = 0
-    for term, key in zip(terms, keys, strict=True):
-        place = slots[start : start + key.size].reshape(key.shape)
-        start += key.size
-        parts.append((coefficient(term), (from_table(place, list(range(place.ndim))),)))
-    data = assembled(parts, (nnz,), dtype, disjoint=nnz == len(every))
-    return SparsePlan(shape, indptr, indices, cast_to(data, dtype))
+    for term in terms:
+        if term.row[0] != term.col[0]:
+            row, col = np.broadcast_arrays(evaluate(term.row[0], term.domain), evaluate(term.col[0], term.domain))
+            different = np.flatnonzero(row != col)
+            if different.size:
+                i, j = int(row.flat[different[0]]), int(col.flat[different[0]])
+                raise InvalidInputError(
+                    f"format='blocks' needs a program that is block-diagonal, but sample {i} of the result depends on "
+                    f"sample {j} of the argument; use format='csr' or 'dense'"
+                )
+        parts.append((coefficient(term), (*term.row, *term.col[1:])))
+    shape = (*rows, *cols[1:])
+    places = [Term(t.domain, t.row, t.col[1:]) for t in terms]
+    return assembled(parts, shape, dtype, disjoint=len(parts) > 1 and _disjoint(places, rows, cols[1:]))
+
+
+def transposed(terms: Sequence[Term]) -> Terms:
+    """The transpose: rows and columns change places."""
+    return tuple(term._replace(row=term.col, col=term.row) for term in terms)
+
+
+def diagonal_terms(terms: Sequence[Term], shape: Shape) -> Terms:
+    """The diagonal of a square Jacobian as the terms of a column: row ``()``, column over ``shape``.
+
+    An entry is on the diagonal where its row meets its column, which is a composition like any other.
+    """
+    rank = len(shape)
+    both = Term(shape, (*identity(rank), *identity(rank)), identity(rank))
+    return add_terms(compose_terms(tuple(t._replace(row=(), col=(*t.row, *t.col)) for t in terms), (both,)))
+
+
+def gram_terms(terms: Terms) -> Terms:
+    """``J.T @ J`` by composition: J itself is never stored."""
+    return add_terms(compose_terms(transposed(terms), terms))
+
+
+def selected_rows(node: Node, places: IntArray) -> Node:
+    """The elements of ``node`` at the C-order ``places``: differentiating them alone gives those rows alone."""
+    flat = movement_reshape(node, (node.size,))
+    return index_node(flat, places.shape, (from_table(places, list(range(places.ndim))),))
+
+
+__all__ = [
+    "blocks_node",
+    "dense_node",
+    "diagonal_terms",
+    "gram_terms",
+    "selected_rows",
+    "transposed",
+]

@@ -1,0 +1,79 @@
+"""``A @ x`` with a ``scipy.sparse`` matrix: gather, multiply, scatter-add, so that the Jacobian has ``A``'s structure.
+
+SciPy does not know NumPy's protocols: its product first turns the other operand into an array, and steps back for the
+operand's ``__rmatmul__`` only if that gives an object without axes. ``Variable.__array__`` gives it one (and nobody
+else), by the test below.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import numpy as np
+
+from ..graph.build import assembled, broadcast_axes, index_node, product
+from ..graph.index import axis, from_table
+from ..graph.node import Array
+from .lift import operand
+from .location import unsupported
+from .recording import current_recording
+from .variable import raw, tracked, wrap_constant, wrap_node
+
+
+def is_sparse(value: Any) -> bool:
+    """Whether ``value`` is a SciPy sparse matrix or array."""
+    if not type(value).__module__.startswith("scipy.sparse"):
+        return False
+    from scipy.sparse import issparse
+
+    return bool(issparse(value))
+
+
+def asked_by_sparse_product() -> bool:
+    """Whether the caller of our caller is SciPy's product, which would let us have our turn."""
+    frame = sys._getframe(2)
+    if frame.f_globals.get("__name__") == "jacana.record.constructors" and frame.f_back is not None:
+        frame = frame.f_back  # np.asanyarray is a wrapper while something is recorded
+    name = frame.f_globals.get("__name__", "")
+    return frame.f_code.co_name == "_matmul_dispatch" and str(name).startswith("scipy.sparse")
+
+
+def _coordinates(matrix: Any) -> tuple[Array, Array, Array]:
+    """Rows, columns and numbers; the numbers are the matrix's own array, so that a change is seen."""
+    match matrix.format:
+        case "coo":
+            return matrix.row, matrix.col, matrix.data
+        case "csr" | "csc":
+            major = np.repeat(np.arange(len(matrix.indptr) - 1), np.diff(matrix.indptr))
+            minor = matrix.indices
+            return (major, minor, matrix.data) if matrix.format == "csr" else (minor, major, matrix.data)
+    raise unsupported(f"a product with a sparse matrix of format {matrix.format!r}", "Convert it with A.tocsr() first.")
+
+
+def sparse_matmul(matrix: Any, x: Any) -> Any:
+    """``matrix @ x`` for a Variable of one or two axes."""
+    value = matrix @ raw(x)
+    if tracked(x) is None:
+        return wrap_constant(value)
+    rows, columns, data = _coordinates(matrix)
+    recording = current_recording()
+    if recording is not None:
+        for name in ("row", "col", "indices", "indptr"):
+            part = vars(matrix).get(name)
+            if part is not None:
+                recording.captures.table(part)
+                recording.watches.name(vars(matrix), name, part)
+        recording.watches.name(vars(matrix), "data", data)
+    rest = raw(x).shape[1:]
+    shape = (len(data), *rest)
+    later = tuple(axis(k) for k in range(1, len(shape)))
+    numbers = broadcast_axes(operand(data, data.shape, value.dtype), shape, (0,))
+    gathered = index_node(operand(x, raw(x).shape, value.dtype), shape, (from_table(columns, (0,)), *later))
+    where = (from_table(rows, (0,)), *later)
+    return wrap_node(assembled([(product(numbers, gathered), where)], value.shape, value.dtype, disjoint=False), value)
+
+
+def matmul_sparse(x: Any, matrix: Any) -> Any:
+    """``x @ matrix``."""
+    return np.transpose(sparse_matmul(matrix.T, np.transpose(x)))

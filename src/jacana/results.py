@@ -1,0 +1,218 @@
+"""From terms to what the user gets: arrays in trees, SciPy's sparse matrices, blocks, operators.
+
+``deliver`` is the last step of planning a Jacobian or a Hessian: it says which nodes to compute and how their arrays
+become the result.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import optree
+
+from .differentiate import Order, eliminate
+from .differentiate.derivatives import jacobian_dtype
+from .errors import InvalidInputError
+from .graph.build import movement_reshape
+from .graph.index import Affine, flatten, substitute
+from .graph.node import Array, DType, Node, Shape, Term, new_input
+from .replay import Built, Traced
+from .run import Compiled, Program
+from .structure import SPARSE_FORMATS, Terms, blocks_node, dense_node, sparse_plan, transposed
+from .structure.operator import entry_count, factor_nodes, product_node, unmasked
+
+Format: TypeAlias = Literal["dense", "csr", "csc", "coo", "bsr", "dia", "blocks", "operator", "auto"]
+
+AUTO_DENSE_SIZE = 4096  # entries up to which "auto" is dense whatever the structure
+AUTO_DENSITY = 0.2  # share of structural entries from which "auto" is dense
+AUTO_OPERATOR = 10_000_000  # entries from which "auto" keeps factors apart rather than multiply them out
+
+
+def deliver(traced: Traced, outputs: Sequence[Node], format: str, order: Order, with_value: bool) -> Built:
+    """The Jacobian of ``outputs`` by the wanted arguments in a format, after the value if it is wanted."""
+    found = eliminate(list(outputs), traced.by, order).terms
+    if format in ("dense", "blocks"):
+        return _trees(traced, outputs, found, format, with_value)
+    stacked = stack(outputs, traced.by, found)
+    chosen = _automatic(stacked) if format == "auto" else format
+    if chosen == "dense":
+        return _trees(traced, outputs, found, "dense", with_value)
+    values = list(outputs) if with_value else []
+    tree = traced.output_tree
+    if chosen in SPARSE_FORMATS:
+        plan = sparse_plan(stacked.terms, stacked.rows, stacked.cols, stacked.dtype, chosen)
+        nodes, make = [plan.data], (lambda arrays: plan.make(arrays[0]))
+    else:
+        products = Products(stacked)
+        nodes, make = products.factors, products.operator
+
+    def finish(arrays: list[Any]) -> Any:
+        matrix = make(arrays[len(values) :])
+        return (optree.tree_unflatten(tree, arrays[: len(values)]), matrix) if with_value else matrix
+
+    return Built([*values, *nodes], finish, inline=False)
+
+
+def _trees(
+    traced: Traced, outputs: Sequence[Node], found: Sequence[Sequence[Terms]], format: str, with_value: bool
+) -> Built:
+    """The tree of the results of trees of the arguments, one array for each pair of leaves."""
+    store = dense_node if format == "dense" else blocks_node
+    blocks = [
+        store(found[i][j], y.shape, x.shape, jacobian_dtype(y, x))
+        for i, y in enumerate(outputs)
+        for j, x in enumerate(traced.by)
+    ]
+    values = list(outputs) if with_value else []
+    nodes = [*values, *blocks]
+    if traced.output_tree.is_leaf() and traced.wanted_tree.is_leaf():
+        return Built(nodes, _pair if with_value else _only)
+    count = len(traced.by)
+
+    def finish(arrays: list[Any]) -> Any:
+        rest = arrays[len(values) :]
+        rows = [
+            optree.tree_unflatten(traced.wanted_tree, rest[i * count : (i + 1) * count]) for i in range(len(outputs))
+        ]
+        jacobians = optree.tree_unflatten(traced.output_tree, rows)
+        if not with_value:
+            return jacobians
+        return optree.tree_unflatten(traced.output_tree, arrays[: len(values)]), jacobians
+
+    return Built(nodes, finish)
+
+
+def _only(arrays: list[Any]) -> Any:
+    return arrays[0]
+
+
+def _pair(arrays: list[Any]) -> Any:
+    return arrays[0], arrays[1]
+
+
+@dataclass(frozen=True)
+class Stacked:
+    """All results by all arguments as one matrix: leaves one after another, C order within a leaf."""
+
+    terms: Terms
+    rows: Shape
+    cols: Shape
+    dtype: DType
+    row_starts: tuple[int, ...] = field(default=(0,))
+    col_starts: tuple[int, ...] = field(default=(0,))
+
+
+def stack(outputs: Sequence[Node], inputs: Sequence[Node], found: Sequence[Sequence[Terms]]) -> Stacked:
+    """One list of terms for the whole matrix."""
+    dtype = np.result_type(*(jacobian_dtype(y, x) for y in outputs for x in inputs)) if outputs and inputs else None
+    if len(outputs) == 1 and len(inputs) == 1 and dtype is not None:
+        return Stacked(found[0][0], outputs[0].shape, inputs[0].shape, dtype)
+    row_starts = [0, *np.cumsum([y.size for y in outputs]).tolist()]
+    col_starts = [0, *np.cumsum([x.size for x in inputs]).tolist()]
+    terms = [
+        _moved(term, y.shape, x.shape, row_starts[i], col_starts[j])
+        for i, y in enumerate(outputs)
+        for j, x in enumerate(inputs)
+        for term in found[i][j]
+    ]
+    return Stacked(
+        tuple(terms),
+        (row_starts[-1],),
+        (col_starts[-1],),
+        np.dtype("f8") if dtype is None else dtype,
+        tuple(row_starts[:-1]),
+        tuple(col_starts[:-1]),
+    )
+
+
+def _moved(term: Term, rows: Shape, cols: Shape, row_start: int, col_start: int) -> Term:
+    row = flatten(term.row, rows, term.domain) if rows else Affine(0)
+    col = flatten(term.col, cols, term.domain) if cols else Affine(0)
+    return term._replace(
+        row=(substitute(Affine(row_start, ((0, 1),)), [row], term.domain),),
+        col=(substitute(Affine(col_start, ((0, 1),)), [col], term.domain),),
+    )
+
+
+def _automatic(stacked: Stacked) -> str:
+    """Dense where it is small or mostly full, an operator where storing would undo a cheap product, else CSR."""
+    size = math.prod(stacked.rows) * math.prod(stacked.cols)
+    entries = entry_count(stacked.terms)
+    factors = sum(node.size for node in factor_nodes(stacked.terms))
+    if entries > AUTO_OPERATOR and entries > 8 * factors:
+        return "operator"
+    if size <= AUTO_DENSE_SIZE or entries >= AUTO_DENSITY * size:
+        return "dense"
+    return "csr"
+
+
+# --- operators --------------------------------------------------------------------------------------------------
+
+
+class Products:
+    """Everything that operators of one Jacobian share: the factors to compute, and the programs of the products."""
+
+    def __init__(self, stacked: Stacked) -> None:
+        self.shape = (math.prod(stacked.rows), math.prod(stacked.cols))
+        self.stacked = stacked
+        self.factors = factor_nodes(stacked.terms)
+        self._given = [new_input(node.shape, node.dtype) for node in self.factors]
+        given = dict(zip(self.factors, self._given, strict=True))
+        self._terms = tuple(
+            t._replace(factors=tuple((given[node], axes) for node, axes in t.factors))
+            for t in map(unmasked, stacked.terms)
+        )
+        self._programs: dict[tuple[bool, int, DType], Compiled] = {}
+        self._lock = threading.Lock()
+
+    def operator(self, arrays: list[Array]) -> Any:
+        """The operator at the point where the factors have these values."""
+        from .operators import JacobianOperator
+
+        return JacobianOperator(self, list(arrays))
+
+    def apply(self, arrays: list[Array], vectors: Array, transpose: bool) -> Array:
+        """``J @ vectors`` or ``J.T @ vectors`` for vectors of shape (n, count)."""
+        key = (transpose, vectors.shape[1], vectors.dtype)
+        program = self._programs.get(key)
+        if program is None:
+            with self._lock:
+                program = self._programs.setdefault(key, self._compile(*key))
+        (result,) = program([*arrays, np.ascontiguousarray(vectors)])
+        return result.reshape(-1, vectors.shape[1])
+
+    def _compile(self, transpose: bool, count: int, dtype: DType) -> Compiled:
+        terms, rows, cols = self._terms, self.stacked.rows, self.stacked.cols
+        if transpose:
+            terms, rows, cols = transposed(terms), cols, rows
+        flat = new_input((math.prod(cols), count), dtype)
+        out = np.result_type(dtype, self.stacked.dtype)
+        node = product_node(terms, movement_reshape(flat, (*cols, count)), rows, out)
+        return Compiled(Program((*self._given, flat), (node,)))
+
+
+def checked_places(places: Any, size: int, what: str) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """Chosen rows or columns as C-order positions, negative ones counted from the end.
+
+    Raises:
+        InvalidInputError: not integers, or out of range.
+    """
+    array = np.asarray(places)
+    if array.dtype == np.bool_ and array.ndim == 1 and array.size == size:
+        return np.flatnonzero(array)
+    if array.size == 0:
+        array = array.astype(np.int64)
+    if array.dtype.kind not in "iu" or array.ndim != 1:
+        raise InvalidInputError(f"{what} must be a 1-D array of integers (C-order positions) or a mask of length {size}")
+    if array.size and (array.min() < -size or array.max() >= size):
+        raise InvalidInputError(f"{what} must lie in [{-size}, {size}), but {array.min()}..{array.max()} was given")
+    return np.where(array < 0, array + size, array).astype(np.int64)
+
+
+__all__ = ["Format", "Products", "Stacked", "checked_places", "deliver", "stack"]
+

@@ -1,0 +1,60 @@
+"""Products of a Jacobian with vectors, without forming it: every term stays a product of its factors.
+
+``diag(d) + a b^T`` with n = 10^6 is two terms; a product with a vector costs 3 n multiplications, because the sum over
+the axis that only ``b`` and the vector have is taken first (``contract_labels`` orders it so).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..graph.build import assembled, cast_to, contract_labels, full, index_node
+from ..graph.index import Index, axes_of, axis, rename
+from ..graph.node import DType, Factor, Node, Shape, Term
+from ..graph.ops.elementwise import select
+from .terms import align, conjunction, spread_product
+
+
+def factor_nodes(terms: Sequence[Term]) -> list[Node]:
+    """What has to be computed once at a point before products are taken there: the factors, masks applied."""
+    return list(dict.fromkeys(node for term in terms for node, _ in unmasked(term).factors))
+
+
+def unmasked(term: Term) -> Term:
+    """The term with its mask selected into its coefficient."""
+    if not term.masks:
+        return term
+    axes = tuple(sorted({a for _, have in (*term.factors, *term.masks) for a in have}))
+    values = spread_product(term.factors, axes, term.domain)
+    mask = conjunction(term.masks, axes, term.domain)
+    chosen = select(mask, values, full(0.0, values.shape, values.dtype))
+    return term._replace(factors=((chosen, axes),), masks=())
+
+
+def product_node(terms: Sequence[Term], vectors: Node, rows: Shape, dtype: DType) -> Node:
+    """``J @ vectors`` as a node of shape ``(*rows, count)``; ``vectors`` has shape ``(*cols, count)``."""
+    count = vectors.shape[-1]
+    parts: list[tuple[Node, tuple[Index, ...]]] = []
+    for term in (unmasked(t) for t in terms):
+        last = len(term.domain)
+        sizes = (*term.domain, count)
+        used = sorted({a for e in term.col for a in axes_of(e)})
+        compact = {a: k for k, a in enumerate(used)}
+        places = [rename(e, compact) for e in term.col]
+        shape = (*(term.domain[a] for a in used), count)
+        picked: Factor = (index_node(vectors, shape, (*places, axis(len(used)))), (*used, last))
+        left = sorted({a for e in term.row for a in axes_of(e)})
+        factors = [*term.factors, picked]
+        have = {a for _, axes in factors for a in axes}
+        present = (*(a for a in left if a in have), last)
+        value = align(contract_labels(factors, sizes, present), present, (*left, last), sizes)
+        names = {a: k for k, a in enumerate(left)}
+        parts.append((cast_to(value, dtype), (*(rename(e, names) for e in term.row), axis(len(left)))))
+    return assembled(parts, (*rows, count), dtype, disjoint=False)
+
+
+def entry_count(terms: Sequence[Term]) -> int:
+    """The entries that storing every term would take."""
+    return int(sum(np.prod(term.domain, dtype=np.float64) for term in terms))

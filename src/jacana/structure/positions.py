@@ -1,0 +1,28 @@
+"""Where the entries of a term are, as numbers."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from ..errors import InvalidInputError
+from ..graph.index import evaluate, flatten
+from ..graph.node import Shape, Term
+
+
+def entry_positions(term: Term, rows: Shape, cols: Shape) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """The C-order position in the (rows, cols) matrix of every point of the term's domain."""
+    sizes = term.domain
+    if math.prod(rows) * math.prod(cols) >= 2**63:
+        raise InvalidInputError("the Jacobian has more than 2**63 entries, whose positions 64 bits cannot number")
+    row = evaluate(flatten(term.row, rows, sizes), sizes) if rows else np.zeros((1,) * len(sizes), np.int64)
+    col = evaluate(flatten(term.col, cols, sizes), sizes) if cols else np.zeros((1,) * len(sizes), np.int64)
+    return np.broadcast_to(row * math.prod(cols) + col, sizes)
+
+
+def repeats(keys: np.ndarray[Any, np.dtype[np.int64]]) -> bool:
+    """Whether a key occurs twice."""
+    ordered = np.sort(keys, kind="stable")
+    return bool((ordered[1:] == ordered[:-1]).any())

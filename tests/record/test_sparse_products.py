@@ -1,0 +1,57 @@
+"""Products with scipy.sparse matrices."""
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+from record_helpers import check
+
+import jacana as jc
+from jacana.errors import UnsupportedOperationError
+from jacana.record import Variable, record
+
+A = sp.random_array((4, 3), density=0.5, rng=0, format="csr")
+X = np.array([0.5, 1.5, 2.5])
+
+
+@pytest.mark.parametrize("kind", ["csr", "csc", "coo"])
+@pytest.mark.parametrize("make", [sp.csr_array, sp.csr_matrix])
+def test_both_sides(kind, make):
+    matrix = make(A).asformat(kind)
+    check(lambda x: matrix @ x, X)
+    check(lambda x: matrix @ np.outer(x, x[:2]), X)
+    check(lambda x: np.sin(x) @ matrix.T, X, exact=False)
+    if kind != "coo":  # whose dot has a way of its own, which is refused
+        check(lambda x: matrix.dot(x), X)
+    check(lambda x: np.outer(x[:2], x) @ matrix.T, X, exact=False)
+    check(lambda x: matrix @ np.ones(3) * x[0], X)
+
+
+def test_structure_is_that_of_the_matrix():
+    J = jc.jacobian(lambda x: A @ x, format="csr")(X)
+    np.testing.assert_array_equal(J.toarray(), A.toarray())
+    assert J.nnz == A.nnz
+
+
+def test_changes_are_seen():
+    matrix = A.copy()
+    r = record(lambda x: matrix @ x, [X])
+    assert r.watches.unchanged()
+    matrix.indices[0] = (matrix.indices[0] + 1) % 3
+    assert not r.watches.unchanged()
+    r = record(lambda x: matrix @ x, [X])
+    matrix.data = matrix.data * 2
+    assert not r.watches.unchanged()
+    f = jc.jacobian(lambda x: matrix @ x)
+    f(X)
+    matrix.data[:] = 7.0
+    np.testing.assert_array_equal(f(X), matrix.toarray())
+
+
+def test_other_formats_are_refused():
+    with pytest.raises(UnsupportedOperationError, match="tocsr"):
+        record(lambda x: A.tolil() @ x, [X])
+
+
+def test_define_by_run():
+    x = Variable(X)
+    np.testing.assert_array_equal((A @ x).jacobian(x), A.toarray())
