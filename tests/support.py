@@ -56,19 +56,18 @@ def places(indices: Sequence[Index], sizes: Sequence[int]) -> tuple[Array, ...]:
     return tuple(index_values(e, sizes) for e in indices)
 
 
-def _eliminate(a: Array, b: Array) -> tuple[Array, Any]:
-    """Gauss-Jordan with partial pivoting in any precision: ``(a^-1 b, det a)``."""
-    a, b, det, n = a.copy(), b.copy(), a.dtype.type(1), len(a)
+def _eliminate(a: Array, b: Array) -> Array:
+    """Gauss-Jordan with partial pivoting in any precision: ``a^-1 b``."""
+    a, b, n = a.copy(), b.copy(), len(a)
     for k in range(n):
         p = k + int(np.argmax(np.abs(a[k:, k])))
         if p != k:
-            a[[k, p]], b[[k, p]], det = a[[p, k]], b[[p, k]], -det
-        det = det * a[k, k]
+            a[[k, p]], b[[k, p]] = a[[p, k]], b[[p, k]]
         b[k], a[k] = b[k] / a[k, k], a[k] / a[k, k]
         for i in range(n):
             if i != k:
                 b[i], a[i] = b[i] - a[i, k] * b[k], a[i] - a[i, k] * a[k]
-    return b, det
+    return b
 
 
 def _cholesky(a: Array) -> Array:
@@ -80,12 +79,16 @@ def _cholesky(a: Array) -> Array:
     return lower
 
 
+def _determinant(a: Array) -> Any:
+    """By the first row: small matrices, singular or not."""
+    one = a.dtype.type(1)
+    return sum((a[0, j] * c for j, c in enumerate(_cofactor(a)[0])), 0 * one) if len(a) else one
+
+
 def _cofactor(a: Array) -> Array:
-    n = len(a)
     result = np.zeros_like(a)
-    for i, j in np.ndindex(n, n):
-        minor = np.delete(np.delete(a, i, 0), j, 1)
-        result[i, j] = (-1) ** (i + j) * (_eliminate(minor, np.eye(n - 1, dtype=a.dtype))[1])
+    for i, j in np.ndindex(*a.shape):
+        result[i, j] = (-1) ** (i + j) * _determinant(np.delete(np.delete(a, i, 0), j, 1))
     return result
 
 
@@ -98,11 +101,11 @@ def _linalg(name: str, *arrays: Array) -> Array:
         a = arrays[0][where]
         match name:
             case "inv":
-                result[where] = _eliminate(a, np.eye(len(a), dtype=work))[0]
+                result[where] = _eliminate(a, np.eye(len(a), dtype=work))
             case "solve":
-                result[where] = _eliminate(a, arrays[1][where])[0]
+                result[where] = _eliminate(a, arrays[1][where])
             case "det":
-                result[where] = _eliminate(a, np.eye(len(a), dtype=work))[1]
+                result[where] = _determinant(a)
             case "cholesky":
                 result[where] = _cholesky(a)
             case "cofactor":

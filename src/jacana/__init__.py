@@ -22,6 +22,7 @@ from .errors import (
 )
 from .record import Variable
 from .run import executor, native_available, set_executor
+from .selections import diagonal, gauss_newton, jacobian_columns, jacobian_rows, trace
 from .transforms import grad, hessian, jacobian, jvp, value_and_grad, value_and_jacobian, vjp
 
 if TYPE_CHECKING:
@@ -38,16 +39,21 @@ __all__ = [
     "UnsupportedOperationError",
     "Variable",
     "__version__",
+    "diagonal",
     "executor",
     "functions",
+    "gauss_newton",
     "grad",
     "hessian",
     "jacobian",
+    "jacobian_columns",
+    "jacobian_rows",
     "jvp",
     "least_squares",
     "native_available",
     "optimize",
     "set_executor",
+    "trace",
     "value_and_grad",
     "value_and_jacobian",
     "vjp",

@@ -42,20 +42,29 @@ def deliver(traced: Traced, outputs: Sequence[Node], format: str, order: Order, 
     chosen = _automatic(stacked) if format == "auto" else format
     if chosen == "dense":
         return _trees(traced, outputs, found, "dense", with_value)
-    values = list(outputs) if with_value else []
-    tree = traced.output_tree
-    if chosen in SPARSE_FORMATS:
-        plan = sparse_plan(stacked.terms, stacked.rows, stacked.cols, stacked.dtype, chosen)
-        nodes, make = [plan.data], (lambda arrays: plan.make(arrays[0]))
-    else:
-        products = Products(stacked)
-        nodes, make = products.factors, products.operator
+    built = deliver_stacked(stacked, chosen)
+    if not with_value:
+        return built
+    count, tree = len(outputs), traced.output_tree
 
     def finish(arrays: list[Any]) -> Any:
-        matrix = make(arrays[len(values) :])
-        return (optree.tree_unflatten(tree, arrays[: len(values)]), matrix) if with_value else matrix
+        return optree.tree_unflatten(tree, arrays[:count]), built.finish(arrays[count:])
 
-    return Built([*values, *nodes], finish, inline=False)
+    return Built([*outputs, *built.nodes], finish, inline=False)
+
+
+def deliver_stacked(stacked: Stacked, format: str) -> Built:
+    """One matrix of terms in a format."""
+    terms, rows, cols, dtype = stacked.terms, stacked.rows, stacked.cols, stacked.dtype
+    chosen = _automatic(stacked) if format == "auto" else format
+    if chosen in SPARSE_FORMATS:
+        plan = sparse_plan(terms, rows, cols, dtype, chosen)
+        return Built([plan.data], lambda arrays: plan.make(arrays[0]), inline=False)
+    if chosen == "operator":
+        products = Products(stacked)
+        return Built(products.factors, products.operator, inline=False)
+    store = dense_node if chosen == "dense" else blocks_node
+    return Built([store(terms, rows, cols, dtype)], _only)
 
 
 def _trees(
@@ -208,11 +217,12 @@ def checked_places(places: Any, size: int, what: str) -> np.ndarray[Any, np.dtyp
     if array.size == 0:
         array = array.astype(np.int64)
     if array.dtype.kind not in "iu" or array.ndim != 1:
-        raise InvalidInputError(f"{what} must be a 1-D array of integers (C-order positions) or a mask of length {size}")
+        raise InvalidInputError(
+            f"{what} must be a 1-D array of integers (C-order positions) or a mask of length {size}"
+        )
     if array.size and (array.min() < -size or array.max() >= size):
         raise InvalidInputError(f"{what} must lie in [{-size}, {size}), but {array.min()}..{array.max()} was given")
     return np.where(array < 0, array + size, array).astype(np.int64)
 
 
-__all__ = ["Format", "Products", "Stacked", "checked_places", "deliver", "stack"]
-
+__all__ = ["Format", "Products", "Stacked", "checked_places", "deliver", "deliver_stacked", "stack"]

@@ -15,15 +15,13 @@ from typing import Any, get_args
 import numpy as np
 import optree
 
-from .differentiate import Order, dense_jacobians, eliminate, jvp_nodes, vjp_nodes
-from .differentiate.derivatives import jacobian_dtype
+from .differentiate import Order, dense_jacobians, jvp_nodes, vjp_nodes
 from .errors import DifferentiationError, InvalidInputError
 from .graph.build import cast_to, movement_reshape
-from .graph.index import Affine, flatten, substitute
-from .graph.node import Array, Node, Term, new_input
+from .graph.node import Array, Node, new_input
 from .replay import Build, Built, Replay, Traced
-from .run import Program, compile_numpy
 from .results import Format, deliver
+from .run import Program, compile_numpy
 
 __all__ = ["Transformed", "grad", "hessian", "jacobian", "jvp", "value_and_grad", "value_and_jacobian", "vjp"]
 
@@ -46,7 +44,8 @@ class Transformed:
         return f"<jacana {self._replay.verb} of {self._replay.name}>"
 
 
-def _checked_format(format: str) -> None:
+def checked_format(format: str) -> None:
+    """Refuse the name of a format that does not exist."""
     if format not in get_args(Format):
         raise InvalidInputError(f"format must be one of {', '.join(get_args(Format))}, not {format!r}")
 
@@ -123,7 +122,7 @@ def value_and_jacobian(
 
 
 def _jacobian_build(format: str, order: Order, with_value: bool) -> Build:
-    _checked_format(format)
+    checked_format(format)
     _checked_order(order)
     return functools.partial(_build_jacobian, format, order, with_value)
 
@@ -221,7 +220,7 @@ def hessian(
            [2., 6., 4.],
            [0., 4., 0.]])
     """
-    _checked_format(format)
+    checked_format(format)
     _checked_order(order)
 
     return Transformed(function, functools.partial(_build_hessian, format, order), argnums, "hessian")

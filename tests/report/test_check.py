@@ -110,7 +110,7 @@ def test_a_missing_sparse_entry_is_found_by_bisection(stored: bool) -> None:
 
 def test_columns_of_one_colour_share_no_row() -> None:
     rng = np.random.default_rng(8)
-    matrix = sparse.random_array((40, 300), density=0.5, rng=rng, format="csr")  # more colours than bits in a word
+    matrix = sparse.csr_array((rng.random((40, 300)) < 0.5).astype(float))  # more colours than bits in a word
     groups = _coloured(matrix)
     assert len(groups) > 64
     assert np.array_equal(np.sort(np.concatenate(groups)), np.arange(300))

@@ -28,6 +28,8 @@ SUM_UNROLL = 16  # terms of a sum that are unrolled
 SMALL_CONTRACTION = 600  # multiplications up to which a contraction is unrolled rather than given to BLAS
 LANE_MIN = 16  # an axis shorter than this is not worth the lanes if there is a longer one
 KINDS = (np.dtype("f8"), np.dtype("f4"), np.dtype("i8"), np.dtype("i4"), np.dtype(bool))
+LOGIC = ("logical_and", "logical_or", "logical_not")
+COMPARISONS = ("equal", "not_equal", "less", "less_equal", "greater", "greater_equal", "select")
 
 
 class NeedsBufferError(Exception):
@@ -123,12 +125,13 @@ def inlinable(node: Node) -> bool:
     if node.op.family == "elementwise":
         if node.op.emit is None:
             return False
-        # Arithmetic on integers follows NumPy's own code: overflow, division by zero, shifts.
-        floats = all(i.dtype.kind in "fb" for i in node.inputs) and node.dtype.kind in "fb"
-        return floats or node.op is cast or node.op.name in ("equal", "not_equal", "less", "less_equal", "greater",
-                                                             "greater_equal", "select")  # fmt: skip
+        # Arithmetic on integers and booleans follows NumPy's own code: overflow, division by zero, True + True.
+        floats = all(i.dtype.kind == "f" for i in node.inputs)
+        logic = node.op.name in LOGIC and all(i.dtype.kind in "fb" for i in node.inputs)
+        return floats or logic or node.op is cast or node.op.name in COMPARISONS
     if node.op.family == "reduction":
-        return node.op.emit is not None and 0 < _reduced_count(node) <= SUM_UNROLL
+        kind = "b" if node.op.name in ("any", "all") else "f"
+        return node.op.emit is not None and node.inputs[0].dtype.kind == kind and 0 < _reduced_count(node) <= SUM_UNROLL
     if node.op is contract:
         if node.dtype.kind != "f":
             return False

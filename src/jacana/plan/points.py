@@ -119,8 +119,11 @@ def _invert(rows: Sequence[Index], point: Point, sizes: Shape, shape: Shape) -> 
             continue
         rest = At(here.offset - row.offset, here.terms)
         digits = sorted(((s, a) for a, s in row.strides), reverse=True)
-        if digits[-1][0] < 0:
-            return None
+        reach = 0
+        for s, a in reversed(digits):
+            if s <= reach:
+                return None  # not a mixed radix (or a negative stride): places have no unique digits
+            reach += s * (sizes[a] - 1)
         whole = sum(s * (sizes[a] - 1) for s, a in digits) + 1 == length and row.offset == 0
         for position, (s, a) in enumerate(digits):
             taken = tuple((atom, c // s) for atom, c in rest.terms if c % s == 0)

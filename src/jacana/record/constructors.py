@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from .bytecode import called_name
 from .location import is_user
 from .recording import current_recording
 from .table import FUNCTIONS
@@ -34,15 +35,29 @@ _lock = threading.Lock()
 _active = 0
 
 
-def _called_by_user() -> bool:
-    return current_recording() is not None and is_user(sys._getframe(2))
+def _called_by_user(name: str) -> bool:
+    """Whether the user's program, being recorded, calls ``name`` on the line it is at.
+
+    A compiled extension has no frame: ``rng.normal(size=3)`` calls ``np.empty`` beneath the user's frame and takes the
+    result for an ndarray without asking. So the call instruction itself is looked at.
+    """
+    if current_recording() is None:
+        return False
+    frame = sys._getframe(2)
+    if not is_user(frame):
+        return False
+    called = called_name(frame.f_code, frame.f_lasti)
+    if called == name or called is None:
+        return called is not None
+    other = frame.f_locals.get(called, frame.f_globals.get(called))  # a second name for it: ``make = np.zeros``
+    return other is not None and other is _WRAPPERS[name]
 
 
 def _buffer(name: str) -> Callable[..., Any]:
     original = _ORIGINAL[name]
 
     def constructor(*args: Any, **kwargs: Any) -> Any:
-        if not _called_by_user():
+        if not _called_by_user(name):
             return original(*args, **kwargs)
         if name in ("full", "full_like") and (contains_variable(args) or contains_variable(kwargs)):
             return FUNCTIONS[original](*args, **kwargs)
@@ -60,7 +75,7 @@ def _conversion(name: str) -> Callable[..., Any]:
     original = _ORIGINAL[name]
 
     def constructor(*args: Any, **kwargs: Any) -> Any:
-        if not _called_by_user():
+        if not _called_by_user(name):
             return original(*args, **kwargs)
         if args and contains_variable(args[0]):
             return FUNCTIONS[original](*args, **kwargs)

@@ -13,7 +13,6 @@ compiled code, objects nested deeper than three levels.
 
 from __future__ import annotations
 
-import dis
 import functools
 import site
 import sys
@@ -26,6 +25,7 @@ from typing import Any
 import numpy as np
 
 from ..graph.node import Array
+from .bytecode import only_used_at
 from .capture import Captures, same_content, snapshot
 from .location import is_user_code
 
@@ -129,8 +129,10 @@ def watch_function(watches: Watches, function: Callable[..., Any], captures: Cap
     collector.reach(function)
     sites = {id(array): where for array, where in followed}
     for array, names in collector.arrays.values():
+        # An array that a function also uses in plain NumPy (norm(A) beside A @ x) has left numbers in the recording
+        # that following it by reference would not renew.
         where = sites.get(id(array))
-        if where is None or names is None or not _only_used_at(collector.codes, names, where):
+        if where is None or names is None or not only_used_at(collector.codes, names, where):
             watches.content(array)
     for array in watched:
         watches.content(array)
@@ -285,55 +287,3 @@ def _is_user_module(name: str | None, file: str | None) -> bool:
     if file is None:
         file = getattr(sys.modules.get(name or ""), "__file__", None)
     return file is None or not file.startswith(_LIBRARIES)
-
-
-# --- is an array used only where the recorder saw it? -----------------------------------------------------------------
-
-_LOADS = ("LOAD_DEREF", "LOAD_GLOBAL", "LOAD_NAME", "LOAD_ATTR", "LOAD_METHOD", "LOAD_CLASSDEREF", "LOAD_FROM_DICT")
-_PUSH_ONLY = ("LOAD_FAST", "LOAD_CONST", "LOAD_GLOBAL", "LOAD_DEREF", "LOAD_NAME", "LOAD_SMALL_INT", "PUSH_NULL")
-_NOTHING = ("NOP", "RESUME", "CACHE", "KW_NAMES", "PRECALL", "EXTENDED_ARG")
-_ONE_RESULT = ("BINARY_", "COMPARE_OP", "UNARY_", "BUILD_", "IS_OP", "CONTAINS_OP", "LIST_TO_TUPLE")
-
-
-def _only_used_at(codes: set[CodeType], names: set[str], sites: set[tuple[CodeType, int]]) -> bool:
-    """Whether every place that loads one of ``names`` hands it to an operation that the recorder saw.
-
-    An array that a function also uses in plain NumPy (``norm(A)`` beside ``A @ x``) has left numbers in the recording
-    that following it by reference would not renew. Reads the byte code; whatever is not understood counts as a use.
-    """
-    for code in codes:
-        if not names & {*code.co_names, *code.co_freevars, *code.co_cellvars}:
-            continue
-        instructions = list(dis.get_instructions(code))
-        for k, instruction in enumerate(instructions):
-            if instruction.opname.startswith(_LOADS) and instruction.argval in names:
-                consumer = _consumer(instructions, k)
-                if consumer is None or (code, consumer) not in sites:
-                    return False
-    return True
-
-
-def _consumer(instructions: list[dis.Instruction], k: int) -> int | None:
-    """The offset of the instruction that takes from the stack what instruction ``k`` put there."""
-    above = 0
-    for instruction in instructions[k + 1 :]:
-        name = instruction.opname
-        if instruction.is_jump_target:
-            return None
-        if name in _NOTHING:
-            continue
-        if name.startswith(_PUSH_ONLY):
-            above += dis.stack_effect(instruction.opcode, instruction.arg)
-            continue
-        if name in ("CALL", "CALL_KW"):
-            pops, pushes = (instruction.arg or 0) + 2 + (name == "CALL_KW"), 1
-        elif name in ("LOAD_ATTR", "LOAD_METHOD"):
-            pops, pushes = 1, 1 + dis.stack_effect(instruction.opcode, instruction.arg)
-        elif name.startswith(_ONE_RESULT):
-            pops, pushes = 1 - dis.stack_effect(instruction.opcode, instruction.arg), 1
-        else:
-            return None
-        if pops > above:
-            return instruction.offset
-        above += pushes - pops
-    return None

@@ -17,14 +17,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
 from ..errors import InvalidInputError
-from ..transforms import Format, jacobian
+from ..transforms import jacobian
 
 __all__ = ["Comparison", "Entry", "compare"]
 
@@ -96,7 +96,7 @@ def compare(
     x: NDArray[np.floating[Any]],
     *,
     jacobian_of: Callable[[Any], Any] | None = None,
-    format: Format = "dense",
+    format: Literal["dense", "csr"] = "dense",
     tolerance: float | None = None,
     sample: int | None = None,
 ) -> Comparison:

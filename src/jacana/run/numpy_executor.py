@@ -51,7 +51,7 @@ def compile_numpy(program: Program) -> Runnable:
 
     def _shared(value: Array, buffers: list[Any], answer: list[Array]) -> bool:
         if value.base is None:
-            return any(value is a for a in answer)
+            return any(value is a or (a.base is not None and np.may_share_memory(value, a)) for a in answer)
         return any(np.may_share_memory(value, a) for a in (*answer, *(buffers[k] for k in foreign)) if a is not None)
 
     def run(values: Sequence[Array]) -> list[Array]:

@@ -65,9 +65,9 @@ def pair_step(params: ContractParams) -> Callable[[Array, Array], Array]:
 
     def step(a: Array, b: Array) -> Array:
         if early_a:
-            a = np.add.reduce(a, axis=early_a)
+            a = np.add.reduce(a, axis=early_a, dtype=a.dtype)
         if early_b:
-            b = np.add.reduce(b, axis=early_b)
+            b = np.add.reduce(b, axis=early_b, dtype=b.dtype)
         result = join(a.transpose(order_a).reshape(shape_a), b.transpose(order_b).reshape(shape_b))
         return np.asarray(result).reshape(whole).transpose(order)
 
@@ -79,7 +79,7 @@ def _evaluate(params: ContractParams, *arrays: Array) -> Array:
         (labels,) = params.labels
         summed = tuple(k for k, x in enumerate(labels) if x not in params.out)
         left = [x for x in labels if x in params.out]
-        total = np.add.reduce(arrays[0], axis=summed) if summed else arrays[0]
+        total = np.add.reduce(arrays[0], axis=summed, dtype=arrays[0].dtype) if summed else arrays[0]
         return np.asarray(total).transpose([left.index(x) for x in params.out])
     return pair_step(params)(*arrays)
 

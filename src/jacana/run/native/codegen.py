@@ -229,7 +229,7 @@ class KernelEmitter(Emitter):
             # Rows of a small record: load whole pieces of the row for each lane and transpose them.
             gather, c = varying[0]
             start = rest.offset - rest.offset % width
-            start = min(start, c - width) if c >= width and start + width > c else start
+            start = min(start, c - width) if c >= width and start + width > c > rest.offset else start
             if start >= 0 and start <= rest.offset and start + width - 1 + c * (self._limit(gather) - 1) < size:
                 key = (buffer, gather, c, start)
                 if key not in self.blocks:

@@ -109,14 +109,18 @@ class Emitter:
     def isnan(self, a: Any) -> Any:
         return self.builder.fcmp_unordered("uno", a, a)
 
+    def truth(self, a: Any) -> Any:
+        """What NumPy takes a number for in a logical operation: NaN is true."""
+        return a if element(a) == I1 else self.compare("!=", a, self.const(0, a))
+
     def both(self, a: Any, b: Any) -> Any:
-        return self.builder.and_(*self.same(a, b))
+        return self.builder.and_(*self.same(self.truth(a), self.truth(b)))
 
     def either(self, a: Any, b: Any) -> Any:
-        return self.builder.or_(*self.same(a, b))
+        return self.builder.or_(*self.same(self.truth(a), self.truth(b)))
 
     def invert(self, a: Any) -> Any:
-        return self.builder.not_(a)
+        return self.builder.not_(self.truth(a))
 
     def select(self, mask: Any, a: Any, b: Any) -> Any:
         return self.builder.select(*self.same(mask, a, b))

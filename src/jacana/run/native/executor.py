@@ -212,8 +212,9 @@ class _Runner:
             for k in results:
                 value = buffers[k]
                 shared = k in foreign or any(value is a for a in answer)
-                if not shared and k in views and value.base is not None:
-                    shared = any(np.may_share_memory(value, buffers[f]) for f in foreign if buffers[f] is not None)
+                if not shared and views and (value.base is not None or any(a.base is not None for a in answer)):
+                    others = (*answer, *(buffers[f] for f in foreign if buffers[f] is not None))
+                    shared = any(np.may_share_memory(value, other) for other in others)
                 answer.append(np.array(value) if shared or not value.flags.writeable else value)
             return answer
 
