@@ -45,6 +45,28 @@ def test_libraries_get_plain_arrays_inside():
     check(f, X)
 
 
+def test_compiled_extensions_get_plain_arrays():
+    # numpy.random is written in Cython: it calls np.empty without a frame of its own and crashes if that is no array.
+    def f(x):
+        noise = np.random.default_rng(0).normal(size=3)
+        assert type(noise) is np.ndarray
+        np.random.RandomState(0).permutation(np.arange(3))
+        return x + noise
+
+    check(f, X)
+
+
+def test_another_name_for_a_constructor():
+    def f(x):
+        make = np.zeros
+        xp = np
+        y = make(3)
+        y[0] = x[0]
+        return y + xp.full(3, x[1]) + np.array([v * 2 for v in x], dtype=float) + np.ones(*(3,))
+
+    check(f, X)
+
+
 def test_constants_behave_as_arrays():
     def f(x):
         a = np.array([[4.0, 1.0], [1.0, 3.0]])

@@ -102,6 +102,12 @@ def test_composed_ufuncs(function, values):
     check(function, *(v.astype(np.float32) for v in values))
 
 
+def filled(x, value):
+    y = x * 2.0
+    np.fill_diagonal(y, value)
+    return y
+
+
 CASES = {
     # movement
     "reshape": lambda x: np.reshape(x, (3, 2)),
@@ -240,6 +246,16 @@ CASES = {
     "convolve both": lambda x: np.convolve(x[1, :2], x[0]),
     "correlate": lambda x: (np.correlate(x[0], [1.0, 2.0]), np.correlate(x[0], x[1, :2], "full")),
     "real": lambda x: (np.real(x), x.real, x.conj(), np.imag(x) + x),
+    "bincount": lambda x: (np.bincount([2, 0, 2], weights=x[0]), np.bincount(np.array([1, 1, 0]), x[1], minlength=5)),
+    "sliding_window_view": lambda x: (
+        np.lib.stride_tricks.sliding_window_view(x[0], 2), np.lib.stride_tricks.sliding_window_view(x, (2, 2)),
+        np.lib.stride_tricks.sliding_window_view(x, 2, axis=1),
+    ),
+    "fill_diagonal": lambda x: (filled(x, 1.0), filled(x, x[0, 0]), filled(x, x[0])),
+    "extract": lambda x: np.extract(x > 0.5, x),
+    "digitize": lambda x: (np.digitize(x, [0.0, 0.05, 5.0]), np.digitize(x[0], [5.0, 0.01])),
+    "unstack": lambda x: np.unstack(x, axis=1) if hasattr(np, "unstack") else x,
+    "cumulative_sum": lambda x: np.cumulative_sum(x, axis=1) if hasattr(np, "cumulative_sum") else x,
     "iteration": lambda x: [row * 2 for row in x],
     "list": lambda x: sum(list(x[0])),
     "unpack": lambda x: (lambda a, b: a * b)(*x),
@@ -302,6 +318,9 @@ PRODUCTS = {
     "matmul constant": (lambda a: a @ B, A),
     "matmul list": (lambda a: a @ [1.0, 2.0, 3.0], A),
     "rmatmul list": (lambda a: [1.0, 2.0] @ a, A),
+    "matvec": (getattr(np, "matvec", np.matmul), A, A[0]),
+    "matvec batch": (getattr(np, "matvec", np.matmul), C, V),
+    "vecmat": (getattr(np, "vecmat", np.matmul), A[0], B),
     "multi_dot": (lambda a, b: np.linalg.multi_dot([a, b, V]), A, B),
 }  # fmt: skip
 

@@ -49,6 +49,15 @@ def test_int_is_guarded_as_the_whole_part():
     assert not guards_hold(r, {r.inputs[0]: X + 1})
 
 
+def test_floor_and_ceil_are_guarded_as_whole_numbers():
+    def f(x):
+        return x * math.floor(x[2]) + math.ceil(x[2]) - math.trunc(x[1])
+
+    r = check(f, X, others=[X + 0.1])
+    assert len(r.guards) == 3
+    assert isinstance(record(lambda x: math.floor(x[0]), [X]).result, int)
+
+
 def test_while_loops_run_until_they_stop():
     def f(x):
         y = x

@@ -158,6 +158,12 @@ def nonzero(a: Any) -> tuple[Array, ...]:
     return np.nonzero(plain_key(a if raw(a).dtype == BOOL else a != 0))
 
 
+@implements(np.extract)
+def extract(condition: Any, arr: Any) -> Any:
+    """The elements where a condition holds, which is guarded."""
+    return np.ravel(arr)[nonzero(np.ravel(condition))[0]]
+
+
 implements(np.flatnonzero)(lambda a: nonzero(np.ravel(a))[0])
 implements(np.argwhere)(lambda a: np.transpose(nonzero(a)))
 
@@ -174,6 +180,20 @@ def searchsorted(a: Any, v: Any, side: Any = "left", sorter: Any = None) -> Any:
     points = np.reshape(v, (*np.shape(raw(v)), 1))
     below = np.less(a, points) if side == "left" else np.less_equal(a, points)
     return wrap_node(np.sum(below, axis=-1).node, value)
+
+
+@implements(np.digitize)
+def digitize(x: Any, bins: Any, right: bool = False) -> Any:
+    """The bin of each number: integers, guarded when they are used as an index."""
+    edges = np.asarray(plain_key(bins)) if tracked(bins) is None else bins
+    value = np.digitize(raw(x), raw(edges), right)
+    if not any_tracked((x, edges)):
+        return value
+    if np.size(raw(edges)) > 1 and raw(edges)[0] > raw(edges)[-1]:
+        found = np.size(raw(edges)) - searchsorted(edges[::-1], x, "right" if right else "left")
+    else:
+        found = searchsorted(edges, x, "left" if right else "right")
+    return wrap_node(found.node, value)
 
 
 @implements(np.choose)

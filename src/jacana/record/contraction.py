@@ -76,6 +76,25 @@ def matmul(a: Any, b: Any) -> Any:
     return contraction(value, [(a, left), (b, right)], out)
 
 
+def _vector_products() -> None:
+    """The ufuncs that the oldest NumPy supported does not have."""
+
+    def matvec(a: Any, x: Any) -> Any:
+        """A matrix, or a stack of them, with vectors."""
+        return matmul(a, np.expand_dims(plain_operand(x), -1))[..., 0]
+
+    def vecmat(x: Any, a: Any) -> Any:
+        """Vectors with a matrix, or a stack of them."""
+        return matmul(np.expand_dims(plain_operand(x), -2), a)[..., 0, :]
+
+    for name, handler in (("matvec", matvec), ("vecmat", vecmat)):
+        if hasattr(np, name):
+            implements(getattr(np, name))(handler)
+
+
+_vector_products()
+
+
 @implements(np.dot)
 def dot(a: Any, b: Any, out: Any = None) -> Any:
     """The last axis of ``a`` with the last but one of ``b``."""

@@ -320,6 +320,22 @@ def _masked_write(x: Variable, mask: Variable, value: Any) -> None:
     buffer.replace(x, chosen)
 
 
+@implements(np.bincount)
+def bincount(x: Any, /, weights: Any = None, minlength: int = 0) -> Any:
+    """Weights summed by group: a scatter with addition. The groups are structure."""
+    groups = np.asarray(plain_key(x))
+    if weights is None:
+        return np.bincount(groups, None, minlength)
+    weights = _value_operand(weights)
+    value = np.bincount(groups, raw(weights), minlength)
+    if tracked(weights) is None:
+        return wrap_constant(value)
+    _note_structure(x)
+    rows = (from_table(groups.astype(np.int64), (0,)),)
+    part = operand(weights, groups.shape, value.dtype)
+    return wrap_node(assembled([(part, rows)], value.shape, value.dtype, disjoint=False), value)
+
+
 def scatter_add(x: Variable, key: Any, value: Any) -> None:
     """``np.add.at(x, key, value)``: every occurrence of an index adds."""
     key = plain_key(key)

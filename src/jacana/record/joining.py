@@ -408,6 +408,20 @@ def diagonal(a: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
     return movement(a, value, lambda node: build.index_node(node, value.shape, indices))
 
 
+@implements(np.lib.stride_tricks.sliding_window_view)
+def sliding_window_view(x: Any, window_shape: Any, axis: Any = None, **options: Any) -> Any:
+    """Windows as further axes: position plus place in the window."""
+    value = np.lib.stride_tricks.sliding_window_view(raw(x), window_shape, axis, **options)
+    rank = np.ndim(raw(x))
+    windows = tuple(window_shape) if isinstance(window_shape, (tuple, list)) else (window_shape,)
+    axes = range(rank) if axis is None else [int(k) % rank for k in (axis if isinstance(axis, tuple) else (axis,))]
+    strides: list[dict[int, int]] = [{k: 1} for k in range(rank)]
+    for place, k in enumerate(axes[: len(windows)]):
+        strides[k][rank + place] = 1
+    indices = [Affine(0, tuple(sorted(s.items()))) for s in strides]
+    return movement(x, value, lambda node: build.index_node(node, value.shape, indices))
+
+
 @implements(np.diag)
 def diag(v: Any, k: int = 0) -> Any:
     """The diagonal of a matrix, or the diagonal matrix of a vector."""
@@ -419,6 +433,17 @@ def diag(v: Any, k: int = 0) -> Any:
         return wrap_constant(value)
     rows = (Affine(max(-k, 0), ((0, 1),)), Affine(max(k, 0), ((0, 1),)))
     return wrap_node(build.assembled([(node, rows)], value.shape, value.dtype, disjoint=True), value)
+
+
+@implements(np.fill_diagonal)
+def fill_diagonal(a: Any, val: Any, wrap: bool = False) -> None:
+    """The diagonal of a matrix, in place."""
+    if not isinstance(a, Variable) or a.ndim != 2 or wrap:
+        raise unsupported("numpy.fill_diagonal of anything but a recorded matrix")
+    n = min(a.shape)
+    values = np.ravel(plain_operand(val))
+    count = np.size(raw(values))
+    a[np.arange(n), np.arange(n)] = values[np.arange(n) % count] if count != 1 else values[0]
 
 
 implements(np.diagflat)(lambda v, k=0: diag(np.ravel(v), k))

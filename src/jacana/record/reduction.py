@@ -255,3 +255,27 @@ def sort(a: Any, axis: Any = -1, kind: Any = None, order: Any = None, *, stable:
 def nansum(a: Any, axis: Any = None, **options: Any) -> Any:
     """NaN counts as zero."""
     return np.sum(np.where(np.isnan(a), 0.0, a), axis=axis, **options)
+
+
+def cumulative_sum(
+    x: Any, /, *, axis: Any = None, dtype: Any = None, out: Any = None, include_initial: bool = False
+) -> Any:
+    """Running sums, in the words of the array standard."""
+    if include_initial:
+        raise unsupported("numpy.cumulative_sum(..., include_initial=True)")
+    return cumsum(x, axis, dtype, out)
+
+
+def unstack(x: Any, /, *, axis: int = 0) -> tuple[Any, ...]:
+    """The slices along one axis."""
+    return tuple(np.moveaxis(x, axis, 0))
+
+
+def _of_later_versions() -> None:
+    """Functions that the oldest NumPy supported does not have."""
+    for name, handler in (("cumulative_sum", cumulative_sum), ("unstack", unstack)):
+        if hasattr(np, name):
+            implements(getattr(np, name))(handler)
+
+
+_of_later_versions()

@@ -203,6 +203,23 @@ class Variable:
             guard(node_of(whole), raw(whole))
         return seen
 
+    def _whole(self, function: Callable[[Any], Any]) -> int:
+        """A whole number: it carries no derivative, so it is guarded like any decision."""
+        whole = function(self)
+        node = tracked(whole)
+        if node is not None:
+            guard(node, raw(whole))
+        return int(raw(whole))
+
+    def __floor__(self) -> int:
+        return self._whole(np.floor)
+
+    def __ceil__(self) -> int:
+        return self._whole(np.ceil)
+
+    def __trunc__(self) -> int:
+        return self._whole(np.trunc)
+
     def __index__(self) -> int:
         seen = operator.index(self._value)
         self._look("an index")

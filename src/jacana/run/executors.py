@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 import time
@@ -11,7 +12,7 @@ from contextvars import ContextVar
 from typing import Literal, TypeAlias, get_args
 
 from ..errors import InvalidInputError
-from ..graph.node import Array
+from ..graph.node import Array, Node
 from .numpy_executor import compile_numpy
 from .program import Program, Runnable
 
@@ -81,6 +82,19 @@ def native_available() -> bool:
     return available()
 
 
+COMPILE_SECONDS = 0.02  # of a module with one small loop
+INSTRUCTION_SECONDS = 1e-4  # of each arithmetic instruction in straight-line code
+UNROLLED_AXIS = 16  # elements up to which an axis is written out rather than looped over
+
+
+def _unrolled_work(node: Node) -> int:
+    """About how many instructions a node becomes: one for each element along its short axes."""
+    if node.op.cost == 0:
+        return 0
+    sizes = node.params.sizes if node.op.name == "contract" else node.shape
+    return math.prod(n for n in sizes if n <= UNROLLED_AXIS)
+
+
 class Compiled:
     """A program with its executors, made when they are first needed.
 
@@ -102,7 +116,8 @@ class Compiled:
             return (self._numpy or self._with_numpy())(values)
         if self._native is not None:
             return self._native(values)
-        if name == "native" or self._spent > self._compile_price():
+        # The price is asked late: it needs llvmlite, whose import would delay the first answer.
+        if name == "native" or (self._spent > COMPILE_SECONDS and self._spent > self._compile_price()):
             if native_available():
                 return self._with_native()(values)
             if name == "native":
@@ -114,8 +129,8 @@ class Compiled:
 
     def _compile_price(self) -> float:
         if self._price is None:
-            elements = sum(min(node.size, 32) for node in self.program.nodes() if node.op.family != "leaf")
-            self._price = (0.02 + 1e-4 * elements) if native_available() else float("inf")
+            work = sum(_unrolled_work(node) for node in self.program.nodes())
+            self._price = COMPILE_SECONDS + INSTRUCTION_SECONDS * work if native_available() else float("inf")
         return self._price
 
     def _with_numpy(self) -> Runnable:
