@@ -26,8 +26,8 @@ from .selections import diagonal, gauss_newton, jacobian_columns, jacobian_rows,
 from .transforms import grad, hessian, jacobian, jvp, value_and_grad, value_and_jacobian, vjp
 
 if TYPE_CHECKING:
-    from . import optimize
-    from .optimize import LeastSquares, LeastSquaresResult, least_squares
+    from .optimize import LeastSquares, LeastSquaresResult
+    from .optimize.least_squares import least_squares
 
 __all__ = [
     "DifferentiationError",

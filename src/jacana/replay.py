@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import optree
 
+from . import trees
 from .errors import InvalidInputError
 from .graph.build import apply, constant_array
 from .graph.node import Array, Node, literal, substitute_nodes
@@ -192,8 +192,8 @@ class Replay:
             return self.function(*positional, **keywords)
 
         recording = record(self.watched, values, wrap=unpacked)
-        outputs, tree = optree.tree_flatten(recording.result)
-        if any(leaf is None for leaf in optree.tree_leaves(recording.result, none_is_leaf=True)):
+        outputs, tree = trees.flatten(recording.result)
+        if trees.has_none(recording.result):
             raise InvalidInputError(
                 f"{self.name} returned None where an array was expected; does it end with a return statement?"
             )
@@ -253,13 +253,13 @@ class _Arguments:
         self.input_at: list[int] = []  # which leaves are arrays
         wanted = []
         key: list[Any] = []
-        trees = []
+        structures: list[Any] = []
         for position, argument in enumerate((*args, kwargs)):
-            leaves, tree = optree.tree_flatten(argument)
-            trees.append(tree)
-            for leaf in leaves:
+            leaves, tree = trees.flatten(argument)
+            structures.append(tree)
+            for place, leaf in enumerate(leaves):
                 if position in chosen:
-                    leaf = _differentiable(leaf, replay, position)
+                    leaf = _differentiable(leaf, replay, position, tree, place)
                     wanted.append(len(self.input_at))
                 if _is_array(leaf):
                     self.input_at.append(len(self.leaves))
@@ -267,16 +267,16 @@ class _Arguments:
                 else:
                     key.append(_static_key(leaf))
                 self.leaves.append(leaf)
-        self.trees = trees
-        self.counts = [tree.num_leaves for tree in trees]
+        self.structures = structures
+        self.counts = [tree.num_leaves for tree in structures]
         self.wanted = tuple(wanted)
-        each = [trees[k % len(args)] for k in replay.argnums]
-        self.wanted_tree = each[0] if replay.single else optree.treespec_tuple(each)
-        first = trees[0] if trees else None
+        each = [structures[k % len(args)] for k in replay.argnums]
+        self.wanted_tree = each[0] if replay.single else trees.tuple_of(each)
+        first = structures[0] if structures else None
         if len(args) == 1 and not kwargs and first is not None and first.is_leaf() and _is_array(self.leaves[0]):
             self.key: Any = key[0]
         else:
-            self.key = (tuple(trees), tuple(key))
+            self.key = (tuple(structures), tuple(key))
 
     def arrays(self) -> list[Any]:
         return [self.leaves[k] for k in self.input_at]
@@ -295,8 +295,8 @@ class _Arguments:
             leaves[k] = variable
         parts: list[Any] = []
         start = 0
-        for tree, count in zip(self.trees, self.counts, strict=True):
-            parts.append(optree.tree_unflatten(tree, leaves[start : start + count]))
+        for tree, count in zip(self.structures, self.counts, strict=True):
+            parts.append(trees.unflatten(tree, leaves[start : start + count]))
             start += count
         keywords: dict[str, Any] = parts[-1]
         return list(parts[:-1]), keywords
@@ -345,8 +345,9 @@ def _argument_name(function: Callable[..., Any], position: int) -> str:
     return f"argument {position}" + (f" ({names[position]!r})" if position < len(names) else "")
 
 
-def _differentiable(leaf: Any, replay: Replay, position: int) -> Any:
-    where = f"{replay.verb} of {replay.name}: {_argument_name(replay.function, position)}"
+def _differentiable(leaf: Any, replay: Replay, position: int, tree: Any, place: int) -> Any:
+    name = _argument_name(replay.function, position) + trees.leaf_name(tree, place)
+    where = f"{replay.verb} of {replay.name}: {name}"
     if isinstance(leaf, Variable):
         dtype = leaf.dtype
     elif isinstance(leaf, np.ma.MaskedArray) or (isinstance(leaf, np.ndarray) and type(leaf) is not np.ndarray):

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
-import optree
 
+from . import trees
 from .differentiate import Order, eliminate
 from .differentiate.derivatives import jacobian_dtype
 from .errors import InvalidInputError
@@ -48,7 +48,7 @@ def deliver(traced: Traced, outputs: Sequence[Node], format: str, order: Order, 
     count, tree = len(outputs), traced.output_tree
 
     def finish(arrays: list[Any]) -> Any:
-        return optree.tree_unflatten(tree, arrays[:count]), built.finish(arrays[count:])
+        return trees.unflatten(tree, arrays[:count]), built.finish(arrays[count:])
 
     return Built([*outputs, *built.nodes], finish, inline=False)
 
@@ -85,13 +85,11 @@ def _trees(
 
     def finish(arrays: list[Any]) -> Any:
         rest = arrays[len(values) :]
-        rows = [
-            optree.tree_unflatten(traced.wanted_tree, rest[i * count : (i + 1) * count]) for i in range(len(outputs))
-        ]
-        jacobians = optree.tree_unflatten(traced.output_tree, rows)
+        rows = [trees.unflatten(traced.wanted_tree, rest[i * count : (i + 1) * count]) for i in range(len(outputs))]
+        jacobians = trees.unflatten(traced.output_tree, rows)
         if not with_value:
             return jacobians
-        return optree.tree_unflatten(traced.output_tree, arrays[: len(values)]), jacobians
+        return trees.unflatten(traced.output_tree, arrays[: len(values)]), jacobians
 
     return Built(nodes, finish)
 

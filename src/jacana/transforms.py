@@ -13,8 +13,8 @@ from dataclasses import replace
 from typing import Any, get_args
 
 import numpy as np
-import optree
 
+from . import trees
 from .differentiate import Order, dense_jacobians, jvp_nodes, vjp_nodes
 from .errors import DifferentiationError, InvalidInputError
 from .graph.build import cast_to, movement_reshape
@@ -188,8 +188,8 @@ def _gradient_build(with_value: bool, verb: str, traced: Traced) -> Built:
     tree = traced.wanted_tree
 
     def finish(arrays: list[Any]) -> Any:
-        gradient = optree.tree_unflatten(tree, arrays[-len(gradients) :] if gradients else [])
-        return (optree.tree_unflatten(traced.output_tree, arrays[:1]), gradient) if with_value else gradient
+        gradient = trees.unflatten(tree, arrays[-len(gradients) :] if gradients else [])
+        return (trees.unflatten(traced.output_tree, arrays[:1]), gradient) if with_value else gradient
 
     return Built([node, *gradients] if with_value else gradients, finish)
 
@@ -304,8 +304,8 @@ def _product(function: Callable[..., Any], argnums: int | Sequence[int], verb: s
             products, into = vjp_nodes(outputs, vector, traced.by), traced.wanted_tree
 
         def finish(arrays: list[Any]) -> Any:
-            value = optree.tree_unflatten(result_tree, arrays[: len(outputs)])
-            return value, optree.tree_unflatten(into, arrays[len(outputs) :])
+            value = trees.unflatten(result_tree, arrays[: len(outputs)])
+            return value, trees.unflatten(into, arrays[len(outputs) :])
 
         return Built([*outputs, *products], finish)
 
@@ -316,7 +316,8 @@ def _product(function: Callable[..., Any], argnums: int | Sequence[int], verb: s
         if len(args) < 2:
             raise InvalidInputError(f"{verb} of {replay.name} takes the arguments and then the vector, at least two")
         *primals, vector = args
-        vector = optree.tree_map(lambda leaf: np.float64(leaf) if isinstance(leaf, (int, float)) else leaf, vector)
+        leaves, tree = trees.flatten(vector)
+        vector = trees.unflatten(tree, [np.float64(v) if isinstance(v, (int, float)) else v for v in leaves])
         return replay((vector, *primals), kwargs)
 
     functools.update_wrapper(product, function)

@@ -11,7 +11,7 @@ def calls(a, b, f, g, n, args, kw, rng, xp):
     f.zeros(3, dtype=float)
     f.empty(n if a else b)
     f.array([[c * d for c in a] for d in b])
-    g(f.zeros(3), f.ones(n and 2 or 3))
+    g(f.zeros(3), f.ones((n and 2) or 3))
     rng.normal(f.zeros(2), size=g(3))
     try:
         f.empty(a)

@@ -81,7 +81,8 @@ def test_constants_are_not_guarded():
 
 def test_indices_and_sizes():
     def f(x):
-        return x[: np.argmax(x)], list(range(np.argmax(x))), np.zeros(np.argmax(x) + 1) + x[0], operator.index(np.argmax(x))
+        k = np.argmax(x)
+        return x[:k], list(range(k)), np.zeros(k + 1) + x[0], operator.index(k)
 
     r = record(f, [X])
     assert len(r.guards) == 2
@@ -90,7 +91,8 @@ def test_indices_and_sizes():
 
 @pytest.mark.parametrize(
     "look",
-    [float, complex, lambda v: v.item(), lambda v: np.atleast_1d(v).tolist(), math.sin, np.asarray, lambda v: "%f" % v,
+    [float, complex, lambda v: v.item(), lambda v: np.atleast_1d(v).tolist(), math.sin, np.asarray, lambda v: "%f" % v,  # noqa: UP031
+    
      lambda v: v.__array__(), lambda v: np.zeros(3).__class__ and math.fsum([v])],
 )  # fmt: skip
 def test_losing_a_derivative_is_refused(look):
@@ -153,7 +155,7 @@ def test_whole_array_decisions():
     r = check(f, X)
     assert len(r.guards) == 4
     with pytest.raises(ValueError, match="ambiguous"):
-        record(lambda x: x if x > 0 else x, [X])
+        record(lambda x: x if x > 0 else 2 * x, [X])
 
 
 def test_sorting_is_guarded_by_the_order():

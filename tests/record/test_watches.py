@@ -252,7 +252,8 @@ def test_index_tables_are_watched():
     assert not r.watches.unchanged()
     TABLE[0] = 2
     holder = [[np.array([0, 1])]]
-    deep = types.SimpleNamespace(a=types.SimpleNamespace(b=types.SimpleNamespace(c=types.SimpleNamespace(d=holder[0][0]))))
+    space = types.SimpleNamespace
+    deep = space(a=space(b=space(c=space(d=holder[0][0]))))
     r = record(lambda x: x[deep.a.b.c.d], [X])
     holder[0][0][0] = 2
     assert not r.watches.unchanged()

@@ -323,6 +323,50 @@ def test_scatter(lanes):
     compare(outputs, [x, y], 4)
 
 
+@pytest.mark.parametrize("kind", [F4, I8, I4, BOOL], ids=str)
+@pytest.mark.parametrize("count", [5, 90])
+def test_scatter_of_other_dtypes(lanes, kind, count):
+    rng = np.random.default_rng(0)
+    x, y = new_input((40, 3), kind), new_input((40,), kind)
+    often = rng.integers(0, count, size=40)
+    outputs = [
+        build.assembled([(x, (table(often, 0), ramp(1)))], (count, 3), kind, disjoint=False),
+        build.assembled([(y, (table(often, 0),)), (take_slice(y, 0, 3, 4), (ramp(0),))], (count,), kind, disjoint=False),
+        build.assembled([(take_slice(y, 0, 0, 5), (ramp(0),)), (take_slice(y, 0, 3, 4), (ramp(0),))], (count,), kind, disjoint=False),
+    ]
+    compare(outputs, [x, y])
+
+
+def test_the_same_part_added_several_times(lanes):
+    x, y = new_input((70,), F8), new_input((5,), F8)
+    half = x * 0.5
+    outputs = []
+    for part, n in ((half, 70), (y * 0.5, 5), (x, 70), (y, 5)):
+        rows = (ramp(0, 1, 2),)
+        often = (table(np.arange(n) // 2, 0),)
+        outputs.append(build.assembled([(part, rows), (part, rows), (part, rows)], (n + 3,), F8, disjoint=False))
+        outputs.append(build.assembled([(part, often), (part, often), (part * 2.0, often)], (n + 3,), F8, disjoint=False))
+        outputs.append(build.assembled([(part, rows), (part, (ramp(0),)), (part, (ramp(0, -1, n),))], (n + 3,), F8, disjoint=False))
+    compare(outputs, [x, y])
+
+
+@pytest.mark.parametrize("dtype", [F8, F4])
+def test_additions_end_with_the_loop(lanes, dtype):
+    # The last step of a vector loop is moved back: what it does twice must not be added twice.
+    inputs, outputs = [], []
+    for n in (65, 66, 71, 72, 73, 100):
+        x, y = new_input((n,), dtype), new_input((3, n), dtype)
+        inputs += [x, y]
+        first = (x * 2.0, (ramp(0),))
+        outputs.append(build.assembled([first, (x, (ramp(0, 1, 1),))], (n + 1,), dtype, disjoint=False))
+        outputs.append(build.assembled([first, (x, (ramp(0, 2),)), (x, (ramp(0, -2, 2 * n),))], (2 * n + 1,), dtype, disjoint=False))
+        outputs.append(build.assembled([(y, (ramp(1),))], (n,), dtype, disjoint=False))
+        outputs.append(build.assembled([(y, (ramp(0),))], (n,), dtype, disjoint=False))
+        outputs.append(build.assembled([(y, (ramp(1, 3),)), (y * 2.0, (Affine(0, ((0, 1), (1, 3))),))], (3 * n,), dtype, disjoint=False))
+        outputs.append(build.assembled([(y, (Affine(0, ((0, 1), (1, 1))),))], (n + 2,), dtype, disjoint=False))
+    compare(outputs, inputs, 2)
+
+
 def test_diagonals(lanes):
     x = new_input((20, 20), F8)
     v = new_input((20,), F8)

@@ -137,8 +137,9 @@ def inlinable(node: Node) -> bool:
             return False
         total = math.prod(node.params.sizes)
         summed = total // max(node.size, 1)
-        return 0 < summed <= SUM_UNROLL or total <= SMALL_CONTRACTION
-    return bool(node.op is assemble)
+        return bool(0 < summed <= SUM_UNROLL or total <= SMALL_CONTRACTION)
+    # Booleans add up by "or", which only NumPy's way of adding does.
+    return node.op is assemble and bool(node.params.disjoint or node.dtype.kind == "f")
 
 
 def _reduced_count(node: Node) -> int:
@@ -221,7 +222,7 @@ class _Planner:
                 needs[node] = frozenset((node,))
             else:
                 needs[node] = inner
-        kernels: dict[tuple[int, tuple[int, ...], Job | None], Kernel] = {}
+        kernels: dict[tuple[int, tuple[int, ...], int], Kernel] = {}
         steps: list[tuple[int, int, Kernel | Call]] = []
         zeroed = set()
         for node in self.order:
@@ -235,7 +236,8 @@ class _Planner:
             for job in self._jobs(node):
                 if 0 in job.domain:
                     continue
-                key = (level[node], job.sizes, job if job.accumulate else None)
+                # Each addition to what is there is a kernel of its own, and the same part may be added twice.
+                key = (level[node], job.sizes, len(steps) if job.accumulate else -1)
                 if key not in kernels:
                     kernels[key] = Kernel(job.sizes)
                     steps.append((level[node], len(steps), kernels[key]))

@@ -84,6 +84,8 @@ def _callee(instructions: Instructions, depths: dict[int, int], k: int) -> str |
     while k > 0 and instructions[k].opname == "PUSH_NULL":
         k -= 1
     name = instructions[k].argval
+    if isinstance(name, tuple):  # two loads, or a store and a load, in one instruction
+        name = name[-1]
     return name if isinstance(name, str) else None
 
 

@@ -89,7 +89,6 @@ def round_(a: Any, decimals: int = 0, out: Any = None) -> Any:
     return result
 
 
-@implements(np.fix)
 def fix(x: Any, out: Any = None) -> Any:
     """Towards zero."""
     result = UFUNCS[np.trunc](x)
@@ -97,6 +96,10 @@ def fix(x: Any, out: Any = None) -> Any:
         out[...] = result
         return out
     return result
+
+
+if hasattr(np, "fix"):  # deprecated in 2.5
+    implements(np.fix)(fix)
 
 
 @implements(np.sinc)

@@ -36,7 +36,8 @@ def reshape(
         if len(args) == 2 and isinstance(args[1], str):
             shape, order = args
     shape = tuple(int(n) for n in shape) if isinstance(shape, (list, tuple, np.ndarray)) else int(shape)
-    value = np.reshape(raw(x), shape, order=order, copy=copy)  # type: ignore[call-overload]
+    extra = {} if copy is None else {"copy": copy}  # NumPy 2.0 does not know the option
+    value = np.reshape(raw(x), shape, order=order, **extra)  # type: ignore[call-overload]
     fortran = order == "F" or (order == "A" and raw(x).flags.f_contiguous and not raw(x).flags.c_contiguous)
     if not fortran:
         return movement(x, value, lambda node: build.movement_reshape(node, value.shape))

@@ -26,7 +26,7 @@ def _checked(name: str) -> ExecutorName:
     raise InvalidInputError(f"the executor must be one of {', '.join(get_args(ExecutorName))}, not {name!r}")
 
 
-_default: ExecutorName = _checked(os.environ.get("JACANA_EXECUTOR", "auto"))
+_default: ExecutorName | None = None  # from the environment, when it is first needed: an error there can be caught
 _chosen: ContextVar[ExecutorName | None] = ContextVar("jacana_executor", default=None)
 
 
@@ -70,7 +70,13 @@ def executor(name: ExecutorName) -> Iterator[None]:
 
 def current_executor() -> ExecutorName:
     """The executor in force here."""
-    return _chosen.get() or _default
+    return _chosen.get() or _default or _from_environment()
+
+
+def _from_environment() -> ExecutorName:
+    global _default
+    _default = _checked(os.environ.get("JACANA_EXECUTOR", "auto"))
+    return _default
 
 
 def native_available() -> bool:
@@ -111,7 +117,7 @@ class Compiled:
         self._price: float | None = None
 
     def __call__(self, values: Sequence[Array]) -> list[Array]:
-        name = _chosen.get() or _default
+        name = _chosen.get() or _default or _from_environment()
         if name == "numpy":
             return (self._numpy or self._with_numpy())(values)
         if self._native is not None:

@@ -249,7 +249,10 @@ sqrt = _record(
     "sqrt", np.sqrt, lambda x, y: (0.5 / y,), lambda e, x: e.sqrt(x), [POSITIVE], cost=6,
     special=[((0.0,), (math.inf,))],
 )  # fmt: skip
-cbrt = _function("cbrt", np.cbrt, lambda x, y: y / (3.0 * x), POSITIVE, special=[((-8.0,), (1.0 / 12.0,))])
+cbrt = _function(
+    "cbrt", np.cbrt, lambda x, y: 1.0 / (3.0 * y * y), POSITIVE,
+    special=[((-8.0,), (1.0 / 12.0,)), ((0.0,), (math.inf,))],
+)  # fmt: skip
 hypot = _record(
     "hypot",
     np.hypot,
