@@ -274,10 +274,41 @@ def compose(outer: Term, inner: Term) -> Term | None:
         if outer.col != inner.row:
             return None
         return _multiply_out(Term((), outer.row, inner.col, outer.factors + inner.factors, outer.masks + inner.masks))
+    # Most edges are elementwise: one side is the identity, and the other side's expressions take its place.
+    if inner.row == identity(len(inner.domain)) and _within(outer.col, outer.domain, inner.domain):
+        return normalise(
+            Term(
+                outer.domain,
+                outer.row,
+                tuple(substitute(e, outer.col, outer.domain) for e in inner.col),
+                (*outer.factors, *(_at_places(f, outer.col, outer.domain) for f in inner.factors)),
+                (*outer.masks, *(_at_places(m, outer.col, outer.domain) for m in inner.masks)),
+            )
+        )
+    if outer.col == identity(len(outer.domain)) and _within(inner.row, inner.domain, outer.domain):
+        return normalise(
+            Term(
+                inner.domain,
+                tuple(substitute(e, inner.row, inner.domain) for e in outer.row),
+                inner.col,
+                (*(_at_places(f, inner.row, inner.domain) for f in outer.factors), *inner.factors),
+                (*(_at_places(m, inner.row, inner.domain) for m in outer.masks), *inner.masks),
+            )
+        )
     join = _Join(outer, inner)
     if not join.solve():
         return None
     return join.result()
+
+
+def _within(indices: Sequence[Index], sizes: Sequence[int], limits: Sequence[int]) -> bool:
+    """Whether every index stays below its limit over the whole domain."""
+    return all(_high(e, sizes) < n for e, n in zip(indices, limits, strict=True))
+
+
+def _high(e: Index, sizes: Sequence[int]) -> int:
+    plain = plain_axis(e)
+    return bounds(e, sizes)[1] if plain is None else sizes[plain] - 1
 
 
 class _Join:
