@@ -28,6 +28,7 @@ from .transforms import grad, hessian, jacobian, jvp, value_and_grad, value_and_
 if TYPE_CHECKING:
     from .optimize import LeastSquares, LeastSquaresResult
     from .optimize.least_squares import least_squares
+    from .report.explain import explain
 
 __all__ = [
     "DifferentiationError",
@@ -41,6 +42,7 @@ __all__ = [
     "__version__",
     "diagonal",
     "executor",
+    "explain",
     "functions",
     "gauss_newton",
     "grad",
@@ -65,6 +67,8 @@ def __getattr__(name: str) -> Any:
     if name in ("LeastSquares", "LeastSquaresResult", "least_squares", "optimize"):
         optimize = importlib.import_module(".optimize", __name__)
         return optimize if name == "optimize" else getattr(optimize, name)
+    if name == "explain":
+        return importlib.import_module(".report.explain", __name__).explain
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -1,4 +1,5 @@
-"""The command ``jacana``: ``demo`` shows the main job on real data, ``check`` compares a Jacobian with differences.
+"""The command ``jacana``: ``demo`` shows the main job on real data, ``check`` compares a Jacobian with differences,
+``structure`` shows what a Jacobian looks like.
 
 Bad input ends with one sentence on standard error and exit code 2; a Jacobian that is wrong with exit code 1.
 """
@@ -233,6 +234,58 @@ def _show_comparison(found: Any, name: str) -> None:
     if found.unresolved and found.unresolved < found.compared:
         verdict += f", {found.unresolved:,} could not be decided"
     print(f"{verdict} ({found.directions:,} directions, {found.evaluations:,} evaluations)")
+
+
+# --- structure ------------------------------------------------------------------------------------------------------
+
+
+@app.command()
+def structure(
+    function: Annotated[
+        str,
+        typer.Argument(metavar="MODULE:FUNCTION", help="What to show; MODULE is a module or the path of a .py file."),
+    ],
+    at: Annotated[
+        str,
+        typer.Option("--at", metavar="X", help='Where: 1,2,3 or a number, JSON such as "[[1,2],[3,4]]", or file.npy.'),
+    ],
+    of: Annotated[
+        str, typer.Option("--of", metavar="jacobian|hessian|gauss_newton", help="Which matrix.")
+    ] = "jacobian",
+    explained: Annotated[bool, typer.Option("--explain", help="Tell in words what was done and why.")] = False,
+) -> None:
+    """Show the structure of the Jacobian of a function: pattern, terms, order of elimination, format.
+
+    Exit code 0: it is shown; 2: there is none to show.
+    """
+    called = _load(function)
+    x = _parse_point(at)
+    _try_out(called, x, function)
+    from . import gauss_newton, hessian, jacobian
+
+    transforms: dict[str, Callable[..., Any]] = {
+        "jacobian": jacobian,
+        "hessian": hessian,
+        "gauss_newton": gauss_newton,
+    }
+    if of not in transforms:
+        raise _BadInputError(f"--of must be one of {', '.join(transforms)}, not {of!r}")
+    transform = transforms[of](called)
+    try:
+        if explained:
+            from .report.explain import explain
+
+            text = str(explain(transform, x))
+        else:
+            text = str(transform.structure(x))
+    except JacanaError as problem:
+        raise _BadInputError(str(problem)) from None
+    except Exception as problem:
+        raise _BadInputError(f"differentiating {function} raised {_described(problem)}") from None
+    Console(highlight=False, soft_wrap=True).print(Text(text))
+
+
+# --- what the commands share ----------------------------------------------------------------------------------------
 
 
 def _load(name: str) -> Callable[[Any], Any]:

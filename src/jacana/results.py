@@ -17,6 +17,7 @@ import numpy as np
 from . import trees
 from .differentiate import Order, eliminate
 from .differentiate.derivatives import jacobian_dtype
+from .differentiate.eliminate import DENSE_LIMIT
 from .errors import InvalidInputError
 from .graph.build import movement_reshape
 from .graph.index import Affine, flatten, substitute
@@ -35,7 +36,8 @@ AUTO_OPERATOR = 10_000_000  # entries from which "auto" keeps factors apart rath
 
 def deliver(traced: Traced, outputs: Sequence[Node], format: str, order: Order, with_value: bool) -> Built:
     """The Jacobian of ``outputs`` by the wanted arguments in a format, after the value if it is wanted."""
-    found = eliminate(list(outputs), traced.by, order).terms
+    limit = DENSE_LIMIT if format in ("dense", "blocks") else 0
+    found = eliminate(list(outputs), traced.by, order, unrestricted=limit).terms
     if format in ("dense", "blocks"):
         return _trees(traced, outputs, found, format, with_value)
     stacked = stack(outputs, traced.by, found)

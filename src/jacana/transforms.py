@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 
@@ -22,6 +22,9 @@ from .graph.node import Array, Node, new_input
 from .replay import Build, Built, Replay, Traced
 from .results import Format, deliver
 from .run import Program, compile_numpy
+
+if TYPE_CHECKING:
+    from .report.structure import Structure
 
 __all__ = ["Transformed", "grad", "hessian", "jacobian", "jvp", "value_and_grad", "value_and_jacobian", "vjp"]
 
@@ -39,6 +42,26 @@ class Transformed:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self._replay(args, kwargs)
+
+    def structure(self, *args: Any, **kwargs: Any) -> Structure:
+        """What is known of the Jacobian, Hessian or ``J.T @ J`` before its numbers: pattern, terms, order, format.
+
+        Args: those of a call. The function is recorded at them; no derivative is computed.
+
+        Raises:
+            InvalidInputError: this transform does not make a matrix.
+
+        >>> import numpy as np
+        >>> import jacana as jc
+        >>> structure = jc.jacobian(lambda x: x[1:] * x[:-1]).structure(np.ones(4))
+        >>> structure.shape, structure.nnz, structure.bandwidth
+        ((3, 4), 6, (0, 1))
+        >>> structure.terms[0]
+        {i: 3}  J[i, i + 1] += x[i]
+        """
+        from .report.structure import structure_of  # most programs never look
+
+        return structure_of(self._replay, args, kwargs)
 
     def __repr__(self) -> str:
         return f"<jacana {self._replay.verb} of {self._replay.name}>"

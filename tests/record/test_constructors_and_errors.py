@@ -121,7 +121,7 @@ def outside_buffer(x):
         (lambda x: np.linalg.svd(x[:, None]), "numpy.linalg.svd"),
         (lambda x: np.fft.fft(x), "fft"),
         (lambda x: np.interp(x, X, X), "interp"),
-        (lambda x: np.median(x), "median"),
+        (lambda x: np.percentile(x, 30), "percentile"),
         (lambda x: scipy.special.gamma(x), "gamma"),
         (lambda x: np.add(x, 1.0, where=x > 0), "np.where"),
         (lambda x: np.multiply.accumulate(x), "accumulate"),

@@ -9,7 +9,7 @@ import jacana as jc
 from jacana.errors import UnsupportedOperationError
 from jacana.record import Variable, record
 
-A = sp.random_array((4, 3), density=0.5, rng=0, format="csr")
+A = sp.csr_array(np.array([[0.0, 1.5, 0.0], [2.0, 0.0, -1.0], [0.0, 0.0, 0.0], [0.25, 0.5, 3.0]]))
 X = np.array([0.5, 1.5, 2.5])
 
 

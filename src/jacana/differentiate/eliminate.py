@@ -16,11 +16,13 @@ from typing import Literal, TypeAlias
 
 from ..graph.index import identity
 from ..graph.node import Node, Term, topological
+from ..structure.support import restrict_to_factors
 from ..structure.terms import Terms, add_terms, compose_terms, normalise
 
 Order: TypeAlias = Literal["forward", "reverse", "cost", "auto"]
 Key: TypeAlias = "Node | int"  # an output vertex is its position, so that an output may also be a node on the way
 
+DENSE_LIMIT = 256  # ``unrestricted`` of dense results
 AUTO_LIMIT = 60  # vertices up to which "auto" also tries pure forward and pure reverse
 
 
@@ -34,17 +36,49 @@ class Elimination:
     vertices: int
 
 
-def eliminate(outputs: Sequence[Node], inputs: Sequence[Node], order: Order = "auto") -> Elimination:
-    """The Jacobian of every output by every input, as terms."""
+def eliminate(
+    outputs: Sequence[Node], inputs: Sequence[Node], order: Order = "auto", *, unrestricted: int = 0
+) -> Elimination:
+    """The Jacobian of every output by every input, as terms.
+
+    ``unrestricted``: points of a domain up to which the zeros of constant matrices are not taken for structure. A
+    dense result does not need to know them, and following each of them through small matrices takes long.
+    """
     if order != "auto":
-        return _Graph(outputs, inputs).run(order)
-    best = _Graph(outputs, inputs).run("cost")
+        return _Graph(outputs, inputs, unrestricted).run(order)
+    best = _Graph(outputs, inputs, unrestricted).run("cost")
     if 1 < best.vertices <= AUTO_LIMIT:
         for other in ("forward", "reverse"):
-            trial = _Graph(outputs, inputs).run(other)
+            trial = _Graph(outputs, inputs, unrestricted).run(other)
             if trial.cost < best.cost:
                 best = trial
     return best
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What an order would cost: its multiplications, or (``complete`` is false) the cost at which it was given up."""
+
+    order: str
+    cost: float
+    complete: bool
+
+
+def estimate(
+    outputs: Sequence[Node], inputs: Sequence[Node], order: Order, limit: float = math.inf, pairs: float = math.inf
+) -> Estimate:
+    """Run an elimination for its cost alone; given up beyond ``limit`` multiplications or ``pairs`` of terms."""
+    graph = _Graph(outputs, inputs, 0)
+    graph.limit, graph.pairs = limit, pairs
+    try:
+        graph.run(order)
+    except _TooDearError:
+        return Estimate(order, graph.cost, False)
+    return Estimate(order, graph.cost, True)
+
+
+class _TooDearError(Exception):
+    """An order costs more than an estimate is worth."""
 
 
 def _size(terms: Terms) -> float:
@@ -52,11 +86,13 @@ def _size(terms: Terms) -> float:
 
 
 class _Graph:
-    def __init__(self, outputs: Sequence[Node], inputs: Sequence[Node]) -> None:
+    def __init__(self, outputs: Sequence[Node], inputs: Sequence[Node], unrestricted: int) -> None:
+        self.unrestricted = unrestricted
         self.outputs, self.inputs = outputs, inputs
         self.before: dict[Key, dict[Node, Terms]] = {}  # vertex -> edges that enter it, by where they come from
         self.after: dict[Node, dict[Key, Terms]] = {}
         self.cost = 0.0
+        self.limit = self.pairs = math.inf
         ordered = topological(outputs)
         wanted = set(inputs)
         active: set[Node] = set()
@@ -76,7 +112,9 @@ class _Graph:
         for source, terms in zip(node.inputs, node.op.edges(node), strict=True):
             if terms is not None and source in active:
                 for term in terms:
-                    self._add(node, source, normalise(term))
+                    large = math.prod(term.domain) > self.unrestricted
+                    for part in restrict_to_factors(term) if large else (term,):
+                        self._add(node, source, normalise(part))
 
     def _add(self, to: Key, source: Node, term: Term | None) -> None:
         if term is not None:
@@ -98,6 +136,10 @@ class _Graph:
         self.cost += self._price(node)
         entering = self.before.pop(node, {})
         leaving = self.after.pop(node, {})
+        if self.limit < math.inf or self.pairs < math.inf:
+            self.pairs -= sum(map(len, entering.values())) * sum(map(len, leaving.values()))
+            if self.cost > self.limit or self.pairs < 0:
+                raise _TooDearError
         for source in entering:
             del self.after[source][node]
         for to, outer in leaving.items():

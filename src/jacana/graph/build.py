@@ -31,14 +31,28 @@ from .ops.elementwise import CastParams, cast, multiply, number
 from .ops.movement import AssembleParams, IndexParams, assemble, index, injective
 
 
+def has_structure(array: Array) -> bool:
+    """Whether the zeros of a captured array count as structure: in a mask always, else where few elements are others.
+
+    Data with a zero here and there (a time that starts at 0) is no structure, and neither is a large table of numbers
+    that happen to be zero; a banded, block-diagonal or selection matrix is.
+    """
+    if array.dtype == np.bool_:
+        return array.ndim > 0
+    if array.ndim == 0 or array.size == 0:
+        return False
+    return bool(np.count_nonzero(array) <= min(array.size // 2, 8 * max(array.shape)))
+
+
 class FrozenArray:
     """A read-only array that equals another by content: constants that rules make, such as identity matrices."""
 
-    __slots__ = ("_key", "array")
+    __slots__ = ("_key", "array", "structural")
 
     def __init__(self, array: Array) -> None:
         self.array = np.array(array, order="C")
         self.array.flags.writeable = False
+        self.structural = has_structure(self.array)
         self._key = (self.array.shape, self.array.dtype.str, self.array.tobytes())
 
     def value(self) -> Array:
@@ -326,6 +340,7 @@ __all__ = [
     "constant_array",
     "contract_labels",
     "full",
+    "has_structure",
     "index_node",
     "is_one",
     "movement_reshape",

@@ -8,7 +8,8 @@ A captured array may change while the program is recorded (a work buffer), betwe
 * somebody does and the content changed meanwhile: the snapshots stay, and a watch on the array invalidates the
   recording as soon as its content differs from what it was at the end.
 
-Arrays used as indices are structure, baked into the graph; those that live on are watched in the same way.
+Arrays used as indices are structure, baked into the graph, and so are the places of the zeros in masks and in matrices
+of few numbers (``has_structure``); those that live on are watched in the same way.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from ..graph.build import constant
+from ..graph.build import constant, has_structure
 from ..graph.node import Array, Node
 from .location import user_frame
 
@@ -27,10 +28,11 @@ from .location import user_frame
 class Captured:
     """The owner of one captured array: equal to nothing but itself, so that equal arrays may come to differ."""
 
-    __slots__ = ("_array",)
+    __slots__ = ("_array", "structural")
 
-    def __init__(self, array: Array) -> None:
+    def __init__(self, array: Array, structural: bool = False) -> None:
         self._array = array
+        self.structural = structural  # whether its zeros may be taken for structure: its content is watched
 
     def value(self) -> Array:
         """The array as it is now."""
@@ -66,13 +68,14 @@ def same_content(a: Array, b: Array) -> bool:
 class Entry:
     """One array object seen during a recording, with everything that was taken from it."""
 
-    __slots__ = ("array", "captures", "changed", "sites", "structure")
+    __slots__ = ("array", "captures", "changed", "nonzero", "sites", "structure")
 
     def __init__(self, array: Array) -> None:
         self.array = array
         self.captures: list[tuple[Array, Node]] = []
         self.changed = False
         self.structure: Array | None = None
+        self.nonzero: Array | None = None
         self.sites: set[tuple[CodeType, int]] = set()
 
 
@@ -104,7 +107,10 @@ class Captures:
                 return node
         entry.changed = entry.changed or bool(entry.captures)
         taken = snapshot(array)
-        node = constant(Captured(taken), array.shape, array.dtype)
+        structural = has_structure(array)
+        if structural and not entry.captures:
+            entry.nonzero = taken != 0
+        node = constant(Captured(taken, structural), array.shape, array.dtype)
         entry.captures.append((taken, node))
         return node
 
@@ -116,12 +122,13 @@ class Captures:
         elif not same_content(entry.structure, array):
             entry.changed = True
 
-    def settle(self) -> tuple[list[tuple[Array, set[tuple[CodeType, int]]]], list[Array]]:
+    def settle(self) -> tuple[list[tuple[Array, set[tuple[CodeType, int]]]], list[Array], list[tuple[Array, Array]]]:
         """Decide for every array between reference and snapshot.
 
         Returns:
             The live arrays that are followed by reference, each with the places of the user's code that used it
-            (code object and offset of the instruction), and the live arrays whose content has to be watched.
+            (code object and offset of the instruction), the live arrays whose content has to be watched, and those of
+            which it is enough to watch where they are zero, each with where it is not.
         """
         entries = list(self._layouts.values())
         self._layouts.clear()
@@ -132,6 +139,7 @@ class Captures:
             bases[id(entry.array.base)] = bases.get(id(entry.array.base), 0) + 1
         followed: list[tuple[Array, set[tuple[CodeType, int]]]] = []
         watched: list[Array] = []
+        zeros: list[tuple[Array, Array]] = []
         for entry, (own, base) in zip(entries, counts, strict=True):
             array = entry.array
             if own <= 0 and base - bases[id(array.base)] <= 0:
@@ -140,11 +148,13 @@ class Captures:
                 for _, node in entry.captures:
                     node.params.owner.refer_to(array)
                 followed.append((array, entry.sites))
+                if entry.nonzero is not None:
+                    zeros.append((array, entry.nonzero))
             elif entry.captures:
                 watched.append(array)
             if entry.structure is not None:
                 watched.append(array)
-        return followed, watched
+        return followed, watched, zeros
 
 
 def _raw_references(entries: list[Entry]) -> list[tuple[int, int]]:

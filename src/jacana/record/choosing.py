@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from ..graph.build import cast_to
+from ..graph.build import assembled, cast_to
+from ..graph.index import Affine
 from ..graph.node import REGISTRY, Array
 from ..graph.ops.elementwise import BOOL
 from .indexing import plain_key
@@ -276,8 +277,6 @@ def gradient(f: Any, *varargs: Any, axis: Any = None, edge_order: int = 1) -> An
     """Central differences inside, one-sided ones at the ends; spacing by numbers or by coordinates."""
     if not any_tracked((f, varargs)):
         return call_on_constants(np.gradient, (f, *varargs), {"axis": axis, "edge_order": edge_order})
-    if edge_order != 1:
-        raise unsupported("numpy.gradient(..., edge_order=2)")
     f = plain_operand(f)
     rank = np.ndim(raw(f))
     axes = list(range(rank)) if axis is None else [int(a) % rank for a in np.atleast_1d(axis)]
@@ -299,7 +298,17 @@ def gradient(f: Any, *varargs: Any, axis: Any = None, edge_order: int = 1) -> An
             inner = (
                 before * ends[(*lead, slice(1, None))] + after * ends[(*lead, slice(None, -1))]
             ) / (before + after)
-        parts = [ends[(*lead, slice(None, 1))], inner, ends[(*lead, slice(-1, None))]]
+        first, last = ends[(*lead, slice(None, 1))], ends[(*lead, slice(-1, None))]
+        if edge_order == 2:
+            # Slopes change as they do between the two steps at the end (quadratic through three points).
+            ratios = [1.0, 1.0]
+            if np.ndim(raw(spacing)):
+                steps_at = [h[(*lead, slice(j, j + 1))] for j in (0, 1, -2)] + [h[(*lead, slice(-1, None))]]
+                ratios = [2.0 * steps_at[0] / (steps_at[0] + steps_at[1]), 2.0 * steps_at[3] / (steps_at[2] + steps_at[3])]
+            second, before_last = ends[(*lead, slice(1, 2))], ends[(*lead, slice(-2, -1))]
+            first = first + 0.5 * ratios[0] * (first - second)
+            last = last + 0.5 * ratios[1] * (last - before_last)
+        parts = [first, inner, last]
         results.append(wrap_node(operand(np.concatenate(parts, axis=k), value.shape, value.dtype), value))
     return results[0] if len(results) == 1 else tuple(results)
 
@@ -334,6 +343,14 @@ def convolve(a: Any, v: Any, mode: str = "full") -> Any:
     value = np.convolve(raw(a), raw(v), mode)  # type: ignore[call-overload]
     if not any_tracked((a, v)):
         return wrap_constant(value)
+    if tracked(v) is not None and mode != "valid":
+        # Products at the sum of their places: no entry for what a frame of zeros would multiply.
+        products = np.multiply.outer(a, v)
+        node = operand(products, (n, m), value.dtype)
+        places = (Affine(0, ((0, 1), (1, 1))),)
+        whole = wrap_node(assembled([(node, places)], (n + m - 1,), value.dtype, disjoint=False), np.convolve(raw(a), raw(v)))
+        first = (m - 1) // 2 if mode == "same" else 0
+        return wrap_node(whole[first : first + value.size].node, value)
     padded = np.pad(a, (m - 1, m - 1))
     positions = np.arange(n + m - 1)[:, None] + np.arange(m)[::-1]
     full = np.einsum("ij,j->i", padded[positions], v)

@@ -95,7 +95,9 @@ def _binary(operation: Operation, ufunc: np.ufunc) -> Handler:
         left, right = loop_dtypes(ufunc, va, vb)
         shape = value.shape
         left_node = operand(a, shape, left)
-        return wrap_node(operation(left_node, operand(b, shape, right)), value)
+        node = operation(left_node, operand(b, shape, right))
+        # A Python operator may take a shorter way than the ufunc (powers by a number), with a dtype of its own.
+        return wrap_node(node if node.dtype == value.dtype else cast_to(node, value.dtype), value)
 
     logical = ufunc in _LOGICAL
     return handler

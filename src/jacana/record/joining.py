@@ -15,6 +15,7 @@ from .indexing import offset, plain_key
 from .lift import any_tracked, call_on_constants, plain_operand
 from .location import unsupported
 from .movement import along_axis, join, movement, shifted
+from .padding import frame
 from .reduction import axes_of
 from .table import FUNCTIONS, implements
 from .variable import Variable, raw, raw_deep, tracked, wrap_constant, wrap_node
@@ -262,9 +263,12 @@ def pad(array: Any, pad_width: Any, mode: Any = "constant", **options: Any) -> A
         result = wrap_constant(base)
         result[tuple(slice(b, b + n) for (b, _), n in zip(widths, np.shape(raw(array)), strict=True))] = array
         return result
+    if mode == "empty":
+        return pad(array, pad_width, constant_values=np.nan)
     node = tracked(array)
     if mode not in ("edge", "reflect", "symmetric", "wrap") or options.get("reflect_type", "even") != "even":
-        raise unsupported(f"numpy.pad with mode={mode!r}")
+        framed = frame(array, widths, mode, options)
+        return wrap_node(build.cast_to(framed.node, value.dtype), value)
     assert node is not None
     for k, width in enumerate(widths):
         node = along_axis(node, k, np.pad(np.arange(node.shape[k]), tuple(width), mode))

@@ -251,6 +251,24 @@ def sort(a: Any, axis: Any = -1, kind: Any = None, order: Any = None, *, stable:
     return np.take_along_axis(a, argsort(a, axis=axis), axis=axis)
 
 
+@implements(np.median)
+def median(
+    a: Any, axis: Any = None, out: Any = None, overwrite_input: bool = False, keepdims: bool = False
+) -> Any:  # fmt: skip
+    """The middle of the sorted values, or the mean of the two in the middle; the order is guarded."""
+    value = np.median(raw(a), axis=axis, keepdims=keepdims)
+    if tracked(a) is None:
+        return _store(wrap_constant(value), out)
+    axes = axes_of(axis, np.ndim(raw(a)))
+    rest = tuple(k for k in range(np.ndim(raw(a))) if k not in axes)
+    flat = np.reshape(np.transpose(a, (*rest, *axes)), (*(np.shape(raw(a))[k] for k in rest), -1))
+    n = np.shape(raw(flat))[-1]
+    ordered = sort(flat)
+    middle = ordered[..., n // 2] if n % 2 else (ordered[..., n // 2 - 1] + ordered[..., n // 2]) / 2.0
+    node = cast_to(middle.node, value.dtype)
+    return _store(wrap_node(movement_reshape(node, np.shape(value)), value), out)
+
+
 @implements(np.nansum)
 def nansum(a: Any, axis: Any = None, **options: Any) -> Any:
     """NaN counts as zero."""

@@ -48,6 +48,7 @@ class Watches:
         self._sequences: list[tuple[Any, list[Any]]] = []
         self._mappings: list[tuple[Mapping[Any, Any], list[Any], list[Any]]] = []
         self._arrays: list[tuple[Array, Array]] = []
+        self._zeros: list[tuple[Array, Array]] = []
 
     def __len__(self) -> int:
         return sum(map(len, vars(self).values()))
@@ -71,12 +72,18 @@ class Watches:
         for mapping, keys, items in self._mappings:
             if len(mapping) != len(keys) or not _all_same(mapping, keys) or not _all_same(mapping.values(), items):
                 return False
-        return all(same_content(array, content) for array, content in self._arrays)
+        if not all(same_content(array, content) for array, content in self._arrays):
+            return False
+        return all(np.array_equal(array != 0, nonzero) for array, nonzero in self._zeros)
 
     def content(self, array: Array) -> None:
         """Watch the content of an array."""
         if all(array is not known for known, _ in self._arrays):
             self._arrays.append((array, snapshot(array)))
+
+    def zeros(self, array: Array, nonzero: Array) -> None:
+        """Watch which elements of an array are zero."""
+        self._zeros.append((array, nonzero))
 
     def include(self, other: Watches) -> None:
         """Watch what another recording watches as well: it became a part of this one."""
@@ -124,7 +131,7 @@ def cell_value(cell: CellType) -> Any:
 
 def watch_function(watches: Watches, function: Callable[..., Any], captures: Captures) -> None:
     """Enter everything that ``function`` can reach. ``captures`` are those of the recording that just ended."""
-    followed, watched = captures.settle()
+    followed, watched, zeros = captures.settle()
     collector = _Collector(watches)
     collector.reach(function)
     sites = {id(array): where for array, where in followed}
@@ -136,6 +143,8 @@ def watch_function(watches: Watches, function: Callable[..., Any], captures: Cap
             watches.content(array)
     for array in watched:
         watches.content(array)
+    for array, nonzero in zeros:
+        watches.zeros(array, nonzero)
 
 
 class _Collector:

@@ -18,6 +18,7 @@ from ..graph.build import assembled, cast_to
 from ..graph.index import Index, from_table
 from ..graph.node import Array, DType, Node, Shape, Term
 from .positions import entry_positions, repeats
+from .support import restrict_to_masks
 from .terms import coefficient, expand_small_axes
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ class SparsePlan:
 def sparse_plan(terms: Sequence[Term], rows: Shape, cols: Shape, dtype: DType, format: str = "csr") -> SparsePlan:
     """The plan of ``csr``, ``csc``, ``coo``, ``bsr`` or ``dia`` for the matrix of shape (rows, cols), C order."""
     shape = (math.prod(rows), math.prod(cols))
+    terms = [part for term in terms for part in restrict_to_masks(term)]
     keys = [entry_positions(term, rows, cols) for term in terms]
     every = np.concatenate([k.ravel() for k in keys]) if keys else np.empty(0, np.int64)
     if len(terms) > 1 and repeats(every):
