@@ -109,8 +109,8 @@ def _recorded(derived: Derived) -> list[str]:
     seen = [f"{_looked_at(node)} was {_value_text(value)}" for node, value in guards[:3]]
     more = f", and {len(guards) - 3:,} more" if len(guards) > 3 else ""
     sentences.append(
-        f"It looked at {_count(len(guards), 'value')} ({'; '.join(seen)}{more}): these are guards, checked at every "
-        f"call, and where one differs the function is recorded again."
+        f"It looked at {_count(len(guards), 'value')} ({'; '.join(seen)}{more}): each is a guard, checked at "
+        f"every call, and where one differs the function is recorded again."
     )
     return sentences
 
@@ -134,7 +134,7 @@ def _found(structure: Structure) -> list[str]:
         sentences.append(f"{'It' if len(structure.terms) == 1 else 'The largest'} is {largest}.")
     masked = sum(bool(term.term.masks) for term in structure.terms)
     if masked:
-        sentences.append(f"{masked:,} of them hold only where a mask is true, and are structurally zero elsewhere.")
+        sentences.append(f"{masked:,} of them only where a mask is true: elsewhere the entry is structurally zero.")
     lower, upper = structure.bandwidth
     if structure.blocks is not None:
         sentences.append(f"It is block-diagonal: {structure._block_text()}.")

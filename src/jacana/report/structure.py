@@ -165,7 +165,8 @@ class Structure:
 
     def _order_text(self) -> str:
         chosen, *others = self.orders
-        text = f"{_ORDER_NAMES[self.order]}: {self.vertices:,} vertices, about {chosen.cost:,.0f} multiplications"
+        text = f"{_ORDER_NAMES[self.order]}: {self.vertices:,} vert{'ex' if self.vertices == 1 else 'ices'}, "
+        text += f"about {chosen.cost:,.0f} multiplications"
         compared = "; ".join(
             f"{_ORDER_NAMES[o.order]} {'' if o.complete else 'more than '}{o.cost:,.0f}" for o in others
         )
@@ -492,7 +493,7 @@ def _chosen_format(stacked: Stacked, nnz: int) -> tuple[str, str]:
     if chosen == "dense" and size <= AUTO_DENSE_SIZE:
         return (
             chosen,
-            f"the whole matrix has only {size:,} entries (up to {AUTO_DENSE_SIZE:,} it is never worth indices)",
+            f"a matrix of {size:,} entries is not worth indices (up to {AUTO_DENSE_SIZE:,})",
         )
     share = _percent(min(1.0, entry_count(stacked.terms) / size))
     if chosen == "dense":
