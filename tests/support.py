@@ -341,8 +341,9 @@ class _Growth:
     def keep(self, node: Node) -> None:
         """Put a node into the pool, tamed where it is large."""
         (value,) = interpret([node], self.values)
-        if value.size and np.abs(value).max() > 8:
-            node = op("sin", node * 0.125)
+        largest = float(np.abs(value).max(initial=0.0))
+        if largest > 8:
+            node = node * 2.0 ** -int(np.log2(min(largest, 1e300)))
         if node.size > 48:
             flat = build.movement_reshape(node, (node.size,))
             node = take_slice(flat, 0, 0, min(24, node.size // 3), 3)

@@ -240,7 +240,7 @@ class _Arguments:
     """The leaves of a call: arrays that become inputs, the ones to differentiate by, and static values."""
 
     def __init__(self, replay: Replay, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        chosen = set()
+        chosen: dict[int, list[int]] = {}  # the arguments to differentiate by, each with its leaves among the inputs
         for k in replay.argnums:
             position = k + len(args) if k < 0 else k
             if not 0 <= position < len(args):
@@ -248,10 +248,9 @@ class _Arguments:
                     f"{replay.verb} of {replay.name} is by argument {k}, but the call has {len(args)} positional "
                     f"argument{'s' * (len(args) != 1)}"
                 )
-            chosen.add(position)
+            chosen[position] = []
         self.leaves: list[Any] = []
         self.input_at: list[int] = []  # which leaves are arrays
-        wanted = []
         key: list[Any] = []
         structures: list[Any] = []
         for position, argument in enumerate((*args, kwargs)):
@@ -260,7 +259,7 @@ class _Arguments:
             for place, leaf in enumerate(leaves):
                 if position in chosen:
                     leaf = _differentiable(leaf, replay, position, tree, place)
-                    wanted.append(len(self.input_at))
+                    chosen[position].append(len(self.input_at))
                 if _is_array(leaf):
                     self.input_at.append(len(self.leaves))
                     key.append((np.shape(leaf), _dtype(leaf)))
@@ -269,7 +268,7 @@ class _Arguments:
                 self.leaves.append(leaf)
         self.structures = structures
         self.counts = [tree.num_leaves for tree in structures]
-        self.wanted = tuple(wanted)
+        self.wanted = tuple(leaf for k in replay.argnums for leaf in chosen[k % len(args)])
         each = [structures[k % len(args)] for k in replay.argnums]
         self.wanted_tree = each[0] if replay.single else trees.tuple_of(each)
         first = structures[0] if structures else None

@@ -193,7 +193,7 @@ class Products:
             with self._lock:
                 program = self._programs.setdefault(key, self._compile(*key))
         (result,) = program([*arrays, np.ascontiguousarray(vectors)])
-        return result.reshape(-1, vectors.shape[1])
+        return result.reshape(self.shape[1] if transpose else self.shape[0], vectors.shape[1])
 
     def _compile(self, transpose: bool, count: int, dtype: DType) -> Compiled:
         terms, rows, cols = self._terms, self.stacked.rows, self.stacked.cols

@@ -53,11 +53,11 @@ class Transformed:
 
         >>> import numpy as np
         >>> import jacana as jc
-        >>> structure = jc.jacobian(lambda x: x[1:] * x[:-1]).structure(np.ones(4))
+        >>> structure = jc.jacobian(lambda x: x[1:] ** 2).structure(np.ones(4))
         >>> structure.shape, structure.nnz, structure.bandwidth
-        ((3, 4), 6, (0, 1))
+        ((3, 4), 3, (0, 1))
         >>> structure.terms[0]
-        {i: 3}  J[i, i + 1] += x[i]
+        {i: 3}  J[i, i + 1] += 2*x[i + 1]
         """
         from .report.structure import structure_of  # most programs never look
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 import sys
@@ -20,6 +21,7 @@ from support import RandomProgram, examples, interpret, programs
 import jacana as jc
 from jacana.differentiate import eliminate, sparse_jacobian
 from jacana.graph.node import topological
+from jacana.graph.printing import parse_program, program_leaves
 from jacana.report import picture
 from jacana.report import structure as report
 from jacana.report.structure import Structure
@@ -105,7 +107,7 @@ def brute_blocks(pattern: Any) -> list[tuple[int, int]] | None:
     if not places:
         return None
     edges = [(0, 0), *places, (m, n)]
-    return [(r - p, c - q) for (p, q), (r, c) in zip(edges[:-1], edges[1:], strict=True)]
+    return [(r - p, c - q) for (p, q), (r, c) in itertools.pairwise(edges)]
 
 
 def check_pattern(found: Structure, matrix: Any) -> None:
@@ -218,30 +220,25 @@ def test_arguments_without_a_name() -> None:
 
 def rebuilt(found: Structure, names: dict[str, Any]) -> Any:
     """The matrix by reading the printed formulas as Python."""
+    written = [(t.domain, t.row, t.column, t.coefficient, t.condition) for t in found.terms]
     nodes = topological(reversed(found._formulas.nodes))
-    known = {
-        node: np.asarray(names[name], dtype=float) for node, name in found._formulas._names.items() if name in names
-    }
+    called = {node: name for node, name in found._formulas._names.items() if node in nodes}
+    known = {node: np.asarray(names[name], dtype=float) for node, name in called.items() if name in names}
     values = dict(zip(nodes, interpret(nodes, known), strict=True))
-    scope = {name: getattr(np, name) for name in dir(np)} | names
-    scope |= {
-        name: values[node] for node, name in found._formulas._names.items() if name not in names and node in values
-    }
+    scope = {name: getattr(np, name) for name in dir(np)}
+    scope |= {name: values[node] for node, name in called.items()}
     scope |= {name: table.values for name, table in found._formulas.tables().items()}
     scope |= {f"n{k}": values[node] for k, node in enumerate(nodes)}
-    rows, columns = found._stacked.rows, found._stacked.cols
-    matrix = np.zeros((*rows, *columns))
+    matrix = np.zeros((*found._stacked.rows, *found._stacked.cols))
 
     def read(text: str, at: dict[str, int]) -> Any:
         text = re.sub(r"%(\d+)", r"n\1", text)
         text = re.sub(r"(\[[\d, \[\]]+\])\[", r"array(\1)[", text)
         return eval(text, {**scope, **at})
 
-    for term in found.terms:
-        coefficient, condition, row, column = term.coefficient, term.condition, term.row, term.column
-        scope |= {name: table.values for name, table in found._formulas.tables().items()}
-        for point in np.ndindex(*term.domain.values()):
-            at = dict(zip(term.domain, point, strict=True))
+    for domain, row, column, coefficient, condition in written:
+        for point in np.ndindex(*domain.values()):
+            at = dict(zip(domain, point, strict=True))
             if not condition or read(condition, at):
                 r, c = read(row, at), read(column, at)
                 place = (*(r if isinstance(r, tuple) else (r,)), *(c if isinstance(c, tuple) else (c,)))
@@ -316,7 +313,10 @@ def test_long_coefficients_are_numbered_in_the_program() -> None:
     number = re.fullmatch(r"%(\d+)\[i\]", term.coefficient)
     assert number is not None
     assert f"%{number[1]} = " in found.program
+    assert found.program.splitlines()[0] == "  # x0 is x"
     assert found.program.splitlines()[-1] == f"return %{number[1]}"
+    (node,) = parse_program(found.program, program_leaves(found._formulas.nodes))
+    assert node is term.term.factors[0][0]
 
 
 # --- orders and formats ---------------------------------------------------------------------------------------------

@@ -28,10 +28,11 @@ from .location import user_frame
 class Captured:
     """The owner of one captured array: equal to nothing but itself, so that equal arrays may come to differ."""
 
-    __slots__ = ("_array", "structural")
+    __slots__ = ("_array", "live", "structural")
 
     def __init__(self, array: Array, structural: bool = False) -> None:
         self._array = array
+        self.live = False  # whether somebody else holds the array and may write into it
         self.structural = structural  # whether its zeros may be taken for structure: its content is watched
 
     def value(self) -> Array:
@@ -41,6 +42,7 @@ class Captured:
     def refer_to(self, array: Array) -> None:
         """Follow a live array from now on."""
         self._array = array
+        self.live = True
 
 
 def snapshot(array: Array) -> Array:

@@ -295,16 +295,17 @@ def gradient(f: Any, *varargs: Any, axis: Any = None, edge_order: int = 1) -> An
             h = np.reshape(np.diff(spacing), tuple(-1 if j == k else 1 for j in range(rank)))
             before, after = h[(*lead, slice(None, -1))], h[(*lead, slice(1, None))]
             ends = steps / h
-            inner = (
-                before * ends[(*lead, slice(1, None))] + after * ends[(*lead, slice(None, -1))]
-            ) / (before + after)
+            inner = (before * ends[(*lead, slice(1, None))] + after * ends[(*lead, slice(None, -1))]) / (before + after)
         first, last = ends[(*lead, slice(None, 1))], ends[(*lead, slice(-1, None))]
         if edge_order == 2:
             # Slopes change as they do between the two steps at the end (quadratic through three points).
             ratios = [1.0, 1.0]
             if np.ndim(raw(spacing)):
                 steps_at = [h[(*lead, slice(j, j + 1))] for j in (0, 1, -2)] + [h[(*lead, slice(-1, None))]]
-                ratios = [2.0 * steps_at[0] / (steps_at[0] + steps_at[1]), 2.0 * steps_at[3] / (steps_at[2] + steps_at[3])]
+                ratios = [
+                    2.0 * steps_at[0] / (steps_at[0] + steps_at[1]),
+                    2.0 * steps_at[3] / (steps_at[2] + steps_at[3]),
+                ]
             second, before_last = ends[(*lead, slice(1, 2))], ends[(*lead, slice(-2, -1))]
             first = first + 0.5 * ratios[0] * (first - second)
             last = last + 0.5 * ratios[1] * (last - before_last)
@@ -348,7 +349,8 @@ def convolve(a: Any, v: Any, mode: str = "full") -> Any:
         products = np.multiply.outer(a, v)
         node = operand(products, (n, m), value.dtype)
         places = (Affine(0, ((0, 1), (1, 1))),)
-        whole = wrap_node(assembled([(node, places)], (n + m - 1,), value.dtype, disjoint=False), np.convolve(raw(a), raw(v)))
+        total = assembled([(node, places)], (n + m - 1,), value.dtype, disjoint=False)
+        whole = wrap_node(total, np.convolve(raw(a), raw(v)))
         first = (m - 1) // 2 if mode == "same" else 0
         return wrap_node(whole[first : first + value.size].node, value)
     padded = np.pad(a, (m - 1, m - 1))
@@ -395,4 +397,3 @@ def linspace(
     ramp = (np.arange(num) / steps).reshape((-1,) + (1,) * rank)
     result = np.moveaxis(start * (1.0 - ramp) + stop * ramp, 0, axis)
     return wrap_node(operand(result, value.shape, value.dtype), value)
-

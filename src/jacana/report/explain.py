@@ -134,7 +134,10 @@ def _found(structure: Structure) -> list[str]:
         sentences.append(f"{'It' if len(structure.terms) == 1 else 'The largest'} is {largest}.")
     masked = sum(bool(term.term.masks) for term in structure.terms)
     if masked:
-        sentences.append(f"{masked:,} of them only where a mask is true: elsewhere the entry is structurally zero.")
+        sentences.append(
+            f"{_count(masked, 'term holds', 'terms hold')} only where a mask is true: elsewhere the entry is "
+            f"structurally zero."
+        )
     lower, upper = structure.bandwidth
     if structure.blocks is not None:
         sentences.append(f"It is block-diagonal: {structure._block_text()}.")

@@ -12,7 +12,7 @@ from typing import Any
 
 from ..graph.index import Affine, Index, Lookup, Table, axis, substitute
 from ..graph.node import CONSTANT, INPUT, Factor, Node, Shape, Term, literal_value, topological
-from ..graph.printing import axis_name, index_text
+from ..graph.printing import axis_name, index_text, program_leaves, program_text
 
 __all__ = ["Formulas", "LabelledTerm"]
 
@@ -78,6 +78,15 @@ class Formulas:
             self._numbers = {n: k for k, n in enumerate(topological(reversed(self.nodes)))}
         return self._numbers[node]
 
+    def leaves(self) -> list[tuple[str, Any]]:
+        """What the names in the program of all coefficients stand for."""
+        return list(program_leaves(self.nodes).items())
+
+    def program(self) -> str:
+        """The program of all coefficients, after what the arguments in it are called."""
+        known = [f"  # {name} is {self._names[leaf]}" for name, leaf in self.leaves() if leaf in self._names]
+        return "\n".join([*(line for line in known if not line.startswith("  # c")), program_text(self.nodes)])
+
     def product(self, factors: Sequence[Factor], domain: Shape) -> str:
         """The product of factors over a domain; ``1`` if there is none."""
         parts = [self._factor(factor, domain) for factor in factors]
@@ -113,8 +122,7 @@ class Formulas:
             return text, _SIGN if text.startswith("-") else _ATOM
         if node.op in (INPUT, CONSTANT):
             if node not in self._names:
-                letter = "x" if node.op is INPUT else "c"
-                self._names[node] = f"{letter}{sum(n.op is node.op for n in self._names)}"
+                self._names = {leaf: name for name, leaf in self.leaves() if isinstance(leaf, Node)} | self._names
             return self._item(self._names[node], indices), _ATOM
         if node.op.name == "index":
             return self._spell(node.inputs[0], self._inner(node, indices, domain), domain, depth)

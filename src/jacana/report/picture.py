@@ -29,7 +29,7 @@ def grid_size(shape: tuple[int, int], height: int, width: int) -> tuple[int, int
     rows, columns = max(shape[0], 1), max(shape[1], 1)
     scale = min(height / rows, width / columns, 1.0)
     # A side of a very long matrix keeps some width, or nothing would be seen of it.
-    least = max(height, width) // 8
+    least = max(height, width, 8) // 8
     return (
         min(height, rows, max(round(rows * scale), least)),
         min(width, columns, max(round(columns * scale), least)),

@@ -22,7 +22,6 @@ from ..differentiate.eliminate import Elimination, Estimate, Order, eliminate, e
 from ..errors import InvalidInputError
 from ..graph.index import Affine, Index, bounds, flatten, substitute
 from ..graph.node import Array, Node, Term
-from ..graph.printing import program_text
 from ..record import Recording
 from ..replay import Replay, Traced, _Arguments
 from ..results import AUTO_DENSE_SIZE, AUTO_DENSITY, AUTO_OPERATOR, Stacked, _automatic, stack
@@ -41,7 +40,7 @@ __all__ = ["Derived", "Structure", "assess", "derive", "structure_of"]
 
 MAX_COUNTED = 20_000_000  # entries up to which a pattern is counted entry by entry
 MAX_COMPARED = 400  # vertices up to which other orders of elimination are tried for comparison
-MAX_PAIRS = 20_000  # pairs of terms that trying another order may compose
+MAX_PAIRS = 10_000  # pairs of terms that trying another order may compose
 SAMPLED = 500_000  # points of a term that a picture takes where entries are too many to be counted
 SHOWN_TERMS = 16
 SHOWN_LEAVES = 8
@@ -100,7 +99,7 @@ class Structure:
     @property
     def program(self) -> str:
         """The program of all coefficients and masks; terms refer to its nodes as ``%5``."""
-        return program_text(self._formulas.nodes)
+        return self._formulas.program()
 
     @property
     def pattern(self) -> sparse.csr_array:

@@ -115,23 +115,42 @@ class Compiled:
         self._lock = threading.Lock()
         self._spent = 0.0
         self._price: float | None = None
+        self._numpy_is_faster = False
 
     def __call__(self, values: Sequence[Array]) -> list[Array]:
         name = _chosen.get() or _default or _from_environment()
         if name == "numpy":
             return (self._numpy or self._with_numpy())(values)
-        if self._native is not None:
+        if self._native is not None and (name == "native" or not self._numpy_is_faster):
             return self._native(values)
         # The price is asked late: it needs llvmlite, whose import would delay the first answer.
         if name == "native" or (self._spent > COMPILE_SECONDS and self._spent > self._compile_price()):
+            if name == "auto" and self._native is not None:
+                return (self._numpy or self._with_numpy())(values)
             if native_available():
-                return self._with_native()(values)
+                return self._with_native()(values) if name == "native" else self._compare(values)
             if name == "native":
                 raise InvalidInputError("the native executor needs llvmlite: pip install 'jacana[native]'")
         begin = time.perf_counter()
         result = (self._numpy or self._with_numpy())(values)
         self._spent += time.perf_counter() - begin
         return result
+
+    def _compare(self, values: Sequence[Array]) -> list[Array]:
+        """The first native run in automatic mode: whichever executor is faster here goes on."""
+        native, reference = self._with_native(), self._numpy or self._with_numpy()
+        seconds = []
+        result: list[Array] = []
+        for run in (native, reference, native, reference):
+            result = []  # one answer in memory at a time
+            begin = time.perf_counter()
+            result = run(values)
+            seconds.append(time.perf_counter() - begin)
+        self._numpy_is_faster = min(seconds[1], seconds[3]) < min(seconds[0], seconds[2])
+        if self._numpy_is_faster:
+            return result
+        del result
+        return native(values)
 
     def _compile_price(self) -> float:
         if self._price is None:

@@ -14,8 +14,9 @@ from ..errors import InvalidInputError
 from ..graph.build import assembled, index_node, movement_reshape
 from ..graph.index import Index, IntArray, evaluate, from_table, identity
 from ..graph.node import DType, Node, Shape, Term
+from .merging import expand_small_axes
 from .positions import entry_positions
-from .terms import Terms, add_terms, coefficient, compose_terms, expand_small_axes
+from .terms import Terms, add_terms, coefficient, compose_terms
 
 
 def dense_node(terms: Sequence[Term], rows: Shape, cols: Shape, dtype: DType) -> Node:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from ..errors import InvalidInputError
 from ..graph.index import evaluate, flatten
 from ..graph.node import Shape, Term
+
+IntegerArray: TypeAlias = "np.ndarray[Any, np.dtype[np.signedinteger[Any]]]"
 
 
 def entry_positions(term: Term, rows: Shape, cols: Shape) -> np.ndarray[Any, np.dtype[np.int64]]:
@@ -22,7 +24,8 @@ def entry_positions(term: Term, rows: Shape, cols: Shape) -> np.ndarray[Any, np.
     return np.broadcast_to(row * math.prod(cols) + col, sizes)
 
 
-def repeats(keys: np.ndarray[Any, np.dtype[np.int64]]) -> bool:
-    """Whether a key occurs twice."""
-    ordered = np.sort(keys, kind="stable")
-    return bool((ordered[1:] == ordered[:-1]).any())
+def write_coordinates(term: Term, rows: Shape, cols: Shape, row: IntegerArray, col: IntegerArray) -> None:
+    """Write the C-order row and column of every point of the term's domain, in order, into two arrays."""
+    sizes = term.domain
+    for indices, shape, target in ((term.row, rows, row), (term.col, cols, col)):
+        target.reshape(sizes)[...] = evaluate(flatten(indices, shape, sizes), sizes) if shape else 0

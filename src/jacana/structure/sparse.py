@@ -6,6 +6,7 @@ Each plan says where in the array of values every entry of every term goes, and 
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,114 +18,146 @@ from ..errors import InvalidInputError
 from ..graph.build import assembled, cast_to
 from ..graph.index import Index, from_table
 from ..graph.node import Array, DType, Node, Shape, Term
-from .positions import entry_positions, repeats
+from .merging import expand_small_axes, share_rows
+from .positions import write_coordinates
 from .support import restrict_to_masks
-from .terms import coefficient, expand_small_axes
+from .terms import coefficient
 
 if TYPE_CHECKING:
     from scipy import sparse
 
-Positions: TypeAlias = "np.ndarray[Any, np.dtype[np.int64]]"
+Places: TypeAlias = "np.ndarray[Any, np.dtype[np.signedinteger[Any]]]"
 MAX_BLOCK = 12  # rows or columns up to which a block size is tried
+SAMPLE = 2**16  # entries that are looked at to choose a block size
 
 
 @dataclass(frozen=True)
 class SparsePlan:
     """A sparse Jacobian before its numbers: the node of the stored values, and what makes a matrix of them.
 
-    ``rows`` and ``cols`` are the places of the structural entries, sorted by row and column.
+    ``indptr`` and ``indices`` are the structural entries as CSR has them, sorted by row and column.
     """
 
     format: str
     shape: tuple[int, int]
-    rows: Array
-    cols: Array
+    indptr: Array
+    indices: Array
     data: Node
     make: Callable[[Array], Any]
 
     @property
     def nnz(self) -> int:
         """The number of structural entries (``bsr`` and ``dia`` may store more)."""
-        return len(self.cols)
+        return len(self.indices)
 
     @property
-    def indices(self) -> Array:
-        """The columns row by row, as CSR has them."""
-        return self.cols
+    def rows(self) -> Array:
+        """The row of every structural entry."""
+        return _lines(self.indptr)
 
     @property
-    def indptr(self) -> Array:
-        """Where each row begins in ``indices``, as CSR has it."""
-        return _frozen(np.searchsorted(self.rows, np.arange(self.shape[0] + 1)), (0, len(self.cols)))
+    def cols(self) -> Array:
+        """The column of every structural entry."""
+        return self.indices
 
 
 def sparse_plan(terms: Sequence[Term], rows: Shape, cols: Shape, dtype: DType, format: str = "csr") -> SparsePlan:
     """The plan of ``csr``, ``csc``, ``coo``, ``bsr`` or ``dia`` for the matrix of shape (rows, cols), C order."""
     shape = (math.prod(rows), math.prod(cols))
-    terms = [part for term in terms for part in restrict_to_masks(term)]
-    keys = [entry_positions(term, rows, cols) for term in terms]
-    every = np.concatenate([k.ravel() for k in keys]) if keys else np.empty(0, np.int64)
-    if len(terms) > 1 and repeats(every):
+    terms = share_rows([part for term in terms for part in restrict_to_masks(term)], rows)
+    by_column = format == "csc"
+    pointers, minor, slots = _sorted(terms, rows, cols, by_column)
+    distinct = len(slots) == len(minor)
+    if len(terms) > 1 and not distinct:
         # Some entries come from several terms: merge what can be, so that each entry is written once.
-        terms = expand_small_axes(terms)
-        keys = [entry_positions(term, rows, cols) for term in terms]
-        every = np.concatenate([k.ravel() for k in keys]) if keys else np.empty(0, np.int64)
-    width = max(shape[1], 1)
-    if format == "csc":
-        row, col = np.divmod(every, width)
-        every = col * max(shape[0], 1) + row
-    unique, slots = _number(every)
-    if format == "csc":
-        col, row = np.divmod(unique, max(shape[0], 1))
-    else:
-        row, col = np.divmod(unique, width)
-    place, storage, make = _LAYOUTS[format](row, col, shape)
-    where = slots if place is None else place[slots]
+        terms = share_rows(expand_small_axes(terms), rows)
+        pointers, minor, slots = _sorted(terms, rows, cols, by_column)
+        distinct = len(slots) == len(minor)
+    where, storage, make = _LAYOUTS[format](pointers, minor, slots, shape)
     parts: list[tuple[Node, tuple[Index, ...]]] = []
     start = 0
-    for term, key in zip(terms, keys, strict=True):
-        here = where[start : start + key.size].reshape(key.shape)
-        start += key.size
-        axes = list(range(key.ndim))
+    for term in terms:
+        here = where[start : start + math.prod(term.domain)].reshape(term.domain)
+        start += here.size
+        axes = list(range(here.ndim))
         coordinates = np.unravel_index(here, storage) if len(storage) > 1 else (here,)
         parts.append((coefficient(term), tuple(from_table(c, axes) for c in coordinates)))
-    data = assembled(parts, storage, dtype, disjoint=len(unique) == len(every))
-    if format == "csc":
-        order = np.lexsort((col, row))
-        row, col = row[order], col[order]
-    return SparsePlan(format, shape, _frozen(row, shape), _frozen(col, shape), cast_to(data, dtype), make)
+    data = cast_to(assembled(parts, storage, dtype, disjoint=distinct), dtype)
+    if by_column:
+        by_row, minor, _ = _compress(minor, _lines(pointers), shape[0])
+        pointers = by_row
+    return SparsePlan(format, shape, _frozen(pointers), _frozen(minor), data, make)
 
 
-def _number(keys: Positions) -> tuple[Positions, Positions]:
-    """The sorted distinct keys, and for each key its place among them."""
-    # Terms are sorted runs, which a stable sort (timsort) merges in one pass each.
-    order = np.argsort(keys, kind="stable")
-    ordered = keys[order]
-    first = np.ones(len(ordered), dtype=bool)
-    first[1:] = ordered[1:] != ordered[:-1]
-    slots = np.empty(len(ordered), dtype=np.int64)
-    slots[order] = np.cumsum(first) - 1
-    return ordered[first], slots
+def _sorted(terms: Sequence[Term], rows: Shape, cols: Shape, by_column: bool) -> tuple[Places, Places, Places]:
+    """The entries of all terms in order of lines (rows, or columns): pointers, places in the lines, no entry twice.
+
+    The third array says for every entry of every term where it is among them.
+    """
+    shape = (math.prod(rows), math.prod(cols))
+    total = sum(math.prod(t.domain) for t in terms)
+    kind = np.dtype(np.int32 if max(total, *shape) < 2**31 else np.int64)
+    row: Places = np.empty(total, kind)
+    col: Places = np.empty(total, kind)
+    start = 0
+    for term in terms:
+        here = slice(start, start + math.prod(term.domain))
+        write_coordinates(term, rows, cols, row[here], col[here])
+        start = here.stop
+    major, minor = (col, row) if by_column else (row, col)
+    return _compress(major, minor, shape[1] if by_column else shape[0])
 
 
-def _frozen(values: Array, shape: tuple[int, int]) -> Array:
-    dtype = np.int32 if max(len(values), *shape) < 2**31 else np.int64
-    result = np.asarray(values, dtype=dtype)
-    if result is values:
-        result = result.copy()
-    result.flags.writeable = False
-    return result
+def _compress(major: Places, minor: Places, lines: int) -> tuple[Places, Places, Places]:
+    """Entries sorted by line and place, each once: pointers, places, and for each given entry where it is."""
+    from scipy import sparse  # importing it takes longer than importing jacana
+
+    # A counting sort: linear, and in the memory of the index arrays themselves.
+    kind = major.dtype
+    width = int(minor.max(initial=0)) + 1
+    entries = sparse.coo_array((np.arange(len(major), dtype=kind), (major, minor)), shape=(lines, width))
+    entries.has_canonical_format = True  # keep those that fall on one place apart
+    matrix = entries.tocsr()
+    del entries
+    matrix.sort_indices()
+    pointers, places, order = matrix.indptr.astype(kind, copy=False), matrix.indices, matrix.data
+    first = np.ones(len(places), dtype=bool)
+    np.not_equal(places[1:], places[:-1], out=first[1:])
+    starts = pointers[:-1]
+    first[starts[starts < len(places)]] = True
+    slots = np.empty(len(places), dtype=kind)
+    if first.all():
+        slots[order] = np.arange(len(places), dtype=kind)
+        return pointers, places.astype(kind, copy=False), slots
+    count = np.cumsum(first, dtype=kind)
+    slots[order] = count - 1
+    pointers = np.concatenate([np.zeros(1, kind), count])[pointers]
+    return pointers, places[first].astype(kind, copy=False), slots
 
 
-Layout: TypeAlias = tuple["Positions | None", Shape, Callable[[Array], Any]]
+def _lines(pointers: Places) -> Places:
+    """The line of every entry."""
+    return np.repeat(np.arange(len(pointers) - 1, dtype=pointers.dtype), np.diff(pointers))
 
 
-def _maker(template: sparse.sparray) -> Callable[[Array], Any]:
-    """New matrices with the index arrays of ``template``.
+def _frozen(values: Array) -> Array:
+    values.flags.writeable = False
+    return values
+
+
+# where every entry of every term goes in the array of values, the shape of that array, and what makes a matrix of it
+Layout: TypeAlias = tuple[Places, Shape, Callable[[Array], Any]]
+
+
+def _maker(template: sparse.sparray, *indices: Array) -> Callable[[Array], Any]:
+    """New matrices with the index arrays of ``template``, which become read-only.
 
     SciPy's constructors check the index arrays again at every call; a copy of the attributes of a checked one does not.
     """
+    for part in indices:
+        part.flags.writeable = False
     attributes = dict(template.__dict__)
+    attributes.pop("data")
     kind = type(template)
 
     def make(data: Array) -> Any:
@@ -136,49 +169,43 @@ def _maker(template: sparse.sparray) -> Callable[[Array], Any]:
     return make
 
 
-def _compressed(row: Positions, col: Positions, shape: tuple[int, int], format: str) -> Layout:
-    from scipy import sparse  # importing it takes longer than importing jacana
+def _compressed(format: str, pointers: Places, minor: Places, slots: Places, shape: tuple[int, int]) -> Layout:
+    from scipy import sparse
 
-    major, minor, lines = (row, col, shape[0]) if format == "csr" else (col, row, shape[1])
-    pointers = _frozen(np.searchsorted(major, np.arange(lines + 1)), (shape[0], max(shape[1], len(row))))
     make = sparse.csr_array if format == "csr" else sparse.csc_array
-    template = make((np.zeros(len(row)), _frozen(minor, shape).astype(pointers.dtype), pointers), shape=shape)
+    template = make((np.zeros(len(minor), np.int8), minor, pointers), shape=shape)
     template.has_canonical_format = True
-    for part in (template.indices, template.indptr):
-        part.flags.writeable = False
-    return None, (len(row),), _maker(template)
+    return slots, (len(minor),), _maker(template, template.indices, template.indptr)
 
 
-def _coordinates(row: Positions, col: Positions, shape: tuple[int, int]) -> Layout:
+def _coordinates(pointers: Places, minor: Places, slots: Places, shape: tuple[int, int]) -> Layout:
     from scipy import sparse
 
-    template = sparse.coo_array((np.zeros(len(row)), (_frozen(row, shape), _frozen(col, shape))), shape=shape)
+    template = sparse.coo_array((np.zeros(len(minor), np.int8), (_lines(pointers), minor)), shape=shape)
     template.has_canonical_format = True
-    for part in template.coords:
-        part.flags.writeable = False
-    return None, (len(row),), _maker(template)
+    return slots, (len(minor),), _maker(template, *template.coords)
 
 
-def _block_rows(row: Positions, col: Positions, shape: tuple[int, int]) -> Layout:
+def _block_rows(pointers: Places, minor: Places, slots: Places, shape: tuple[int, int]) -> Layout:
     from scipy import sparse
 
+    row, col = _lines(pointers), minor
     high, wide = _block_size(row, col, shape)
-    across = shape[1] // wide
-    block = (row // high) * across + col // wide
-    unique, slots = _number(block)
-    pointers = np.searchsorted(unique // max(across, 1), np.arange(shape[0] // high + 1))
-    dtype = np.int32 if max(len(unique), *shape) < 2**31 else np.int64
-    data = np.zeros((len(unique), high, wide))
-    indices = (unique % max(across, 1)).astype(dtype)
-    template = sparse.bsr_array((data, indices, pointers.astype(dtype)), shape=shape, blocksize=(high, wide))
-    for part in (template.indices, template.indptr):
-        part.flags.writeable = False
-    place = (slots * high + row % high) * wide + col % wide
-    return place, data.shape, _maker(template)
+    starts, blocks, place = _compress(row // high, col // wide, shape[0] // high)
+    data = np.broadcast_to(np.int8(0), (len(blocks), high, wide))
+    template = sparse.bsr_array((data, blocks, starts), shape=shape, blocksize=(high, wide))
+    places = (place.astype(np.int64) * high + row % high) * wide + col % wide
+    return places[slots], data.shape, _maker(template, template.indices, template.indptr)
 
 
-def _block_size(row: Positions, col: Positions, shape: tuple[int, int]) -> tuple[int, int]:
-    """The size of block that stores least, counting an index as one value."""
+def _block_size(row: Places, col: Places, shape: tuple[int, int]) -> tuple[int, int]:
+    """The size of block that stores least, counting an index as one value; judged by a part of a large matrix."""
+    if len(row) > SAMPLE:
+        # Whole windows of rows, here and there.
+        starts = np.linspace(0, len(row) - SAMPLE // 8, 8).astype(np.int64)
+        chosen = np.concatenate([np.arange(s, s + SAMPLE // 8) for s in starts])
+        row, col = row[chosen], col[chosen]
+    row, col = row.astype(np.int64), col.astype(np.int64)
     best, size = math.inf, (1, 1)
     for high in (k for k in range(1, MAX_BLOCK + 1) if shape[0] % k == 0):
         for wide in (k for k in range(1, MAX_BLOCK + 1) if shape[1] % k == 0):
@@ -191,24 +218,28 @@ def _block_size(row: Positions, col: Positions, shape: tuple[int, int]) -> tuple
     return size
 
 
-def _diagonals(row: Positions, col: Positions, shape: tuple[int, int]) -> Layout:
+def _diagonals(pointers: Places, minor: Places, slots: Places, shape: tuple[int, int]) -> Layout:
     from scipy import sparse
 
-    offsets, line = np.unique(col - row, return_inverse=True)
+    line = minor - _lines(pointers)
+    line += shape[0] - 1
+    present = np.zeros(max(sum(shape) - 1, 0), dtype=bool)
+    present[line] = True
+    offsets = np.flatnonzero(present) - (shape[0] - 1)
     stored = len(offsets) * shape[1]
-    if stored > 2**20 and stored > 16 * len(row):
+    if stored > 2**20 and stored > 16 * len(minor):
         raise InvalidInputError(
-            f"format='dia' would store {len(offsets)} diagonals, {stored} values for {len(row)} entries; use 'csr'"
+            f"format='dia' would store {len(offsets)} diagonals, {stored} values for {len(minor)} entries; use 'csr'"
         )
-    data = np.zeros((len(offsets), shape[1]))
+    data = np.broadcast_to(np.int8(0), (len(offsets), shape[1]))
     template = sparse.dia_array((data, offsets), shape=shape)
-    template.offsets.flags.writeable = False
-    return line * shape[1] + col, data.shape, _maker(template)
+    place = (np.cumsum(present) - 1)[line] * shape[1] + minor
+    return place[slots], data.shape, _maker(template, template.offsets)
 
 
-_LAYOUTS: dict[str, Callable[[Positions, Positions, tuple[int, int]], Layout]] = {
-    "csr": lambda row, col, shape: _compressed(row, col, shape, "csr"),
-    "csc": lambda row, col, shape: _compressed(row, col, shape, "csc"),
+_LAYOUTS: dict[str, Callable[[Places, Places, Places, tuple[int, int]], Layout]] = {
+    "csr": functools.partial(_compressed, "csr"),
+    "csc": functools.partial(_compressed, "csc"),
     "coo": _coordinates,
     "bsr": _block_rows,
     "dia": _diagonals,

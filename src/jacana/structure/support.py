@@ -13,8 +13,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..graph.index import Affine, Index, axis, from_table, identity, substitute
-from ..graph.node import CONSTANT, LITERAL, REGISTRY, Array, Factor, Node, Term, literal_array
+from ..graph.index import Affine, Index, from_table, identity, substitute
+from ..graph.node import CONSTANT, LITERAL, Array, Factor, Node, Term, literal_array
 from ..graph.ops.movement import assemble, index
 from .terms import Terms, compose, normalise
 
@@ -75,11 +75,11 @@ def _places_of(node: Node, depth: int) -> Terms | None:
     if node.op is assemble:
         return _written(node, depth)
     if node.op is index:
-        places = _places_of(node.inputs[0], depth - 1)
-        if places is None:
+        sources = _places_of(node.inputs[0], depth - 1)
+        if sources is None:
             return None
         reading = Term(node.shape, identity(node.ndim), node.params.indices)
-        return tuple(p for place in places if (p := compose(reading, place)) is not None)
+        return tuple(found for place in sources if (found := compose(reading, place)) is not None)
     match node.op.name:
         case "negative" | "cast" | "divide":
             return _places_of(node.inputs[0], depth - 1)
@@ -105,7 +105,8 @@ def _written(node: Node, depth: int) -> Terms | None:
         if part.ndim == 0:
             scalars.append([e.offset for e in rows])
             continue
-        for place in (Term(part.shape, identity(part.ndim), ()),) if places is None else places:
+        everywhere = (Term(part.shape, identity(part.ndim), ()),)
+        for place in everywhere if places is None else places:
             result.append(place._replace(row=tuple(substitute(e, place.row, place.domain) for e in rows)))
     if scalars:
         table = np.array(scalars, dtype=np.int64)

@@ -7,7 +7,6 @@ terms on the index of the array between them; an axis left in neither row nor co
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Iterable, Sequence
 
@@ -217,40 +216,7 @@ def _add_pair(a: Term, b: Term) -> Term | None:
     return Term(a.domain, a.row, a.col, ((add(left, right), axes),), joint)
 
 
-def expand_small_axes(terms: Iterable[Term], limit: int = 16) -> Terms:
-    """The same sum with every short axis of a longer domain written out, one term for each of its places.
-
-    Terms that fall on the same entries but say so with different axes then have equal structure and are added.
-    """
-    result: list[Term] = []
-    for term in terms:
-        small = [a for a, n in enumerate(term.domain) if n <= limit]
-        count = math.prod(term.domain[a] for a in small)
-        if not small or len(small) == len(term.domain) or count > limit**2:
-            result.append(term)
-            continue
-        for place in itertools.product(*(range(term.domain[a]) for a in small)):
-            at: list[Index] = list(identity(len(term.domain)))
-            for a, n in zip(small, place, strict=True):
-                at[a] = Affine(n)
-            names = {a: k for k, a in enumerate(x for x in range(len(term.domain)) if x not in small)}
-            domain = tuple(term.domain[a] for a in names)
-            replacement = [rename(e, names) for e in at]
-            found = normalise(
-                Term(
-                    domain,
-                    tuple(substitute(e, replacement, domain) for e in term.row),
-                    tuple(substitute(e, replacement, domain) for e in term.col),
-                    tuple(_at_places(f, replacement, domain) for f in term.factors),
-                    tuple(_at_places(f, replacement, domain) for f in term.masks),
-                )
-            )
-            if found is not None:
-                result.append(found)
-    return add_terms(result)
-
-
-def _at_places(factor: Factor, replacement: Sequence[Index], domain: Sequence[int]) -> Factor:
+def at_places(factor: Factor, replacement: Sequence[Index], domain: Sequence[int]) -> Factor:
     """A factor with its axes replaced by expressions over a new domain, labelled with the axes that remain."""
     node, axes = factor
     indices = [replacement[a] for a in axes]
@@ -263,6 +229,20 @@ def _at_places(factor: Factor, replacement: Sequence[Index], domain: Sequence[in
     used = sorted({b for e in indices for b in axes_of(e)})
     compact = {b: k for k, b in enumerate(used)}
     return index_node(node, tuple(domain[b] for b in used), [rename(e, compact) for e in indices]), tuple(used)
+
+
+def at_points(term: Term, replacement: Sequence[Index], domain: tuple[int, ...]) -> Terms:
+    """Some points of a term: its axes replaced by expressions over a new domain."""
+    found = normalise(
+        Term(
+            domain,
+            tuple(substitute(e, replacement, domain) for e in term.row),
+            tuple(substitute(e, replacement, domain) for e in term.col),
+            tuple(at_places(f, replacement, domain) for f in term.factors),
+            tuple(at_places(f, replacement, domain) for f in term.masks),
+        )
+    )
+    return () if found is None else (found,)
 
 
 # --- composition ------------------------------------------------------------------------------------------------
@@ -281,8 +261,8 @@ def compose(outer: Term, inner: Term) -> Term | None:
                 outer.domain,
                 outer.row,
                 tuple(substitute(e, outer.col, outer.domain) for e in inner.col),
-                (*outer.factors, *(_at_places(f, outer.col, outer.domain) for f in inner.factors)),
-                (*outer.masks, *(_at_places(m, outer.col, outer.domain) for m in inner.masks)),
+                (*outer.factors, *(at_places(f, outer.col, outer.domain) for f in inner.factors)),
+                (*outer.masks, *(at_places(m, outer.col, outer.domain) for m in inner.masks)),
             )
         )
     if outer.col == identity(len(outer.domain)) and _within(inner.row, inner.domain, outer.domain):
@@ -291,8 +271,8 @@ def compose(outer: Term, inner: Term) -> Term | None:
                 inner.domain,
                 tuple(substitute(e, inner.row, inner.domain) for e in outer.row),
                 inner.col,
-                (*(_at_places(f, inner.row, inner.domain) for f in outer.factors), *inner.factors),
-                (*(_at_places(m, inner.row, inner.domain) for m in outer.masks), *inner.masks),
+                (*(at_places(f, inner.row, inner.domain) for f in outer.factors), *inner.factors),
+                (*(at_places(m, inner.row, inner.domain) for m in outer.masks), *inner.masks),
             )
         )
     join = _Join(outer, inner)
@@ -476,8 +456,8 @@ class _Join:
                 domain,
                 tuple(substitute(e, replacement, domain) for e in self.outer.row),
                 tuple(substitute(shift_axes(e, self.first), replacement, domain) for e in self.inner.col),
-                tuple(_at_places(f, replacement, domain) for f in (*self.outer.factors, *shifted)),
-                tuple(_at_places(m, replacement, domain) for m in (*self.outer.masks, *shifted_masks)),
+                tuple(at_places(f, replacement, domain) for f in (*self.outer.factors, *shifted)),
+                tuple(at_places(m, replacement, domain) for m in (*self.outer.masks, *shifted_masks)),
             )
         )
 
@@ -492,6 +472,7 @@ __all__ = [
     "Terms",
     "add_terms",
     "align",
+    "at_points",
     "coefficient",
     "compose",
     "compose_terms",

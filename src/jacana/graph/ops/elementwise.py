@@ -150,7 +150,7 @@ def _power_partials(x: Node, p: Node, y: Node) -> Sequence[Partial]:
     elif exponent == 2:
         base = 2.0 * x
     else:
-        base = exponent * x ** (exponent - 1.0)
+        base = exponent * (square(x) if exponent == 3 else x ** (exponent - 1.0))
     zero = number(0.0, x)
     return base, select(logical_and(equal(x, zero), p >= zero), zero, y * log(x))
 

@@ -194,8 +194,12 @@ class Emitter:
         exponent = p.constant if isinstance(p, ir.Constant) else None
         if isinstance(exponent, list):
             exponent = exponent[0]
-        if exponent in (3.0, 4.0, -1.0, -2.0):
+        if exponent == 1.0:
+            return x
+        if exponent in (2.0, 3.0, 4.0, -1.0, -2.0):
             square = self.mul(x, x)
+            if exponent == 2.0:
+                return square
             if exponent == 3.0:
                 return self.mul(square, x)
             if exponent == 4.0:

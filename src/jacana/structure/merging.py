@@ -1,0 +1,67 @@
+"""Rewriting the final terms so that each entry is stored once, and many by one loop."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterable, Sequence
+
+from ..graph.index import Affine, axis, flatten
+from ..graph.node import Term
+from .terms import Terms, add_terms, at_points
+
+
+def expand_small_axes(terms: Iterable[Term], limit: int = 16) -> Terms:
+    """The same sum with every short axis of a longer domain written out, one term for each of its places.
+
+    Terms that fall on the same entries but say so with different axes then have equal structure and are added.
+    """
+    result: list[Term] = []
+    for term in terms:
+        small = [a for a, n in enumerate(term.domain) if n <= limit]
+        count = math.prod(term.domain[a] for a in small)
+        if not small or len(small) == len(term.domain) or count > limit**2:
+            result.append(term)
+            continue
+        for place in itertools.product(*(range(term.domain[a]) for a in small)):
+            names = {a: k for k, a in enumerate(x for x in range(len(term.domain)) if x not in small)}
+            at = dict(zip(small, place, strict=True))
+            replacement = [Affine(at[a]) if a in at else axis(names[a]) for a in range(len(term.domain))]
+            result.extend(at_points(term, replacement, tuple(term.domain[a] for a in names)))
+    return add_terms(result)
+
+
+def share_rows(terms: Sequence[Term], shape: Sequence[int], longest: int = 8, least: int = 64) -> Terms:
+    """The same sum, with long terms that run over nearly the same rows cut to the rows they have in common.
+
+    A tridiagonal Jacobian has diagonals of n - 1, n and n - 1 entries, and its corners may be hit twice. With the ends
+    (at most ``longest`` points of a term) written out one by one, the rest is one loop that stores whole rows.
+    """
+    groups: dict[tuple[int, int], list[tuple[int, int, Term]]] = {}
+    result = []
+    for term in terms:
+        row = flatten(term.row, shape, term.domain) if len(term.domain) == 1 and shape else None
+        if (
+            term.domain
+            and term.domain[0] >= least
+            and isinstance(row, Affine)
+            and row.strides
+            and row.strides[0][1] > 0
+        ):
+            stride = row.strides[0][1]
+            last = row.offset + stride * (term.domain[0] - 1)
+            groups.setdefault((stride, row.offset % stride), []).append((row.offset, last, term))
+        else:
+            result.append(term)
+    for (stride, _), group in groups.items():
+        low, high = max(g[0] for g in group), min(g[1] for g in group)
+        if max((low - first + last - high) // stride for first, last, _ in group) > longest:
+            result.extend(term for _, _, term in group)
+            continue
+        for first, _, term in group:
+            front, size = (low - first) // stride, (high - low) // stride + 1
+            ends = [*range(front), *range(front + size, term.domain[0])]
+            for point in ends:
+                result.extend(at_points(term, [Affine(point)], ()))
+            result.extend(at_points(term, [Affine(front, ((0, 1),))], (size,)) if ends else (term,))
+    return add_terms(result)
