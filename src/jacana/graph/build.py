@@ -49,6 +49,8 @@ class FrozenArray:
 
     __slots__ = ("_key", "array", "structural")
 
+    live = False  # nobody can write into it
+
     def __init__(self, array: Array) -> None:
         self.array = np.array(array, order="C")
         self.array.flags.writeable = False

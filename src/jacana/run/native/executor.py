@@ -127,7 +127,7 @@ class _Runner:
                 fixed[k] = table_array(key)
             elif key.op is LITERAL:
                 fixed[k] = np.array(literal_array(key.params))
-            elif key.op is CONSTANT and not getattr(key.params.owner, "live", False):
+            elif key.op is CONSTANT and not getattr(key.params.owner, "live", True):
                 fixed[k] = np.ascontiguousarray(key.params.owner.value())
             elif key.op is CONSTANT and all(k != j for j, _ in constants):
                 constants.append((k, key.params.owner.value))
