@@ -26,6 +26,7 @@ from .selections import diagonal, gauss_newton, jacobian_columns, jacobian_rows,
 from .transforms import grad, hessian, jacobian, jvp, value_and_grad, value_and_jacobian, vjp
 
 if TYPE_CHECKING:
+    from . import optimize, scipy
     from .optimize import LeastSquares, LeastSquaresResult
     from .optimize.least_squares import least_squares
     from .report.explain import explain
@@ -54,6 +55,7 @@ __all__ = [
     "least_squares",
     "native_available",
     "optimize",
+    "scipy",
     "set_executor",
     "trace",
     "value_and_grad",
@@ -67,6 +69,8 @@ def __getattr__(name: str) -> Any:
     if name in ("LeastSquares", "LeastSquaresResult", "least_squares", "optimize"):
         optimize = importlib.import_module(".optimize", __name__)
         return optimize if name == "optimize" else getattr(optimize, name)
+    if name == "scipy":
+        return importlib.import_module(".scipy", __name__)
     if name == "explain":
         return importlib.import_module(".report.explain", __name__).explain
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

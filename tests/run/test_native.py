@@ -457,20 +457,19 @@ def test_logic_on_floats(lanes):
 
 
 def test_reductions(lanes):
-    inputs, outputs = [], []
+    # A program for each shape: straight code in one large block takes LLVM long.
     for shape, axes in [((4,), (0,)), ((3, 70), (0,)), ((70, 3), (1,)), ((16, 9), (0,)), ((9, 17), (1,)), ((2, 3, 20), (0, 1)),
                         ((20, 2, 3), (1, 2)), ((5, 40), (0, 1)), ((3, 1, 40), (0, 2)), ((6, 6), ())]:  # fmt: skip
         x = new_input(shape, F8)
-        inputs.append(x)
-        outputs += [op(name, x, params=AxesParams(axes)) for name in ("max", "min", "prod", "norm")]
         mask = x > 0.0
+        outputs = [op(name, x, params=AxesParams(axes)) for name in ("max", "min", "prod", "norm")]
         outputs += [op("any", mask, params=AxesParams(axes)), op("all", mask, params=AxesParams(axes))]
         outputs.append(build.sum_axes(x * x, axes))
+        compare(outputs, [x], 8)
     x = new_input((9, 20), F8)
-    inputs.append(x)
-    outputs += [op("cumsum", x, params=AxisParams(k)) for k in (0, 1)]
+    outputs = [op("cumsum", x, params=AxisParams(k)) for k in (0, 1)]
     outputs += [op(name, x, params=AxisParams(k)) for k in (0, 1) for name in ("argmax", "argmin", "argsort")]
-    compare(outputs, inputs, 8)
+    compare(outputs, [x], 8)
 
 
 @pytest.mark.parametrize("kind", [F4, I8, I4, BOOL], ids=str)
@@ -764,7 +763,7 @@ def large_programs(draw: Any) -> tuple[list[Node], list[Node]]:
     return inputs, [pool[-1], *(among(*pool) for _ in range(int(rng.integers(0, 3))))]
 
 
-@examples(120)
+@examples(70)
 @given(large_programs(), st.booleans())
 def test_random_movements_bit_for_bit(case, four):
     inputs, outputs = case
@@ -772,7 +771,6 @@ def test_random_movements_bit_for_bit(case, four):
     before = target.lanes
     target.lanes = 4 if four else before
     try:
-        compare(outputs, inputs)
         values = {x: sample(x.shape, x.dtype, k) for k, x in enumerate(inputs)}
         for one, other in zip(compare(outputs, inputs), interpret(outputs, values, inputs[0].dtype), strict=True):
             assert one.tobytes() == np.ascontiguousarray(other).tobytes()
@@ -780,7 +778,7 @@ def test_random_movements_bit_for_bit(case, four):
         target.lanes = before
 
 
-@examples(40)
+@examples(30)
 @given(large_programs())
 def test_sparse_jacobians_of_random_movements(case):
     inputs, outputs = case

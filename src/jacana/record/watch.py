@@ -31,9 +31,7 @@ from .location import is_user_code
 
 _MISSING = object()
 _NUMBERS = (int, float, bool, complex, str, bytes, np.generic)
-_LIBRARIES = tuple(
-    {sysconfig.get_paths()["purelib"], sysconfig.get_paths()["platlib"], *site.getsitepackages()}
-)
+_LIBRARIES = tuple({sysconfig.get_paths()["purelib"], sysconfig.get_paths()["platlib"], *site.getsitepackages()})
 _MAX_ITEMS = 10_000
 _MAX_DEPTH = 3
 
@@ -72,9 +70,14 @@ class Watches:
         for mapping, keys, items in self._mappings:
             if len(mapping) != len(keys) or not _all_same(mapping, keys) or not _all_same(mapping.values(), items):
                 return False
-        if not all(same_content(array, content) for array, content in self._arrays):
-            return False
-        return all(np.array_equal(array != 0, nonzero) for array, nonzero in self._zeros)
+        # Loops, not all(...): a generator costs more than everything above when there is nothing to compare.
+        for array, content in self._arrays:
+            if not same_content(array, content):
+                return False
+        for array, nonzero in self._zeros:  # noqa: SIM110
+            if not np.array_equal(array != 0, nonzero):
+                return False
+        return True
 
     def content(self, array: Array) -> None:
         """Watch the content of an array."""

@@ -282,8 +282,9 @@ logaddexp = _record("logaddexp", np.logaddexp, _logaddexp_partials, None, [REAL,
 sin = _function("sin", np.sin, lambda x, y: cos(x))
 cos: Operation = _function("cos", np.cos, lambda x, y: -sin(x))
 tan = _function("tan", np.tan, lambda x, y: 1.0 + y * y, (-1.2, 1.2))
-arcsin = _function("arcsin", np.arcsin, lambda x, y: 1.0 / sqrt(1.0 - x * x), (-0.9, 0.9), call="asin")
-arccos = _function("arccos", np.arccos, lambda x, y: -1.0 / sqrt(1.0 - x * x), (-0.9, 0.9), call="acos")
+# 1 - x * x is written as a product, which keeps its digits where x is close to one.
+arcsin = _function("arcsin", np.arcsin, lambda x, y: 1.0 / sqrt((1.0 - x) * (1.0 + x)), (-0.9, 0.9), call="asin")
+arccos = _function("arccos", np.arccos, lambda x, y: -1.0 / sqrt((1.0 - x) * (1.0 + x)), (-0.9, 0.9), call="acos")
 arctan = _function("arctan", np.arctan, lambda x, y: 1.0 / (1.0 + x * x), call="atan")
 arctan2 = _record(
     "arctan2",
@@ -298,8 +299,8 @@ sinh = _function("sinh", np.sinh, lambda x, y: cosh(x))
 cosh: Operation = _function("cosh", np.cosh, lambda x, y: sinh(x))
 tanh = _function("tanh", np.tanh, lambda x, y: 1.0 - y * y)
 arcsinh = _function("arcsinh", np.arcsinh, lambda x, y: 1.0 / sqrt(x * x + 1.0), call="asinh")
-arccosh = _function("arccosh", np.arccosh, lambda x, y: 1.0 / sqrt(x * x - 1.0), (1.1, 3.0), call="acosh")
-arctanh = _function("arctanh", np.arctanh, lambda x, y: 1.0 / (1.0 - x * x), (-0.9, 0.9), call="atanh")
+arccosh = _function("arccosh", np.arccosh, lambda x, y: 1.0 / (sqrt(x - 1.0) * sqrt(x + 1.0)), (1.1, 3.0), call="acosh")
+arctanh = _function("arctanh", np.arctanh, lambda x, y: 1.0 / ((1.0 - x) * (1.0 + x)), (-0.9, 0.9), call="atanh")
 
 # --- rounding: the derivative is zero wherever there is one ------------------------------------------------------
 

@@ -138,7 +138,10 @@ def _reduction(
 
 
 prod = _reduction(
-    "prod", lambda x, axes: np.multiply.reduce(x, axis=axes, dtype=x.dtype), _prod_edges, emit=lambda e, *xs: reduce(e.mul, xs)
+    "prod",
+    lambda x, axes: np.multiply.reduce(x, axis=axes, dtype=x.dtype),
+    _prod_edges,
+    emit=lambda e, *xs: reduce(e.mul, xs),
 )
 reduce_max = _reduction(
     "max", lambda x, axes: np.maximum.reduce(x, axis=axes), _extremum_edges, smooth=False,
@@ -181,7 +184,9 @@ def _picked(params: AxisParams, x: Node) -> tuple[Shape, DType]:
     return tuple(n for k, n in enumerate(x.shape) if k != params.axis), np.dtype(np.intp)
 
 
-cumsum = _along("cumsum", lambda x, k: np.cumsum(x, axis=k, dtype=x.dtype), _cumsum_edges, lambda params, x: (x.shape, x.dtype))
+cumsum = _along(
+    "cumsum", lambda x, k: np.cumsum(x, axis=k, dtype=x.dtype), _cumsum_edges, lambda params, x: (x.shape, x.dtype)
+)
 argmax = _along("argmax", lambda x, k: np.argmax(x, axis=k), _no_edges, _picked)
 argmin = _along("argmin", lambda x, k: np.argmin(x, axis=k), _no_edges, _picked)
 argsort = _along(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import math
+import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -171,15 +172,13 @@ class _Runner:
         tables = [fixed[k] for k in sorted(fixed)]
         position.update({k: count + len(results) + j for j, k in enumerate(sorted(fixed))})
         order = [position[k] for k in sources]
-        straight = order == list(range(len(order)))
+        if len(order) < 2:
+            return None
+        pick = operator.itemgetter(*order)
 
         def run(values: Sequence[Array]) -> list[Array]:
             answer = [make(shape, dtype) for make, shape, dtype in makers]
-            arrays = (*values, *answer, *tables)
-            if straight:
-                function(*arrays[: len(order)])
-            else:
-                function(*[arrays[k] for k in order])
+            function(*pick((*values, *answer, *tables)))
             return answer
 
         return run

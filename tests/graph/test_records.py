@@ -1,0 +1,584 @@
+"""Every record of the table, whatever its family: what it infers, computes and differentiates, on both executors.
+
+``test_operations.py`` judges the elementwise records by mpmath. Here they are judged where loops are vectors and at the
+values that vectors get wrong; and all other records have a row each: a record without one fails.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import mpmath as mp
+import numpy as np
+import pytest
+from support import (
+    BOOL,
+    EXECUTORS,
+    F4,
+    F8,
+    Array,
+    close,
+    differences,
+    execute,
+    interpret,
+    matmul,
+    op,
+    ramp,
+    table,
+    total,
+)
+
+from jacana.differentiate import dense_jacobians, sparse_jacobian
+from jacana.graph import REGISTRY, build
+from jacana.graph.index import Affine
+from jacana.graph.node import LiteralParams, Node, new_input
+from jacana.graph.ops.contraction import ContractParams
+from jacana.graph.ops.elementwise import CastParams
+from jacana.graph.ops.movement import AssembleParams, IndexParams
+from jacana.graph.ops.reduction import AxesParams, AxisParams
+from jacana.run import native_available
+
+ELEMENTWISE = {name: record for name, record in REGISTRY.items() if record.family == "elementwise"}
+# A record whose value is arithmetic is the same to the bit on every executor.
+ARITHMETIC = {
+    "negative", "add", "subtract", "multiply", "divide", "reciprocal", "square", "floor_divide", "remainder", "fmod",
+    "absolute", "sign", "fmax", "fmin", "sqrt", "logaddexp", "floor", "ceil", "trunc", "rint", "less", "less_equal",
+    "greater", "greater_equal", "equal", "not_equal", "isnan", "isinf", "isfinite", "logical_and", "logical_or", "logical_xor",
+    "logical_not", "select", "cast",
+}  # fmt: skip
+CHOICE = {"maximum", "minimum"}  # of 0.0 and -0.0 either is right, as in NumPy
+FUNCTIONS = {
+    "power", "exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "cbrt", "hypot", "sin", "cos", "tan", "arcsin",
+    "arccos", "arctan", "arctan2", "sinh", "cosh", "tanh", "arcsinh", "arccosh", "arctanh",
+}  # fmt: skip
+SHAPES = [(), (0,), (1,), (2, 3), (2, 0), (7,), (33,), (5, 40), (3, 17, 2)]
+
+
+@pytest.fixture(params=["lanes of this machine", "four lanes"])
+def lanes(request: Any) -> Iterator[None]:
+    if not native_available():
+        yield
+        return
+    from jacana.run.native.engine import machine
+
+    target = machine()
+    before = target.lanes
+    if request.param == "four lanes":
+        if before == 4:
+            pytest.skip("this machine has four lanes")
+        target.lanes = 4
+    yield
+    target.lanes = before
+
+
+def inputs_of(name: str, shape: tuple[int, ...], dtype: Any) -> list[Node]:
+    kinds = [dtype] * len(ELEMENTWISE[name].domain)
+    if name == "select":
+        kinds[0] = BOOL
+    return [new_input(shape, kind) for kind in kinds]
+
+
+def apply(name: str, inputs: list[Node]) -> Node:
+    return op(name, *inputs, params=CastParams(F4 if inputs[0].dtype == F8 else F8) if name == "cast" else None)
+
+
+def numpy_value(name: str, values: list[Array], dtype: Any) -> Array:
+    if name == "select":
+        return np.where(*values)
+    if name == "cast":
+        return np.asarray(values[0].astype(F4 if dtype == F8 else F8))
+    return np.asarray(REGISTRY[name].ufunc(*values))
+
+
+def bits(array: Array) -> bytes:
+    return np.where(np.isnan(array), np.nan, array).tobytes() if array.dtype.kind == "f" else array.tobytes()
+
+
+def test_every_elementwise_record_is_classified():
+    assert ARITHMETIC | CHOICE | FUNCTIONS == set(ELEMENTWISE)
+    for name, record in ELEMENTWISE.items():
+        assert record.ufunc is not None or name in ("select", "cast")
+        if record.ufunc is not None:
+            assert record.name == record.ufunc.__name__
+            assert len(record.domain) == record.ufunc.nin
+
+
+# --- elementwise, in loops and at hard values ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [F8, F4])
+def test_values_in_loops(lanes, dtype):
+    # Every function in one program, at sizes that are straight code, loops and empty.
+    rng = np.random.default_rng(1)
+    known: dict[Node, Array] = {}
+    rows = []
+    for name in sorted(ELEMENTWISE):
+        for shape in SHAPES if name in ("exp", "add", "sqrt", "less", "hypot") else [(33,), (3, 33)]:
+            inputs = inputs_of(name, shape, dtype)
+            for x, (low, high) in zip(inputs, ELEMENTWISE[name].domain, strict=True):
+                known[x] = np.asarray(rng.uniform(low, high, size=shape), dtype=dtype) if x.dtype != BOOL else rng.random(shape) < 0.5
+            node = apply(name, inputs)
+            assert node.shape == shape
+            rows.append((name, node, numpy_value(name, [known[x] for x in inputs], dtype)))
+    for executor in EXECUTORS:
+        found = execute(executor, [node for _, node, _ in rows], known)
+        for (name, node, expected), value in zip(rows, found, strict=True):
+            assert node.dtype == expected.dtype == value.dtype
+            if name in FUNCTIONS and executor != "numpy":
+                np.testing.assert_array_max_ulp(value, expected, 4, dtype=node.dtype)
+            else:
+                assert bits(value) == bits(np.asarray(expected)), (executor, name)
+
+
+_HARD = [0.0, -0.0, 1.0, -1.0, math.inf, -math.inf, math.nan, 0.5, -0.5, 2.0, -3.0, 1.5]
+HARD = {
+    F8: [*_HARD, 1e-310, -1e-310, 5e-324, 1e-20, -1e-20, 1e300, -1e300, 709.0, -745.0, 1e16],
+    F4: [*_HARD, 1e-40, -1e-40, 1e-45, 1e-10, -1e-10, 1e30, -1e30, 88.0, -103.0, 1e9],
+}
+
+
+def hard_values(count: int, dtype: Any) -> list[Array]:
+    grids = np.meshgrid(*([np.array(HARD[dtype], dtype=dtype)] * count))
+    return [np.resize(np.ascontiguousarray(g.ravel()), max(110, g.size)) for g in grids]
+
+
+@pytest.mark.parametrize("dtype", [F8, F4])
+def test_hard_values_in_loops(lanes, dtype):
+    known: dict[Node, Array] = {}
+    rows = []
+    for name, record in sorted(ELEMENTWISE.items()):
+        if name in ("select", "cast"):
+            continue
+        values = hard_values(len(record.domain), dtype)
+        inputs = [new_input(v.shape, dtype) for v in values]
+        known.update(zip(inputs, values, strict=True))
+        with np.errstate(all="ignore"):
+            rows.append((name, op(name, *inputs), np.asarray(record.ufunc(*values)), values))
+    for executor in EXECUTORS:
+        found = execute(executor, [row[1] for row in rows], known)
+        for (name, _, expected, values), value in zip(rows, found, strict=True):
+            if expected.dtype == BOOL:
+                assert np.array_equal(value, expected), (executor, name)
+                continue
+            wrong = np.isnan(value) != np.isnan(expected)
+            assert not wrong.any(), (executor, name, [v[wrong] for v in values], value[wrong])
+            good = np.isfinite(expected)
+            assert np.array_equal(value[~good], expected[~good], equal_nan=True), (executor, name)
+            # A subnormal result may be flushed by no executor, but functions may round it differently.
+            tiny = np.finfo(dtype).tiny if name in FUNCTIONS else 0.0
+            limit = (4 if name in FUNCTIONS else 0) * np.finfo(dtype).eps
+            off = np.abs(value[good].astype(float) - expected[good]) > limit * np.abs(expected[good].astype(float)) + tiny * limit
+            assert not off.any(), (executor, name, [v[good][off] for v in values], value[good][off], expected[good][off])
+            zeros = good & (expected == 0) & (value == 0)
+            if name not in CHOICE:
+                flipped = np.signbit(value) != np.signbit(expected)
+                assert not (flipped & zeros).any(), (executor, name, [v[flipped & zeros] for v in values])
+
+
+@pytest.mark.parametrize("dtype", [F8, F4])
+def test_derivatives_at_hard_values_are_the_same_on_every_executor(lanes, dtype):
+    known: dict[Node, Array] = {}
+    rows = []
+    for name, record in sorted(ELEMENTWISE.items()):
+        if name in ("select", "cast"):
+            continue
+        values = hard_values(len(record.domain), dtype)
+        inputs = [new_input(v.shape, dtype) for v in values]
+        known.update(zip(inputs, values, strict=True))
+        y = op(name, *inputs)
+        if y.dtype != BOOL:
+            for k, x in enumerate(inputs):
+                plan = sparse_jacobian(y, x)
+                if plan.nnz:
+                    rows.append(((name, k), plan.data, values))
+    first, *others = [execute(executor, [data for _, data, _ in rows], known) for executor in EXECUTORS]
+    for other in others:
+        for (what, _, values), a, b in zip(rows, first, other, strict=True):
+            assert np.array_equal(np.isnan(a), np.isnan(b)), (what, [v[np.isnan(a) != np.isnan(b)] for v in values])
+            with np.errstate(all="ignore"):
+                scale = np.finfo(dtype).eps * 16
+                off = ~((a == b) | (np.abs(a.astype(float) - b) <= scale * np.abs(a.astype(float)) + np.finfo(dtype).tiny))
+            off &= ~np.isnan(a)
+            assert not off.any(), (what, [v[off] for v in values], a[off], b[off])
+
+
+_CLOSE_TO_THE_EDGE = {
+    # Where a formula that is right on paper loses digits.
+    "arcsin": (lambda x: 1 / mp.sqrt(1 - x * x), [1 - 1e-12, -1 + 1e-14, 0.3]),
+    "arccos": (lambda x: -1 / mp.sqrt(1 - x * x), [1 - 1e-12, -1 + 1e-14, 0.3]),
+    "arccosh": (lambda x: 1 / mp.sqrt(x * x - 1), [1 + 1e-12, 1 + 1e-15, 3.0, 1e100, 1e200]),
+    "arctanh": (lambda x: 1 / (1 - x * x), [1 - 1e-12, -1 + 1e-14, 0.3]),
+    "arctan": (lambda x: 1 / (1 + x * x), [1e-9, 1e9, 1e150]),
+    "log1p": (lambda x: 1 / (1 + x), [1e-18, -1 + 1e-12, 1e100]),
+    "cbrt": (lambda x: mp.cbrt(mp.mpf(x) ** -2) / 3, [1e-30, 1e100, 1e-9]),
+    "sqrt": (lambda x: 1 / (2 * mp.sqrt(x)), [1e-300, 1e300, 4.0]),
+    "log": (lambda x: 1 / mp.mpf(x), [1e-300, 1e300, 1 + 1e-15]),
+    "exp": (mp.exp, [-700.0, 1e-18, 700.0]),
+    "reciprocal": (lambda x: -1 / mp.mpf(x) ** 2, [1e-100, 1e100, -3.0]),
+    "tan": (lambda x: 1 + mp.tan(x) ** 2, [1.5707, 1e-9, 1.2]),
+}
+
+
+@pytest.mark.parametrize("name", sorted(_CLOSE_TO_THE_EDGE))
+def test_derivatives_keep_their_digits_near_the_edge(name):
+    exact, points = _CLOSE_TO_THE_EDGE[name]
+    x = new_input((len(points),), F8)
+    data = sparse_jacobian(op(name, x), x).data
+    with mp.workdps(40):
+        expected = np.array([float(exact(mp.mpf(p))) for p in points])
+    for executor in EXECUTORS:
+        np.testing.assert_allclose(execute(executor, [data], {x: np.array(points)})[0], expected, rtol=2e-15)
+
+
+@pytest.mark.parametrize("name", sorted(name for name, record in ELEMENTWISE.items() if record.smooth and name != "cast"))
+def test_what_is_declared_smooth_has_a_derivative_that_does_not_jump(name):
+    record = ELEMENTWISE[name]
+    inputs = inputs_of(name, (200,), F8)
+    y = op(name, *inputs)
+    if y.dtype == BOOL:
+        return
+    rng = np.random.default_rng(0)
+    fixed = [np.full(200, rng.uniform(low, high)) for low, high in record.domain]
+    for k, (low, high) in enumerate(record.domain):
+        values = [*fixed]
+        values[k] = np.linspace(low, high, 200)
+        plans = [sparse_jacobian(y, x) for x in inputs]
+        for plan in plans:
+            (data,) = execute("numpy", [plan.data], dict(zip(inputs, values, strict=True)))
+            assert np.isfinite(data).all()
+            jumps = np.abs(np.diff(data))
+            around = np.maximum(np.r_[jumps[1:], jumps[-1]], np.r_[jumps[0], jumps[:-1]])
+            assert np.all(jumps <= 3 * around + 1e-12), (name, k)
+
+
+# --- all other records --------------------------------------------------------------------------------------------
+
+
+class Row(NamedTuple):
+    """Inputs, the node, what NumPy says, and whether there is a derivative to compare with differences."""
+
+    inputs: list[Node]
+    node: Node
+    reference: Callable[..., Any]
+    derivative: bool = True
+
+
+def matrix_input(*shape: int, dtype: Any = F8) -> Node:
+    return new_input(shape, dtype)
+
+
+def reduction(name: str, shape: tuple[int, ...], axes: tuple[int, ...], function: Callable[..., Any], dtype: Any = F8) -> Row:
+    x = new_input(shape, dtype)
+    return Row([x], op(name, x, params=AxesParams(axes)), lambda v: function(v, axis=axes), name not in ("any", "all"))
+
+
+def along(name: str, shape: tuple[int, ...], axis: int, function: Callable[..., Any], dtype: Any = F8) -> Row:
+    x = new_input(shape, dtype)
+    return Row([x], op(name, x, params=AxisParams(axis)), lambda v: function(v, axis=axis), name == "cumsum")
+
+
+def contraction(sizes: tuple[int, ...], labels: tuple[tuple[int, ...], ...], out: tuple[int, ...], dtype: Any = F8) -> Row:
+    inputs = [new_input(tuple(sizes[a] for a in ls), dtype) for ls in labels]
+    node = op("contract", *inputs, params=ContractParams(sizes, labels, out))
+    return Row(inputs, node, lambda *v: np.einsum(*[x for a, ls in zip(v, labels, strict=True) for x in (a, list(ls))], list(out)))
+
+
+def _norm(v: Array, axis: tuple[int, ...]) -> Array:
+    return np.sqrt((v * v).sum(axis=axis))
+
+
+def _moved(shape: tuple[int, ...], indices: list[Any], function: Callable[[Array], Array], source: tuple[int, ...]) -> Row:
+    x = new_input(source, F8)
+    return Row([x], op("index", x, params=IndexParams(shape, tuple(indices))), function)
+
+
+def _assembled() -> list[Row]:
+    x, y = new_input((2, 3), F8), new_input((4,), F8)
+    one = AssembleParams((3, 4), F8, ((ramp(1), ramp(0, 2)),), True, False)
+
+    def first(v: Array) -> Array:
+        result = np.zeros((3, 4))
+        result[:, ::2] = v.T
+        return result
+
+    rows = (table([1, 0, 1, 1], 0),)
+    two = AssembleParams((3,), F8, (rows, (ramp(0),)), False, False)
+    z = new_input((3,), F8)
+
+    def second(v: Array, w: Array) -> Array:
+        result = np.zeros(3)
+        np.add.at(result, [1, 0, 1, 1], v)
+        return result + w
+
+    return [
+        Row([x], op("assemble", x, params=one), first),
+        Row([y, z], op("assemble", y, z, params=two), second),
+        Row([], op("assemble", params=AssembleParams((2, 2), F8, (), True, False)), lambda: np.zeros((2, 2))),
+    ]
+
+
+def _leaves() -> list[Row]:
+    x = new_input((2, 3), F8)
+    data = np.arange(6.0).reshape(2, 3)
+    number = REGISTRY["literal"](params=LiteralParams(F8, np.array(-0.0).tobytes()))
+    return [
+        Row([x], x, lambda v: v),
+        Row([], build.constant_array(data), lambda: data),
+        Row([], number, lambda: np.array(-0.0)),
+    ]
+
+
+def _linalg(name: str, shapes: list[tuple[int, ...]], function: Callable[..., Any]) -> Row:
+    inputs = [new_input(s, F8) for s in shapes]
+    return Row(inputs, op(name, *inputs), function)
+
+
+def _cofactor(a: Array) -> Array:
+    return np.linalg.det(a)[..., None, None] * np.swapaxes(np.linalg.inv(a), -1, -2)
+
+
+def _cholesky_row(batch: tuple[int, ...]) -> Row:
+    # NumPy reads the lower triangle only; the record takes a matrix that is symmetric.
+    x = new_input((*batch, 3, 3), F8)
+    order = (*range(len(batch)), len(batch) + 1, len(batch))
+    symmetric = x + build.transpose(x, order)
+    return Row([x], op("cholesky", symmetric), lambda v: np.linalg.cholesky(v + np.swapaxes(v, -1, -2)))
+
+
+ROWS: dict[str, list[Row]] = {
+    "input": _leaves()[:1],
+    "constant": _leaves()[1:2],
+    "literal": _leaves()[2:],
+    "index": [
+        _moved((3, 2), [ramp(1, -1, 1), ramp(0)], lambda v: v[::-1].T, (2, 3)),
+        _moved((2, 4), [ramp(0), table([2, 0, 2, 1], 1)], lambda v: v[:, [2, 0, 2, 1]], (2, 3)),
+        _moved((2,), [ramp(0), ramp(0)], lambda v: np.diagonal(v[:2, :2]), (2, 3)),
+        _moved((), [Affine(1), Affine(2)], lambda v: v[1, 2], (2, 3)),
+        _moved((2, 2), [], lambda v: np.broadcast_to(v, (2, 2)), ()),
+        _moved((0, 3), [ramp(0), ramp(1)], lambda v: v[:0], (2, 3)),
+    ],
+    "assemble": _assembled(),
+    "contract": [
+        contraction((2, 3), ((0, 1),), (0,)),
+        contraction((2, 3), ((0, 1),), ()),
+        contraction((2, 3, 2), ((0, 1, 2),), (2, 0)),
+        contraction((2, 3, 4), ((0, 1), (1, 2)), (0, 2)),
+        contraction((2, 3, 4), ((0, 1), (1, 2)), (2, 0)),
+        contraction((5, 2, 3, 2), ((0, 1, 2), (0, 2, 3)), (3, 0, 1)),
+        contraction((2, 3), ((0, 1), (0, 1)), ()),
+        contraction((2, 3, 4), ((0, 1), (2,)), (2, 0)),
+        contraction((2, 3), ((0,), (1,)), (1, 0)),
+        contraction((2, 0, 3), ((0, 1), (1, 2)), (0, 2)),
+        contraction((0, 3), ((0, 1), (1,)), (0,)),
+        contraction((20, 30, 40), ((0, 1), (1, 2)), (2, 0)),
+    ],
+    "prod": [reduction("prod", s, a, np.prod) for s, a in [((2, 3), (1,)), ((2, 3), (0, 1)), ((4,), (0,)), ((2, 0), (1,)), ((3, 2, 2), (0, 2)), ((2, 3), ()), ((2, 20), (1,))]],
+    "max": [reduction("max", s, a, np.max) for s, a in [((2, 3), (1,)), ((2, 3), (0, 1)), ((0, 3), (1,)), ((3, 2, 2), (0, 2)), ((2, 20), (1,))]],
+    "min": [reduction("min", s, a, np.min) for s, a in [((2, 3), (0,)), ((2, 3), (0, 1)), ((0, 3), (1,)), ((3, 2, 2), (1,)), ((2, 20), (1,))]],
+    "norm": [reduction("norm", s, a, _norm) for s, a in [((2, 3), (1,)), ((2, 3), (0, 1)), ((2, 0), (1,)), ((3, 2, 2), (0, 2)), ((2, 20), (1,))]],
+    "any": [reduction("any", s, a, np.any, BOOL) for s, a in [((2, 3), (1,)), ((2, 0), (1,)), ((2, 20), (0, 1))]],
+    "all": [reduction("all", s, a, np.all, BOOL) for s, a in [((2, 3), (1,)), ((2, 0), (1,)), ((2, 20), (0, 1))]],
+    "cumsum": [along("cumsum", s, k, np.cumsum) for s, k in [((4,), 0), ((2, 3), 0), ((2, 3), 1), ((0,), 0), ((1,), 0), ((2, 0, 3), 2)]],
+    "argmax": [along("argmax", (2, 3), k, np.argmax) for k in (0, 1)],
+    "argmin": [along("argmin", (2, 3), k, np.argmin) for k in (0, 1)],
+    "argsort": [along("argsort", (2, 3), k, np.argsort) for k in (0, 1)],
+    "inv": [_linalg("inv", [s], np.linalg.inv) for s in [(3, 3), (1, 1), (2, 2, 2), (0, 0)]],
+    "solve": [_linalg("solve", s, np.linalg.solve) for s in [[(3, 3), (3, 2)], [(1, 1), (1, 4)], [(2, 3, 3), (2, 3, 1)]]],
+    "det": [_linalg("det", [s], np.linalg.det) for s in [(3, 3), (1, 1), (2, 2, 2)]],
+    "cofactor": [_linalg("cofactor", [s], _cofactor) for s in [(3, 3), (2, 2), (1, 1), (2, 3, 3)]],
+    "cholesky": [_cholesky_row(()), _cholesky_row((2,))],
+}  # fmt: skip
+
+
+def test_every_other_record_has_a_row():
+    assert set(ROWS) | set(ELEMENTWISE) == set(REGISTRY)
+    assert all(REGISTRY[name].family == row.node.op.family for name, rows in ROWS.items() for row in rows)
+
+
+def sample(row: Row, seed: int) -> list[Array]:
+    """No ties, no zeros, and square matrices with a heavy diagonal."""
+    rng = np.random.default_rng(seed)
+    result = []
+    for x in row.inputs:
+        if x.dtype == BOOL:
+            result.append(np.asarray(rng.random(x.shape) < 0.4))
+            continue
+        value = rng.permutation(np.linspace(0.5, 1.8, max(x.size, 1)))[: x.size].reshape(x.shape)
+        value = np.asarray(value * rng.choice([1, 1, -1], size=x.shape))
+        if row.node.op.family == "linalg" and x.ndim >= 2 and x.shape[-1] == x.shape[-2]:
+            value = value * 0.4 + 2.5 * np.eye(x.shape[-1])
+        result.append(value)
+    return result
+
+
+ALL_ROWS = [(name, k) for name, rows in ROWS.items() for k in range(len(rows))]
+
+
+@pytest.mark.parametrize(("name", "k"), ALL_ROWS)
+def test_value_shape_and_dtype(name, k):
+    row = ROWS[name][k]
+    values = sample(row, 1)
+    known = dict(zip(row.inputs, values, strict=True))
+    expected = np.asarray(row.reference(*values))
+    assert row.node.shape == expected.shape
+    assert row.node.dtype == expected.dtype
+    found = [interpret([row.node], known)[0], *(execute(executor, [row.node], known)[0] for executor in EXECUTORS)]
+    if row.node.op.family != "leaf" and name != "cholesky":
+        found.append(np.asarray(row.node.op.evaluate(row.node.params, *values)))
+    for value in found:
+        assert value.dtype == expected.dtype
+        close(value, expected, 1e-13, name) if expected.dtype == F8 else np.testing.assert_array_equal(value, expected)
+
+
+@pytest.mark.parametrize(("name", "k"), [(n, k) for n, k in ALL_ROWS if ROWS[n][k].node.dtype == F8 and ROWS[n][k].node.size * 40 < 10_000])
+def test_first_and_second_derivatives(name, k):
+    row = ROWS[name][k]
+    if not row.derivative or not row.inputs:
+        return
+    values = sample(row, 2)
+    known = dict(zip(row.inputs, values, strict=True))
+    expected = differences([row.node], row.inputs, known, 1e-4)[0]
+    weights = build.constant_array(np.random.default_rng(3).uniform(0.5, 1.5, size=row.node.shape))
+    scalar = total(op("sin", row.node) * weights)
+    gradients = dense_jacobians([scalar], row.inputs)[0]
+    curved = differences(gradients, row.inputs, known, 1e-4)
+    large = sum(x.size for x in row.inputs) > 30
+    for order in ("forward", "reverse"):
+        jacobians = dense_jacobians([row.node], row.inputs, order)[0]
+        plans = [sparse_jacobian(row.node, x, order) for x in row.inputs]
+        hessians = [] if large else [h for r in dense_jacobians(gradients, row.inputs, order) for h in r]
+        for executor in EXECUTORS:
+            found = execute(executor, [*jacobians, *(p.data for p in plans), *hessians], known)
+            rest = iter(found)
+            for want in expected:
+                close(next(rest).reshape(want.shape), want, 1e-10, (name, order, executor))
+            for plan, want in zip(plans, expected, strict=True):
+                close(plan.make(next(rest)).toarray(), want, 1e-10, (name, order, executor, "csr"))
+            if not large:
+                for want in itertools.chain(*curved):
+                    close(next(rest).reshape(want.shape), want, 1e-9, (name, order, executor, "second"))
+
+
+def test_no_derivative_is_no_entry():
+    for name in ("any", "all", "argmax", "argmin", "argsort"):
+        for row in ROWS[name]:
+            y = op("cast", row.node, params=CastParams(F8))
+            x = new_input(row.inputs[0].shape, F8)
+            assert REGISTRY[name].edges(row.node) == (None,)
+            assert sparse_jacobian(y, x).nnz == 0
+    assert not any(REGISTRY[name].smooth for name in ("any", "all", "argmax", "argmin", "argsort", "max", "min"))
+
+
+# --- the points where something was chosen ------------------------------------------------------------------------
+
+
+def gradient(node: Node, x: Node, value: Any, order: str = "reverse") -> Array:
+    """The derivative of the sum, the same on every executor and in both orders."""
+    value = np.asarray(value, dtype=float)
+    nodes = [dense_jacobians([total(node)], [x], o)[0][0] for o in ("forward", "reverse")]
+    found = [v for executor in EXECUTORS for v in execute(executor, nodes, {x: value})]
+    for other in found[1:]:
+        np.testing.assert_allclose(other, found[0], rtol=1e-14)
+    return found[0]
+
+
+def test_ties_of_extrema_share_in_equal_parts():
+    x = new_input((2, 4), F8)
+    for name, sign in (("max", 1.0), ("min", -1.0)):
+        y = op(name, x, params=AxesParams((1,)))
+        v = sign * np.array([[1.0, 3.0, 3.0, 3.0], [0.0, -0.0, -1.0, -2.0]])
+        expected = [[0, 1 / 3, 1 / 3, 1 / 3], [0.5, 0.5, 0, 0]]
+        np.testing.assert_allclose(gradient(y, x, v), expected, rtol=1e-15)
+
+
+def test_what_an_extremum_does_not_take_is_structurally_zero():
+    # The loser's derivative is infinite: it must not show.
+    x = new_input((3,), F8)
+    y = op("max", op("sqrt", x), params=AxesParams((0,)))
+    np.testing.assert_array_equal(gradient(y, x, [0.0, 4.0, 0.0]), [0, 0.25, 0])
+    z = op("maximum", op("sqrt", x), build.full(1.0, (3,), F8))
+    np.testing.assert_array_equal(gradient(z, x, [0.0, 4.0, 0.0]), [0, 0.25, 0])
+
+
+@pytest.mark.parametrize("count", [3, 20])
+def test_products_with_zeros(count):
+    x = new_input((3, count), F8)
+    y = op("prod", x, params=AxesParams((1,)))
+    v = np.full((3, count), 2.0)
+    v[1, 0] = 0.0
+    v[2, :2] = 0.0
+    expected = np.zeros((3, count))
+    expected[0] = 2.0 ** (count - 1)
+    expected[1, 0] = 2.0 ** (count - 1)
+    np.testing.assert_array_equal(gradient(y, x, v), expected)
+    if count == 3:
+        (first,) = dense_jacobians([total(y)], [x])[0]
+        (second,) = dense_jacobians([first], [x])[0]
+        for executor in EXECUTORS:
+            (h,) = execute(executor, [second], {x: v})
+            for r in range(3):
+                block = h[r, :, r, :]
+                for a, b in itertools.product(range(3), range(3)):
+                    others = [v[r, k] for k in range(3) if k not in (a, b)]
+                    assert block[a, b] == (0.0 if a == b else others[0])
+
+
+@pytest.mark.parametrize("count", [3, 20])
+def test_a_norm_of_zero_has_the_derivative_zero(count):
+    x = new_input((2, count), F8)
+    v = np.zeros((2, count))
+    v[1, :2] = 3.0, 4.0
+    expected = np.zeros((2, count))
+    expected[1, :2] = 0.6, 0.8
+    np.testing.assert_allclose(gradient(op("norm", x, params=AxesParams((1,))), x, v), expected, rtol=1e-15)
+
+
+def test_determinants_and_cofactors_of_singular_matrices():
+    rank_two = np.array([[1.0, 2.0, 3.0], [2.0, 4.0, 6.0], [1.0, 0.0, 1.0]])
+    rank_one = np.outer([1.0, 2.0, 3.0], [1.0, -1.0, 2.0])
+    x = new_input((3, 3), F8)
+    cofactors = interpret([op("cofactor", x)], {x: rank_two})[0]
+    close(gradient(op("det", x), x, rank_two), cofactors, 1e-13)
+    close(gradient(op("det", x), x, rank_one), np.zeros((3, 3)), 1e-13)
+    close(gradient(op("det", x), x, np.zeros((3, 3))), np.zeros((3, 3)), 1e-13)
+
+
+def test_nan_goes_through():
+    x = new_input((2, 3), F8)
+    v = np.array([[1.0, np.nan, 2.0], [1.0, 2.0, 3.0]])
+    nodes = [op(name, x, params=AxesParams((1,))) for name in ("max", "min", "prod", "norm")]
+    nodes.append(build.sum_axes(x, (1,)))
+    for executor in EXECUTORS:
+        for value in execute(executor, nodes, {x: v}):
+            assert np.isnan(value[0])
+            assert np.isfinite(value[1])
+
+
+def test_float32_rows():
+    known: dict[Node, Array] = {}
+    nodes, expected = [], []
+    rng = np.random.default_rng(0)
+    for shape, axes in (((2, 3), (1,)), ((2, 40), (1,)), ((40, 2), (0,))):
+        x = new_input(shape, F4)
+        known[x] = rng.uniform(0.5, 1.5, size=shape).astype("f4")
+        for name, function in (("prod", np.prod), ("max", np.max), ("min", np.min), ("norm", _norm)):
+            nodes.append(op(name, x, params=AxesParams(axes)))
+            expected.append(function(known[x], axis=axes))
+        nodes += [op("cumsum", x, params=AxisParams(axes[0])), build.sum_axes(x, axes)]
+        expected += [np.cumsum(known[x], axis=axes[0]), known[x].sum(axis=axes)]
+    a = new_input((3, 3), F4)
+    known[a] = (rng.uniform(0.5, 1.5, size=(3, 3)) + 3 * np.eye(3)).astype("f4")
+    for name, f in (("inv", np.linalg.inv), ("det", np.linalg.det), ("cofactor", _cofactor)):
+        nodes.append(op(name, a))
+        expected.append(f(known[a]))
+    nodes.append(matmul(a, a))
+    expected.append(known[a] @ known[a])
+    jacobians = [dense_jacobians([node], [x])[0][0] for node in nodes for x in known if node.inputs[0] is x]
+    for executor in EXECUTORS:
+        found = execute(executor, [*nodes, *jacobians], known)
+        assert all(value.dtype == F4 for value in found)
+        for value, want in zip(found, expected, strict=False):
+            close(value, want, 1e-5)
