@@ -11,8 +11,8 @@ test: .venv-test/ready
 	.venv-test/bin/python -m pytest -n auto
 
 lint: .venv-test/ready
-	.venv-test/bin/ruff check .
-	.venv-test/bin/ruff format --check .
+	.venv-test/bin/ruff check src tests benchmarks
+	.venv-test/bin/ruff format --check src tests benchmarks
 
 types: .venv-test/ready
 	.venv-test/bin/mypy

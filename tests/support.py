@@ -175,7 +175,9 @@ def differences(
     outputs: Sequence[Node], inputs: Sequence[Node], known: dict[Node, Array], tolerance: float = 1e-7
 ) -> list[list[Array]]:
     """``[i][j]``: the derivative of output i by input j, of shape (sizes), by central differences of fourth order."""
-    base = {node: np.asarray(value, dtype=LONG if value.dtype.kind == "f" else value.dtype) for node, value in known.items()}
+    base = {
+        node: np.asarray(value, dtype=LONG if value.dtype.kind == "f" else value.dtype) for node, value in known.items()
+    }
     step = LONG.type(1e-4 if EXACT else 1e-3)
 
     def at(source: Node, k: int, h: Any) -> Array:
@@ -446,7 +448,9 @@ class _Growth:
                 place = self.integer(0, n - 1)
                 shape = tuple(m for j, m in enumerate(x.shape) if j != k)
                 left = iter(range(x.ndim))
-                return build.index_node(x, shape, [Affine(place) if j == k else ramp(next(left)) for j in range(x.ndim)])
+                return build.index_node(
+                    x, shape, [Affine(place) if j == k else ramp(next(left)) for j in range(x.ndim)]
+                )
             case 7:
                 # a gather by tables of two axes
                 shape = (self.integer(1, 3), self.integer(1, 3))
@@ -474,7 +478,9 @@ class _Growth:
             case 1:
                 return concatenate([take_slice(x, k, n - 1, 1), x, take_slice(x, k, 0, 1), x * 2.0], k)
             case 2:
-                return build.assembled([(x, placed(ramp(k, 1, self.integer(0, 2))))], resized(n + 3), x.dtype, disjoint=True)
+                return build.assembled(
+                    [(x, placed(ramp(k, 1, self.integer(0, 2))))], resized(n + 3), x.dtype, disjoint=True
+                )
             case 3:
                 parts = [(x, placed(ramp(k, 2))), (op("tanh", x), placed(ramp(k, 2, 1)))]
                 return build.assembled(parts, resized(2 * n + 1), x.dtype, disjoint=True)
@@ -495,7 +501,9 @@ class _Growth:
                 x = self.pick_rank()
                 labels = tuple(range(x.ndim))
                 w = self.array((x.shape[-1], 3))
-                return build.contract_labels([(x, labels), (w, (x.ndim - 1, x.ndim))], (*x.shape, 3), (*labels[:-1], x.ndim))
+                return build.contract_labels(
+                    [(x, labels), (w, (x.ndim - 1, x.ndim))], (*x.shape, 3), (*labels[:-1], x.ndim)
+                )
             case 2:
                 x = self.pick_rank()
                 flat, other = build.movement_reshape(x, (x.size,)), self.pick_rank()
@@ -549,26 +557,36 @@ class _Growth:
             case 1:
                 return op("det", matrix)
             case 2:
-                return op("solve", matrix, build.broadcast_to(build.movement_reshape(v, (n, 1)), (n, 2)) * self.array((n, 2)))
+                return op(
+                    "solve", matrix, build.broadcast_to(build.movement_reshape(v, (n, 1)), (n, 2)) * self.array((n, 2))
+                )
             case 3:
                 return op("cholesky", symmetric)
             case 4:
                 return op("cofactor", matrix)
             case _:
-                batch = build.broadcast_to(matrix, (2, n, n)) + build.broadcast_to(self.array((2, 1, 1)), (2, n, n)) * 0.1
+                batch = (
+                    build.broadcast_to(matrix, (2, n, n)) + build.broadcast_to(self.array((2, 1, 1)), (2, n, n)) * 0.1
+                )
                 return op("inv", batch)
 
 
-def grow(
-    seed: int, steps: int, *, dtype: Any = F8, smooth: bool = False, scalar: bool = False
-) -> RandomProgram | None:
+def grow(seed: int, steps: int, *, dtype: Any = F8, smooth: bool = False, scalar: bool = False) -> RandomProgram | None:
     """The random program of a seed; None if it is not finite at its values."""
     growth = _Growth(seed, dtype, smooth)
     for _ in range(growth.integer(1, 3)):
         lengths = [1, 2, 3, 4, 2, 3, 0] if growth.integer(0, 9) == 9 else [1, 2, 3, 4, 2, 3]
         shape = tuple(growth.choose(lengths) for _ in range(growth.integer(0, 3)))
         growth.input(shape if math.prod(shape) <= 12 else shape[:2])
-    kinds = [growth.unary, growth.binary, growth.move, growth.assemble, growth.contract, growth.reduce, growth.linear_algebra]
+    kinds = [
+        growth.unary,
+        growth.binary,
+        growth.move,
+        growth.assemble,
+        growth.contract,
+        growth.reduce,
+        growth.linear_algebra,
+    ]
     for _ in range(steps):
         growth.keep(growth.choose(kinds)())
     if scalar:
@@ -582,11 +600,15 @@ def grow(
 
 
 @st.composite
-def programs(draw: Any, *, dtype: Any = F8, smooth: bool = False, scalar: bool = False, steps: int = 12) -> RandomProgram:
+def programs(
+    draw: Any, *, dtype: Any = F8, smooth: bool = False, scalar: bool = False, steps: int = 12
+) -> RandomProgram:
     """Random programs with one to three inputs and outputs; ``smooth``: no kinks; ``scalar``: one number comes out."""
     # Choices follow one drawn seed, step after step: shrinking the number of steps keeps the first ones as they are,
     # and examples are as varied as they can be.
-    program = grow(draw(st.integers(0, 2**32 - 1)), draw(st.integers(2, steps)), dtype=dtype, smooth=smooth, scalar=scalar)
+    program = grow(
+        draw(st.integers(0, 2**32 - 1)), draw(st.integers(2, steps)), dtype=dtype, smooth=smooth, scalar=scalar
+    )
     assume(program is not None)
     assert program is not None
     return program

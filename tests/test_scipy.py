@@ -146,10 +146,11 @@ def test_least_squares_args(method, n, evaluations):
 
 
 @pytest.mark.parametrize("loss", ["soft_l1", "huber", "cauchy"])
-@pytest.mark.parametrize("n", [5, N])
+@pytest.mark.parametrize("n", [5, 20])
 def test_robust_losses_write_into_the_jacobian_that_they_are_given(loss, n):
-    plain = least_squares(residuals, start(n), jac=jc.jacobian(residuals), loss=loss, x_scale=1.0)
-    shared = least_squares(x0=start(n), loss=loss, x_scale=1.0, **js.least_squares_args(residuals, format="dense"))
+    options = {"loss": loss, "x_scale": 1.0, "max_nfev": 12}
+    plain = least_squares(residuals, start(n), jac=jc.jacobian(residuals), **options)
+    shared = least_squares(x0=start(n), **options, **js.least_squares_args(residuals, format="dense"))
     np.testing.assert_array_equal(plain.x, shared.x)
 
 
@@ -288,7 +289,7 @@ def test_integer_points_become_floats():
 
 
 def test_dense_jacobians_are_c_ordered():
-    _, jac = js.fun_and_jac(lambda x: np.asfortranarray(np.outer(x, x)).T, format="dense")
+    _, jac = js.fun_and_jac(lambda x: np.outer(x, x[:2]).T, format="dense")
     J = jac(start(4))
     assert J.flags.c_contiguous
     assert J.flags.writeable
@@ -304,6 +305,7 @@ def test_root_args(method):
     np.testing.assert_allclose(bratu(found.x), 0.0, atol=1e-8)
 
 
+SHARED = ["trust-constr", "trust-exact", "dogleg", "BFGS", "L-BFGS-B", "SLSQP", "TNC"]  # ask for each point in turn
 METHODS = ["trust-constr", "Newton-CG", "trust-ncg", "trust-krylov", "trust-exact", "dogleg"]
 
 
@@ -326,7 +328,7 @@ def test_minimize_args(method, monkeypatch):
     assert found.success, found.message
     np.testing.assert_allclose(jc.grad(bowl)(found.x, np.linspace(0.0, 1.0, 6)), 0.0, atol=1e-3)
     # Gradients cost nothing beside the values, except at points to which a line search goes back.
-    assert count[0] <= found.nfev + (0 if method in ("trust-exact", "dogleg", "BFGS", "L-BFGS-B") else found.njev)
+    assert count[0] <= found.nfev + (0 if method in SHARED else found.get("njev", 0))
 
 
 @pytest.mark.parametrize(("method", "kind"), [("trust-constr", sp.csr_array), ("trust-exact", np.ndarray)])
@@ -339,13 +341,18 @@ def test_the_format_of_a_hessian_is_the_one_that_the_method_takes(method, kind):
     assert isinstance(args["fun"](start(N)), float)
 
 
-def test_a_low_rank_hessian_is_a_matrix_all_the_same():
-    """"auto" would keep factors apart here, which trust-constr takes and factorisations do not."""
-    jac = js.jac_for_ivp(lambda t, y: -y + 1e-3 * np.sum(y**2) * np.ones(3300))
-    J = jac(0.0, np.ones(3300))
-    assert isinstance(J, sp.csr_array)
-    assert J.nnz == 3300**2
-    assert isinstance(jac(0.0, np.ones(3300)), sp.csr_array)
+def test_a_low_rank_jacobian_is_a_matrix_all_the_same(monkeypatch):
+    """Where ``format="auto"`` would keep factors apart, which solvers that factorise do not take."""
+    monkeypatch.setattr(jc.results, "AUTO_OPERATOR", 1000)
+
+    def f(t, y):
+        return -y + 1e-3 * np.sum(y**2) * np.ones(100)
+
+    assert not hasattr(jc.jacobian(f, argnums=1, format="auto")(0.0, np.ones(100)), "tocsr")
+    jac = js.jac_for_ivp(f)
+    for _ in range(2):
+        assert isinstance(jac(0.0, np.ones(100)), sp.csr_array)
+    np.testing.assert_allclose(jac(0.0, np.ones(100)).toarray(), 2e-3 * np.ones((100, 100)) - np.eye(100))
 
 
 # --- solve_ivp --------------------------------------------------------------------------------------------------
@@ -412,7 +419,7 @@ def test_curve_fit_of_several_variables_follows_what_the_model_reads():
 @pytest.mark.parametrize("method", ["trust-constr", "SLSQP"])
 @pytest.mark.parametrize("format", [None, "dense", "csr"])
 def test_constraint(method, format):
-    bound = js.constraint(lambda x: x[1:] * x[:-1], 0.3, 0.5, format=format)
+    bound = js.constraint(lambda x: x[1:] * x[:-1], 0.3, 0.5, method, format=format)
     assert isinstance(bound, NonlinearConstraint)
     found = minimize(x0=start(5), constraints=bound, **js.minimize_args(chain, method))
     reference = minimize(chain, start(5), constraints=NonlinearConstraint(bound.fun, 0.3, 0.5), method="SLSQP")
@@ -442,8 +449,9 @@ def test_a_scalar_constraint():
     assert ball.jac(start(3)).shape == (1, 3)
     np.testing.assert_allclose(ball.hess(start(3), np.array([2.0])), 4.0 * np.eye(3))
     for method in ("trust-constr", "SLSQP"):
+        ball = js.constraint(lambda x: x @ x, -np.inf, 1.0, method)
         found = minimize(x0=np.full(3, 0.1), constraints=ball, **js.minimize_args(lambda x: np.sum(x), method))
-        np.testing.assert_allclose(found.x, np.full(3, -(3**-0.5)), atol=1e-4)
+        np.testing.assert_allclose(found.x, np.full(3, -(3**-0.5)), atol=1e-3)
 
 
 def test_a_constraint_follows_what_the_function_reads():
@@ -470,6 +478,8 @@ def test_what_a_solver_does_not_take_is_refused_beforehand():
         js.root_args(bratu, "krylov")
     with pytest.raises(jc.InvalidInputError, match="not 'Nelder-Mead'"):
         js.minimize_args(chain, "Nelder-Mead")
+    with pytest.raises(jc.InvalidInputError, match="trust-constr, SLSQP, not 'COBYLA'"):
+        js.constraint(residuals, 0.0, 1.0, "COBYLA")
     with pytest.raises(jc.InvalidInputError, match="format must be one of"):
         js.fun_and_jac(residuals, format="lil")
     assert js.minimize_args(chain, "l-bfgs-b")["method"] == "L-BFGS-B"

@@ -1,16 +1,16 @@
 """What SciPy's solvers take, from the function alone: each in the format that it accepts and works best with.
 
-===================================  =============================================  ======================================
-solver                               call                                           Jacobian or Hessian
-===================================  =============================================  ======================================
-``least_squares``                    ``**least_squares_args(f)``                    dense or CSR; ``lm``: dense
-``root``                             ``**root_args(f)``                             dense
-``minimize``                         ``**minimize_args(f, method)``                 gradient; Hessian if the method has one
-``solve_ivp``                        ``jac=jac_for_ivp(f, method)``                 Radau, BDF: dense or CSR; LSODA: dense
-``curve_fit``                        ``jac=curve_fit_jac(model)``                   dense
-``NonlinearConstraint``              ``constraint(f, lb, ub)``                      dense or CSR, with the Hessian
-anything else                        ``fun, jac = fun_and_jac(f)``                  any format
-===================================  =============================================  ======================================
+=======================  ==================================  ======================================
+solver                   call                                Jacobian or Hessian
+=======================  ==================================  ======================================
+``least_squares``        ``**least_squares_args(f)``         dense or CSR; ``lm``: dense
+``root``                 ``**root_args(f)``                  dense
+``minimize``             ``**minimize_args(f, method)``      gradient; Hessian if the method has one
+``solve_ivp``            ``jac=jac_for_ivp(f, method)``      Radau, BDF: dense or CSR; LSODA: dense
+``curve_fit``            ``jac=curve_fit_jac(model)``        dense
+``NonlinearConstraint``  ``constraint(f, lb, ub, method)``   dense or CSR, with the Hessian
+anything else            ``fun, jac = fun_and_jac(f)``       any format
+=======================  ==================================  ======================================
 
 "Dense or CSR": dense up to 4096 elements or where a fifth of them are entries, else CSR.
 
@@ -55,8 +55,8 @@ class FunctionAndJacobian(NamedTuple):
 
 
 def _point(x: Any) -> Array:
-    x = np.asarray(x)
-    return x if x.dtype.kind == "f" and x.dtype.itemsize in (4, 8) else x.astype(np.float64)
+    point: Array = np.asarray(x)
+    return point if point.dtype in (np.float64, np.float32) else point.astype(np.float64)
 
 
 class _Matrix:
@@ -247,7 +247,7 @@ def minimize_args(function: Function, method: str = "trust-constr") -> dict[str,
 
 
 def jac_for_ivp(function: Function, method: str = "Radau", *, format: Format | None = None) -> Function:
-    """The ``jac`` of :func:`scipy.integrate.solve_ivp`: ``jac(t, y, *args)``, the derivative of ``f(t, y, *args)`` by y.
+    """The ``jac`` of :func:`scipy.integrate.solve_ivp`: ``jac(t, y, *args)``, the derivative of ``f`` by y.
 
     Args:
         function: plain NumPy code ``f(t, y, *args) -> dy/dt``.
@@ -310,31 +310,43 @@ def _on_behalf_of(function: Function, transformed: Transformed) -> Transformed:
     return transformed
 
 
-def constraint(function: Function, lb: Any, ub: Any, *, format: Format | None = None, **options: Any) -> Any:
+def constraint(
+    function: Function, lb: Any, ub: Any, method: str = "trust-constr", *, format: Format | None = None, **options: Any
+) -> Any:
     """A :class:`scipy.optimize.NonlinearConstraint` ``lb <= f(x) <= ub`` with exact Jacobian and Hessian.
 
     Args:
         function: plain NumPy code ``f(x) -> y``, a number or an array.
         lb, ub: bounds, numbers or arrays like ``y`` as a vector.
+        method: of :func:`scipy.optimize.minimize`: ``"trust-constr"``, or ``"SLSQP"``, which uses no Hessian.
         format: of the Jacobian; by default dense or CSR. The Hessian of ``v @ f(x)`` is dense or CSR.
         options: ``keep_feasible`` and what else the class takes.
+
+    Raises:
+        InvalidInputError: another method.
 
     >>> import numpy as np
     >>> from scipy.optimize import minimize
     >>> import jacana as jc
-    >>> circle = jc.scipy.constraint(lambda x: x @ x, 1.0, 1.0)
+    >>> circle = jc.scipy.constraint(lambda x: x @ x, 1.0, 1.0, "SLSQP")
     >>> args = jc.scipy.minimize_args(lambda x: x[0] + 2.0 * x[1], "SLSQP")
     >>> minimize(x0=[1.0, 0.0], constraints=circle, **args).x.round(4)
     array([-0.4472, -0.8944])
     """
     from scipy.optimize import NonlinearConstraint
 
+    method = _checked_method(method, ("trust-constr", "SLSQP"), "constraints of minimize")
+    pair = fun_and_jac(function, format=format)
+    if method == "SLSQP":
+        return NonlinearConstraint(pair.fun, lb, ub, jac=pair.jac, **options)
+
     def weighted(x: Any, v: Any) -> Any:
         return np.sum(np.ravel(v) * np.ravel(function(x)))
 
     functools.update_wrapper(weighted, function)
     second = _Matrix(lambda format: _on_behalf_of(function, hessian(weighted, format=format)), None)
-    pair = fun_and_jac(function, format=format)
-    return NonlinearConstraint(
-        pair.fun, lb, ub, jac=pair.jac, hess=lambda x, v: second(_point(x), np.asarray(v, np.float64)), **options
-    )
+
+    def hess(x: Any, v: Any) -> Any:
+        return second(_point(x), np.asarray(v, dtype=np.float64))
+
+    return NonlinearConstraint(pair.fun, lb, ub, jac=pair.jac, hess=hess, **options)

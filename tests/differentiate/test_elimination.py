@@ -122,7 +122,11 @@ def test_products_are_the_jacobian_times_a_vector(program):
     nodes = [j for row in jacobians for j in row]
     found = interpret([*nodes, *forward[0], *forward[1], *reverse[0], *reverse[1]], values)
     whole, rest = found[: len(nodes)], iter(found[len(nodes) :])
-    block = {(i, j): whole[i * len(inputs) + j].reshape(y.size, x.size) for i, y in enumerate(outputs) for j, x in enumerate(inputs)}
+    block = {
+        (i, j): whole[i * len(inputs) + j].reshape(y.size, x.size)
+        for i, y in enumerate(outputs)
+        for j, x in enumerate(inputs)
+    }
     for _ in forward:
         for i, y in enumerate(outputs):
             expected = sum((block[i, j] @ values[t].ravel() for j, t in enumerate(tangents)), np.zeros(y.size))

@@ -205,7 +205,13 @@ def test_tables_of_another_memory_order_are_the_same():
 
 def test_plain_axis():
     assert plain_axis(axis(3)) == 3
-    for other in (Affine(0), Affine(1, ((0, 1),)), Affine(0, ((0, 2),)), Affine(0, ((0, 1), (1, 1))), from_table(np.array([0, 1, 3]), [0])):
+    for other in (
+        Affine(0),
+        Affine(1, ((0, 1),)),
+        Affine(0, ((0, 2),)),
+        Affine(0, ((0, 1), (1, 1))),
+        from_table(np.array([0, 1, 3]), [0]),
+    ):
         assert plain_axis(other) is None
 
 

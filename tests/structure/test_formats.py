@@ -1,4 +1,4 @@
-"""Stored Jacobians: canonical CSR, exact counts of entries on shapes that are not square, every format the same matrix."""
+"""Stored Jacobians: canonical CSR, exact counts of entries on shapes that are not square, formats that agree."""
 
 from __future__ import annotations
 
@@ -117,17 +117,23 @@ CASES = {
         lambda x: op("exp", x) / build.broadcast_axes(build.sum_axes(op("exp", x), (1,)), (2, 3), (0,)),
         2 * 9,
     ),
-    "batch of a small net": Case((4, 3), lambda x: op("tanh", matmul(op("tanh", matmul(x, constant(3, 5))), constant(5, 2))), 4 * 6),
+    "batch of a small net": Case(
+        (4, 3), lambda x: op("tanh", matmul(op("tanh", matmul(x, constant(3, 5))), constant(5, 2))), 4 * 6
+    ),
     "batch of inverses": Case((2, 3, 3), lambda x: op("inv", x), 2 * 81),
     "determinants": Case((2, 3, 3), lambda x: op("det", x), 2 * 9),
     "transpose": Case((2, 3), lambda x: build.transpose(x, (1, 0)), 6),
     "reshape": Case((4, 3), lambda x: build.movement_reshape(x, (2, 6)), 12),
-    "reshape there and back": Case((4, 6), lambda x: build.movement_reshape(build.movement_reshape(x, (3, 8)), (4, 6)), 24),
+    "reshape there and back": Case(
+        (4, 6), lambda x: build.movement_reshape(build.movement_reshape(x, (3, 8)), (4, 6)), 24
+    ),
     "concatenation": Case((2, 3), lambda x: concatenate([x, take_slice(x, 0, 1, 1), x * 2.0], 0), 15),
     "padding": Case((2, 3), lambda x: build.assembled([(x, (ramp(0, 1, 1), ramp(1)))], (4, 3), F8, disjoint=True), 6),
     "broadcast": Case((3,), lambda x: build.broadcast_to(x, (2, 3)), 6),
     "diagonal of a matrix": Case((3, 4), lambda x: build.index_node(x, (3,), [ramp(0), ramp(0)]), 3),
-    "matrix with a diagonal": Case((3,), lambda x: build.assembled([(x, (ramp(0), ramp(0)))], (3, 4), F8, disjoint=True), 3),
+    "matrix with a diagonal": Case(
+        (3,), lambda x: build.assembled([(x, (ramp(0), ramp(0)))], (3, 4), F8, disjoint=True), 3
+    ),
     "one place": Case((2, 3), lambda x: build.index_node(x, (), [Affine(1), Affine(2)]), 1),
     "conversion": Case((2, 3), lambda x: op("cast", x, params=CastParams(F4)), 6),
     "branch": Case((2, 3), lambda x: op("select", x > 1.0, op("log", x), x * x), 6),
@@ -141,7 +147,9 @@ CASES = {
 def point(shape: tuple[int, ...], seed: int = 0) -> Array:
     """Well away from kinks, ties and singular matrices."""
     rng = np.random.default_rng(seed)
-    value = np.asarray(rng.permutation(np.linspace(0.4, 1.7, max(1, math.prod(shape)))))[: math.prod(shape)].reshape(shape)
+    value = np.asarray(rng.permutation(np.linspace(0.4, 1.7, max(1, math.prod(shape)))))[: math.prod(shape)].reshape(
+        shape
+    )
     if len(shape) == 3:
         value = value + 2.0 * np.eye(shape[-1])
     return np.asarray(value)

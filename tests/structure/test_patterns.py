@@ -831,6 +831,18 @@ def test_pattern_is_exact(case: Case):
     np.testing.assert_array_equal(np.abs(numeric) > 1e-9, needed)
 
 
+@pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
+def test_a_replay_is_right_at_another_point(case: Case):
+    """Same path, same pattern, other numbers: nothing of the first point was kept."""
+    transform = jc.value_and_jacobian(case.function, format="csr")
+    _, first = transform(case.x)
+    x = case.x * 1.001 + 1e-4
+    y, J = transform(x)
+    np.testing.assert_allclose(y, case.function(x), rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(J.toarray(), central(case.function, x), atol=1e-8)
+    np.testing.assert_array_equal(pattern_of(J), pattern_of(first))
+
+
 @pytest.mark.parametrize("case", [c for c in CASES if c.reason], ids=lambda c: c.name)
 def test_over_estimates_are_documented(case: Case):
     assert any(line.lower().startswith(f"* **{case.reason}") for line in DOCUMENT.read_text().splitlines())

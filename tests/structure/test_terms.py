@@ -37,8 +37,12 @@ def dense(terms: list[Term], rows: tuple[int, ...], cols: tuple[int, ...], value
             assert node.shape == tuple(sizes[a] for a in axes), (term, node)
             (array,) = interpret([node], values)
             keep &= array[tuple(grid[a] for a in axes)]
-        row = sum((places(term.row, sizes)[k] * math.prod(rows[k + 1 :]) for k in range(len(rows))), np.zeros(sizes, int))
-        col = sum((places(term.col, sizes)[k] * math.prod(cols[k + 1 :]) for k in range(len(cols))), np.zeros(sizes, int))
+        row = sum(
+            (places(term.row, sizes)[k] * math.prod(rows[k + 1 :]) for k in range(len(rows))), np.zeros(sizes, int)
+        )
+        col = sum(
+            (places(term.col, sizes)[k] * math.prod(cols[k + 1 :]) for k in range(len(cols))), np.zeros(sizes, int)
+        )
         np.add.at(matrix, (row[keep], col[keep]), coefficient[keep])
     return matrix
 

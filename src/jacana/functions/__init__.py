@@ -78,4 +78,3 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(
         f"jacana.functions has no {name!r}: NumPy has no such function, or it has no derivative rule here"
     )
-

@@ -139,4 +139,3 @@ def copyto(target: Any, source: Any, casting: str = "same_kind", where: Any = Tr
         target[...] = source
     else:
         target[...] = np.where(where, source, target)
-

@@ -231,4 +231,3 @@ def _as(x: Any, dtype: Any) -> Any:
 
 def _as_float(x: Any, ufunc: np.ufunc) -> Any:
     return _as(x, loop_dtypes(ufunc, raw(x))[0])
-

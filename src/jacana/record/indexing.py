@@ -358,4 +358,3 @@ def scatter_add(x: Variable, key: Any, value: Any) -> None:
         node = REGISTRY["add"](operand(x, x._value.shape, dtype), added)
     np.add.at(x._value, key, raw_deep(value))
     buffer.replace(x, node)
-

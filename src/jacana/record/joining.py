@@ -38,9 +38,7 @@ def _concatenated(parts: Sequence[Any], along: int, value: Any) -> Any:
 
 
 @implements(np.concatenate)
-def concatenate(
-    arrays: Any, axis: Any = 0, out: Any = None, dtype: Any = None, casting: str = "same_kind"
-) -> Any:
+def concatenate(arrays: Any, axis: Any = 0, out: Any = None, dtype: Any = None, casting: str = "same_kind") -> Any:
     """Each part at its offset."""
     parts = _parts(arrays)
     value = np.concatenate([raw(p) for p in parts], axis=axis, dtype=dtype, casting=casting)  # type: ignore[call-overload]

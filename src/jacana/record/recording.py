@@ -70,9 +70,7 @@ def guard(node: Node, value: Any) -> None:
         recording.guard(node, value)
 
 
-def record(
-    function: Callable[..., Any], values: Sequence[Array], wrap: Callable[..., Any] | None = None
-) -> Recording:
+def record(function: Callable[..., Any], values: Sequence[Array], wrap: Callable[..., Any] | None = None) -> Recording:
     """Run ``function`` once on Variables and keep what it did.
 
     Arguments:
