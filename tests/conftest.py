@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -10,23 +9,16 @@ import pytest
 from jacana.run import native_available
 
 
-@pytest.fixture(params=["lanes of this machine", "four lanes"])
-def lanes(request: Any) -> Iterator[None]:
-    """Machines without AVX-512 have four lanes; their code runs here too."""
-    if not native_available():
-        if request.param == "four lanes":
-            pytest.skip("there are no lanes without llvmlite")
-        yield
+@pytest.fixture(params=["as it is", "short loops", "four lanes"])
+def lanes(request: Any, monkeypatch: Any) -> None:
+    """The native executor as it is here; with loops where it would write straight code; and as without AVX-512."""
+    if request.param == "as it is":
         return
+    if not native_available():
+        pytest.skip("there are no loops without llvmlite")
+    from jacana.plan import native_plan
     from jacana.run.native.engine import machine
 
-    target = machine()
-    before = target.lanes
+    monkeypatch.setattr(native_plan, "STRAIGHT", 7)
     if request.param == "four lanes":
-        if before == 4:
-            pytest.skip("this machine has four lanes")
-        target.lanes = 4
-    try:
-        yield
-    finally:
-        target.lanes = before
+        monkeypatch.setattr(machine(), "lanes", 4)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -13,10 +14,12 @@ from support import (
 )
 
 from jacana.graph.node import Node
+from jacana.plan import native_plan
 from jacana.run import Program, compile_numpy, native_available
 
 if native_available():
     from jacana.run.native import compile_native
+    from jacana.run.native.engine import machine
 
 I8, I4 = np.dtype("i8"), np.dtype("i4")
 
@@ -61,3 +64,15 @@ def compare_at(outputs: Sequence[Node], inputs: Sequence[Node], values: Sequence
             assert bits(one) == bits(other), (node, np.argwhere(one != other)[:5], one, other)
         assert one.tobytes() == repeat.tobytes(), "not the same at the second call"
     return found
+
+
+@contextmanager
+def shapes_of_loops(lanes: int | None, straight: int, unroll: int) -> Iterator[None]:
+    """Other numbers of lanes, and loops where the planner would write straight code."""
+    target = machine()
+    before = target.lanes, native_plan.STRAIGHT, native_plan.UNROLL
+    target.lanes, native_plan.STRAIGHT, native_plan.UNROLL = lanes or before[0], straight, unroll  # type: ignore[misc]
+    try:
+        yield
+    finally:
+        target.lanes, native_plan.STRAIGHT, native_plan.UNROLL = before  # type: ignore[misc]

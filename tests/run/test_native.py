@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from native_helpers import compare, sample
+from native_helpers import compare, sample, shapes_of_loops
 from support import (
     F4,
     F8,
@@ -41,7 +41,6 @@ from jacana.run import Program, compile_numpy, native_available
 pytestmark = pytest.mark.skipif(not native_available(), reason="llvmlite is not installed")
 if native_available():
     from jacana.run.native import compile_native
-    from jacana.run.native.engine import machine
 
 
 def check_ownership(outputs: Sequence[Node], inputs: Sequence[Node], constants: Sequence[Array] = ()) -> None:
@@ -188,20 +187,30 @@ def test_deep_programs_need_no_recursion():
     compare([y], [x])
 
 
+LOOPS = st.tuples(st.sampled_from([None, 4]), st.sampled_from([64, 7, 1]), st.sampled_from([48, 3]))
+
+
 @examples(60)
-@given(programs(), st.booleans())
-def test_random_programs(program, four):
-    target = machine()
-    before = target.lanes
-    target.lanes = 4 if four else before
-    try:
+@given(programs(), LOOPS)
+def test_random_programs(program, loops):
+    with shapes_of_loops(*loops):
         run = compile_native(Program(tuple(program.inputs), tuple(program.outputs)))
-        first, second = run(program.values), run(program.values)
-        for one, other, want in zip(first, second, interpret(program.outputs, program.known), strict=True):
-            assert one.tobytes() == other.tobytes()
-            close(one, want, 1e-12)
-    finally:
-        target.lanes = before
+    first, second = run(program.values), run(program.values)
+    for one, other, want in zip(first, second, interpret(program.outputs, program.known), strict=True):
+        assert one.tobytes() == other.tobytes()
+        close(one, want, 1e-12)
+
+
+@examples(40)
+@given(programs(steps=7), LOOPS)
+def test_jacobians_of_random_programs(program, loops):
+    found = dense_jacobians(program.outputs, program.inputs)
+    nodes = [*(j for row in found for j in row)]
+    nodes += [sparse_jacobian(program.outputs[0], x).data for x in program.inputs]
+    with shapes_of_loops(*loops):
+        run = compile_native(Program(tuple(program.inputs), tuple(nodes)))
+    for one, want in zip(run(program.values), interpret(nodes, program.known), strict=True):
+        close(one, want, 1e-12)
 
 
 def _grow(x: Node, rng: np.random.Generator) -> Node:
@@ -271,26 +280,23 @@ def large_programs(draw: Any) -> tuple[list[Node], list[Node]]:
     return inputs, [pool[-1], *(pool[int(rng.integers(len(pool)))] for _ in range(int(rng.integers(0, 3))))]
 
 
-@examples(70)
-@given(large_programs(), st.booleans())
-def test_random_movements_bit_for_bit(case, four):
+@examples(80)
+@given(large_programs(), LOOPS)
+def test_random_movements_bit_for_bit(case, loops):
     inputs, outputs = case
-    target = machine()
-    before = target.lanes
-    target.lanes = 4 if four else before
-    try:
-        values = {x: sample(x.shape, x.dtype, k) for k, x in enumerate(inputs)}
-        for one, other in zip(compare(outputs, inputs), interpret(outputs, values, inputs[0].dtype), strict=True):
-            assert one.tobytes() == np.ascontiguousarray(other).tobytes()
-    finally:
-        target.lanes = before
+    values = {x: sample(x.shape, x.dtype, k) for k, x in enumerate(inputs)}
+    with shapes_of_loops(*loops):
+        found = compare(outputs, inputs)
+    for one, other in zip(found, interpret(outputs, values, inputs[0].dtype), strict=True):
+        assert one.tobytes() == np.ascontiguousarray(other).tobytes()
 
 
 @examples(30)
-@given(large_programs())
-def test_sparse_jacobians_of_random_movements(case):
+@given(large_programs(), LOOPS)
+def test_sparse_jacobians_of_random_movements(case, loops):
     inputs, outputs = case
     y = outputs[0]
     plans = [sparse_jacobian(y, x) for x in inputs]
     assert all(math.prod(p.shape) >= p.nnz for p in plans)
-    compare([y, *(p.data for p in plans)], inputs, 4)
+    with shapes_of_loops(*loops):
+        compare([y, *(p.data for p in plans)], inputs, 4)

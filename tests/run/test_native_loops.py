@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 from native_helpers import I4, I8, compare
@@ -72,7 +76,7 @@ def test_empty_and_scalar_arrays_beside_others(lanes):
 def test_strided_reads(lanes, dtype):
     inputs, outputs = [], []
     for stride in range(2, 18):
-        for count in (8, 40) if stride % 2 else (17,):
+        for count in (8, 70) if stride % 2 else (17,):
             x = new_input((stride * count + 3,), dtype)
             inputs.append(x)
             read = [take_slice(x, 0, start, count, stride) for start in (0, stride - 1, 2)]
@@ -126,7 +130,7 @@ def test_interleaved_stores(lanes, dtype, start):
     inputs, outputs = [], []
     for entries in (2, 3, 4, 5, 6, 7, 8, 9, 12, 16, 17, 30):
         for gap in (0, 1):
-            count = 20 if entries > 8 else 37
+            count = 67 if entries > 8 else 37
             x = new_input((count,), dtype)
             inputs.append(x)
             width = entries + gap
@@ -136,12 +140,12 @@ def test_interleaved_stores(lanes, dtype, start):
 
 
 def test_stores_against_the_direction_of_the_loop(lanes):
-    x = new_input((40,), F8)
+    x = new_input((70,), F8)
     outputs = []
     for width in (1, 2, 3, 4, 7):
-        parts = [(x * (1.0 + k), (ramp(0, -width, width * 39 + k),)) for k in range(width)]
-        outputs.append(build.assembled(parts, (width * 40,), F8, disjoint=True))
-        outputs.append(build.assembled(parts[:1], (width * 40,), F8, disjoint=True))
+        parts = [(x * (1.0 + k), (ramp(0, -width, width * 69 + k),)) for k in range(width)]
+        outputs.append(build.assembled(parts, (width * 70,), F8, disjoint=True))
+        outputs.append(build.assembled(parts[:1], (width * 70,), F8, disjoint=True))
     compare(outputs, [x])
 
 
@@ -167,10 +171,10 @@ def test_gathered_rows(lanes, dtype):
     for width in range(1, 18):
         x = new_input((13, width), dtype)
         inputs.append(x)
-        chosen = [0, 12, *map(int, rng.integers(0, 13, size=27)), 12]
+        chosen = [0, 12, *map(int, rng.integers(0, 13, size=67)), 12]
         rows = take_table(x, 0, chosen)
         outputs.append(rows * rows)
-        single = [build.index_node(rows, (30,), [ramp(0), Affine(k)]) for k in {0, width // 2, width - 1}]
+        single = [build.index_node(rows, (70,), [ramp(0), Affine(k)]) for k in {0, width // 2, width - 1}]
         outputs.append(concatenate([s * 2.0 for s in single], 0))
     compare(outputs, inputs)
 
@@ -184,11 +188,11 @@ def test_gathered_rows_of_a_slice(lanes, dtype):
         x = new_input((15, width), dtype)
         inputs.append(x)
         part = take_slice(x, 0, 2, 12)
-        rows = take_table(part, 0, [0, 11, *map(int, rng.integers(0, 12, size=27)), 11])
+        rows = take_table(part, 0, [0, 11, *map(int, rng.integers(0, 12, size=67)), 11])
         outputs.append(rows * 2.0)
         doubled = take_slice(x, 0, 1, 7, 2)
         outputs.append(take_table(doubled, 0, [0, 6, *map(int, rng.integers(0, 7, size=22))]) * 3.0)
-        last = build.index_node(rows, (30,), [ramp(0), Affine(width - 1)])
+        last = build.index_node(rows, (70,), [ramp(0), Affine(width - 1)])
         outputs.append(last * last)
     compare(outputs, inputs)
 
@@ -202,7 +206,7 @@ def test_tables_of_tables(lanes):
     grid = build.index_node(x, (7, 11), [table(rng.integers(0, 50, size=(7, 11)), 0, 1)])
     swapped = build.index_node(x, (7, 11), [table(rng.integers(0, 50, size=(11, 7)), 1, 0)])
     picked = build.index_node(
-        grid * grid, (29,), [table(rng.integers(0, 7, size=29)), table(rng.integers(0, 11, size=29))]
+        grid * grid, (79,), [table(rng.integers(0, 7, size=79)), table(rng.integers(0, 11, size=79))]
     )
     part = build.index_node(grid * 3.0, (20,), [Affine(4), table(rng.integers(0, 11, size=20))])
     compare([second, grid + swapped, picked, part, take_slice(grid, 1, 10, 11, -1) - grid], [x])
@@ -336,3 +340,79 @@ def test_reading_out_of_assembled_arrays(lanes):
         build.index_node(build.zeros((4, 3), F8), (3, 4), [ramp(1), ramp(0)]) + 1.0,
     ]
     compare(outputs, [a, b])
+
+
+GUARDED = '''
+import ctypes, mmap, sys
+import numpy as np
+sys.path[:0] = {path!r}
+from native_helpers import sample
+from support import F4, F8, concatenate, op, ramp, table, take_slice, take_table
+from jacana.graph import build
+from jacana.graph.index import Affine
+from jacana.graph.node import new_input
+from jacana.run import Program, compile_numpy
+from jacana.run.native import compile_native
+
+libc = ctypes.CDLL(None, use_errno=True)
+kept = []
+
+def guarded(array, end):
+    """A copy that ends (or begins) where a page begins (or ends) that nobody may read."""
+    page = mmap.PAGESIZE
+    size = -(-array.nbytes // page) * page
+    memory = mmap.mmap(-1, size + 2 * page)
+    kept.append(memory)
+    start = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+    for fence in (start, start + page + size):
+        assert libc.mprotect(ctypes.c_void_p(fence), ctypes.c_size_t(page), 0) == 0
+    offset = page + size - array.nbytes if end else page
+    copy = np.frombuffer(memory, dtype=array.dtype, count=array.size, offset=offset).reshape(array.shape)
+    copy[...] = array
+    return copy
+
+inputs, outputs = [], []
+for dtype in (F8, F4):
+    for stride in (2, 3, 4, 7, 9, 16, 17):
+        count = 70
+        for length in (stride * (count - 1) + 1, stride * count - 1, stride * count):
+            x = new_input((length,), dtype)
+            inputs.append(x)
+            outputs.append(take_slice(x, 0, 0, count, stride) * 2.0)
+            outputs.append(take_slice(x, 0, length - 1, count, -stride) * 2.0)
+            if length > stride * (count - 1) + 1:
+                outputs.append(take_slice(x, 0, 1, count, stride) * 3.0)
+    for width in (1, 2, 3, 5, 8, 9, 15, 17):
+        x = new_input((6, width), dtype)
+        inputs.append(x)
+        chosen = [5, 0, 5, 4, 3] * 14
+        outputs.append(take_table(x, 0, chosen) * 2.0)
+        outputs.append(take_table(take_slice(x, 0, 1, 5), 0, [4, 0, 4, 3, 3] * 14) * 2.0)
+        outputs.append(build.index_node(x, (70,), [table(chosen, 0), Affine(width - 1)]) * 2.0)
+    for length in (65, 70, 100):
+        x = new_input((length,), dtype)
+        inputs.append(x)
+        outputs.append(x * x)
+        outputs.append(take_slice(x, 0, length - 1, length, -1) + x)
+        outputs.append(concatenate([take_slice(x, 0, length - 9, 9), x * 2.0], 0))
+        parts = [(x * 2.0, (ramp(0),)), (x, (ramp(0, 1, 3),))]
+        outputs.append(build.assembled(parts, (length + 3,), dtype, disjoint=False))
+values = [sample(x.shape, x.dtype, k) for k, x in enumerate(inputs)]
+program = Program(tuple(inputs), tuple(outputs))
+expected = compile_numpy(program)(values)
+run = compile_native(program)
+for end in (True, False):
+    for one, other in zip(run([guarded(v, end) for v in values]), expected, strict=True):
+        assert one.tobytes() == other.tobytes()
+print("as they should be")
+'''
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="protects pages of memory")
+def test_nothing_is_read_beyond_the_ends_of_an_argument():
+    # In another process: what reads too far is killed there.
+    here = Path(__file__).parent
+    script = GUARDED.replace("{path!r}", repr([str(here), str(here.parent), *sys.path]))
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, (done.returncode, done.stderr)
+    assert done.stdout == "as they should be\n"

@@ -272,6 +272,16 @@ def test_reshape_of_a_reshape_stays_affine():
     assert all(isinstance(e, Affine) for e in (*composed.row, *composed.col))
 
 
+def test_digits_that_overlap_are_no_digits():
+    # i + 2 j with i < 3: two is (2, 0) as well as (0, 1).
+    overlapping = Affine(0, ((0, 1), (1, 2)))
+    composed, expected, _ = join(
+        ((3, 4), (ramp(0), ramp(1)), (overlapping,)), ((3, 4), (overlapping,), (ramp(0), ramp(1))), (9,)
+    )
+    assert composed is not None
+    assert np.count_nonzero(expected) == 18
+
+
 def test_mixed_radices_that_differ_need_a_table():
     outer = ((3, 8), (ramp(0), ramp(1)), (Affine(0, ((0, 8), (1, 1))),))
     inner = ((4, 6), (Affine(0, ((0, 6), (1, 1))),), (ramp(0), ramp(1)))

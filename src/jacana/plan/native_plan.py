@@ -323,7 +323,7 @@ class _Planner:
         scalar: bool = False,
     ) -> Job:
         total = math.prod(domain)
-        if total <= STRAIGHT and not scalar:
+        if (total <= STRAIGHT or not domain) and not scalar:
             return Job(buffer, domain, rows, value, (), accumulate)
         if scalar:
             return Job(buffer, domain, rows, value, tuple(a for a in range(len(domain))), True, True)
