@@ -366,7 +366,11 @@ class _Growth:
         return build.broadcast_to(scalar, shape) * constant
 
     def array(self, shape: tuple[int, ...]) -> Node:
-        return build.constant_array(self.rng.uniform(-1, 1, size=shape).astype(self.dtype))
+        """A constant; sometimes most of it is zero, which counts as structure."""
+        value = self.rng.uniform(-1, 1, size=shape)
+        if self.integer(0, 2) == 0:
+            value = np.where(self.rng.random(shape) < 0.4, value, 0.0)
+        return build.constant_array(value.astype(self.dtype))
 
     # Every step takes nodes of the pool to a new one.
 
@@ -404,7 +408,9 @@ class _Growth:
     def binary(self) -> Node:
         a, b = self.pair()
         zero = build.full(0.0, a.shape, a.dtype)
+        mask = build.constant_array(np.asarray(self.rng.random(a.shape) < 0.5))
         rules: list[Callable[[], Node]] = [
+            lambda: op("select", mask, op("sin", a), b * b),
             lambda: a + b,
             lambda: a - b,
             lambda: a * b,

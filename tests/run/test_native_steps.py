@@ -10,6 +10,7 @@ from support import (
     F4,
     F8,
     close,
+    execute,
     interpret,
     matmul,
     op,
@@ -105,6 +106,34 @@ def test_reductions(lanes):
     outputs = [op("cumsum", x, params=AxisParams(k)) for k in (0, 1)]
     outputs += [op(name, x, params=AxisParams(k)) for k in (0, 1) for name in ("argmax", "argmin", "argsort")]
     compare(outputs, [x], 8)
+
+
+@pytest.mark.parametrize("name", ["tan", "cbrt", "exp", "power"])
+def test_the_extremum_of_a_function_is_one_of_its_elements(lanes, name):
+    # A function of a vector and of a scalar may differ in the last place: which element is the greatest, and which
+    # elements share the derivative, must not depend on where each of them was computed.
+    for shape in [(3, 5), (8, 9), (9, 8), (16, 5), (5, 16), (2, 33), (4, 5, 6)]:
+        x = new_input(shape, F8)
+        y = op("power", x, build.full(1.3, shape, F8)) if name == "power" else op(name, x * 0.5)
+        y = y * op("sin", x)
+        every = tuple(range(len(shape)))
+        outputs, chosen = [], []
+        for axes in ((0,), (len(shape) - 1,), every):
+            for extremum in ("max", "min"):
+                reduced = op(extremum, y, params=AxesParams(axes))
+                (jacobian,) = dense_jacobians([reduced], [x])[0]
+                spread = build.broadcast_axes(reduced, shape, tuple(k for k in every if k not in axes))
+                chosen.append(build.sum_axes(op("cast", op("equal", y, spread), params=CastParams(F8)), every))
+                chosen.append(build.sum_axes(op("cast", y >= spread, params=CastParams(F8)), every))
+                outputs += [reduced, jacobian]
+        rng = np.random.default_rng(0)
+        value = rng.uniform(0.2, 1.4, size=shape)
+        expected = interpret([*outputs, *chosen], {x: value})
+        for one, other in zip(execute("native", outputs, {x: value}), expected, strict=False):
+            close(one, other, 1e-13)
+        found = execute("native", chosen, {x: value})
+        for one, other in zip(found, expected[len(outputs) :], strict=True):
+            assert float(one) == float(other)
 
 
 @pytest.mark.parametrize("kind", [F4, I8, I4, BOOL], ids=str)

@@ -20,6 +20,7 @@ from ..graph.node import Node, Shape, topological
 from ..graph.ops.contraction import contract
 from ..graph.ops.elementwise import cast
 from ..graph.ops.movement import assemble, index, injective
+from ..graph.ops.reduction import reduce_max, reduce_min
 from .points import ZERO, At, Point, counter, flat, locate, resolve, unrolled
 
 STRAIGHT = 64  # points up to which a job is unrolled without any loop
@@ -259,6 +260,8 @@ class _Planner:
             if not inlinable(node):
                 self.calls.add(node)
                 wanted.add(node)
+            if node.op in (reduce_max, reduce_min) and self._compared(node.inputs[0]):
+                wanted.add(node.inputs[0])
             if node in self.calls:
                 wanted.update(i for i in node.inputs if i in reachable)
             elif node.op is index and node in wanted and node not in results and self._only_called(node):
@@ -278,6 +281,14 @@ class _Planner:
                 wanted.add(node)
             cost[node] = 0.0 if node in wanted else own
         self.buffers = {node for node in wanted if node.op.family != "leaf"}
+
+    def _compared(self, node: Node) -> bool:
+        """Whether the node may be compared with its own extremum.
+
+        Then it has to be computed once: a function of a vector and the same function of a scalar differ in the last
+        place, and no element would equal the greatest.
+        """
+        return any(user.op.name in COMPARISONS for user in self.users[node])
 
     def _only_called(self, node: Node) -> bool:
         return all(user in self.calls for user in self.users[node])
