@@ -28,28 +28,39 @@ AUTO_LIMIT = 60  # vertices up to which "auto" also tries pure forward and pure 
 
 @dataclass(frozen=True)
 class Elimination:
-    """What an elimination found: ``terms[i][j]`` of output i by input j, and the multiplications it estimates."""
+    """What an elimination found: ``terms[i][j]`` of output i by input j, and the multiplications it estimates.
+
+    ``unformed``: whether the matrix of a linear map was met and left whole.
+    """
 
     terms: tuple[tuple[Terms, ...], ...]
     order: str
     cost: float
     vertices: int
+    unformed: bool = False
 
 
 def eliminate(
-    outputs: Sequence[Node], inputs: Sequence[Node], order: Order = "auto", *, unrestricted: int = 0
+    outputs: Sequence[Node],
+    inputs: Sequence[Node],
+    order: Order = "auto",
+    *,
+    unrestricted: int = 0,
+    whole_maps: bool = False,
 ) -> Elimination:
     """The Jacobian of every output by every input, as terms.
 
     ``unrestricted``: points of a domain up to which the zeros of constant matrices are not taken for structure. A
     dense result does not need to know them, and following each of them through small matrices takes long.
+    ``whole_maps``: never take the zeros of a linear map's matrix (a running sum) for structure, so that it need not be
+    formed: what a gradient, a dense result and an operator want.
     """
     if order != "auto":
-        return _Graph(outputs, inputs, unrestricted).run(order)
-    best = _Graph(outputs, inputs, unrestricted).run("cost")
+        return _Graph(outputs, inputs, unrestricted, whole_maps).run(order)
+    best = _Graph(outputs, inputs, unrestricted, whole_maps).run("cost")
     if 1 < best.vertices <= AUTO_LIMIT:
         for other in ("forward", "reverse"):
-            trial = _Graph(outputs, inputs, unrestricted).run(other)
+            trial = _Graph(outputs, inputs, unrestricted, whole_maps).run(other)
             if trial.cost < best.cost:
                 best = trial
     return best
@@ -68,7 +79,7 @@ def estimate(
     outputs: Sequence[Node], inputs: Sequence[Node], order: Order, limit: float = math.inf, pairs: float = math.inf
 ) -> Estimate:
     """Run an elimination for its cost alone; given up beyond ``limit`` multiplications or ``pairs`` of terms."""
-    graph = _Graph(outputs, inputs, 0)
+    graph = _Graph(outputs, inputs, 0, False)
     graph.limit, graph.pairs = limit, pairs
     try:
         graph.run(order)
@@ -86,8 +97,8 @@ def _size(terms: Terms) -> float:
 
 
 class _Graph:
-    def __init__(self, outputs: Sequence[Node], inputs: Sequence[Node], unrestricted: int) -> None:
-        self.unrestricted = unrestricted
+    def __init__(self, outputs: Sequence[Node], inputs: Sequence[Node], unrestricted: int, whole_maps: bool) -> None:
+        self.unrestricted, self.whole_maps, self.unformed = unrestricted, whole_maps, False
         self.outputs, self.inputs = outputs, inputs
         self.before: dict[Key, dict[Node, Terms]] = {}  # vertex -> edges that enter it, by where they come from
         self.after: dict[Node, dict[Key, Terms]] = {}
@@ -113,6 +124,8 @@ class _Graph:
             if terms is not None and source in active:
                 for term in terms:
                     large = math.prod(term.domain) > self.unrestricted
+                    if self.whole_maps and any(factor.op.matrix for factor, _ in term.factors):
+                        large, self.unformed = False, True
                     for part in restrict_to_factors(term) if large else (term,):
                         self._add(node, source, normalise(part))
 
@@ -161,7 +174,7 @@ class _Graph:
         else:
             raise ValueError(f"order must be 'forward', 'reverse', 'cost' or 'auto', not {order!r}")
         terms = tuple(tuple(self.before.get(k, {}).get(i, ()) for i in self.inputs) for k in range(len(self.outputs)))
-        return Elimination(terms, order, self.cost, len(self.order))
+        return Elimination(terms, order, self.cost, len(self.order), self.unformed)
 
     def _cheapest_first(self) -> None:
         # Ties go to the vertex nearest the outputs: for a scalar result that is reverse mode.

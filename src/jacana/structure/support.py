@@ -70,6 +70,8 @@ def _places_of(node: Node, depth: int) -> Terms | None:
     if node.op is CONSTANT:
         array = _known(node, depth)
         return None if array is None or array.all() else _nonzero(array)
+    if node.op.matrix is not None:
+        return None if node.op.matrix.support is None else _normal(node.op.matrix.support(node))
     if depth == 0:
         return None
     if node.op is assemble:

@@ -119,12 +119,12 @@ def _sum_axes(term: Term, kept: Sequence[int]) -> Term:
 
 
 def _multiply_out(term: Term) -> Term:
-    """Multiply every factor into one that has all its axes already; outer products stay apart."""
+    """Multiply every factor into one that has all its axes already; outer products and linear maps stay apart."""
     if len(term.factors) > 1:
         merged: list[Factor] = []
         for node, axes in sorted(term.factors, key=lambda f: -len(f[1])):
             for k, (other, others) in enumerate(merged):
-                if set(axes) <= set(others):
+                if set(axes) <= set(others) and not (node.op.matrix or other.op.matrix):
                     merged[k] = (product(other, align(node, axes, others, term.domain)), others)
                     break
             else:
@@ -191,6 +191,14 @@ def add_terms(terms: Iterable[Term]) -> Terms:
 
 
 def _add_pair(a: Term, b: Term) -> Term | None:
+    maps = tuple(f for f in a.factors if f[0].op.matrix is not None)
+    if maps:
+        # The same linear map with two coefficients: the coefficients are added, and the map stays unformed.
+        if maps != tuple(f for f in b.factors if f[0].op.matrix is not None):
+            return None
+        rest = (t._replace(factors=tuple(f for f in t.factors if f not in maps)) for t in (a, b))
+        total = _add_pair(*rest)
+        return None if total is None else total._replace(factors=(*total.factors, *maps))
     if len(a.factors) > 1 or len(b.factors) > 1:
         return None  # outer products stay apart
     axes_a = a.factors[0][1] if a.factors else ()
