@@ -2,9 +2,12 @@
 
 from . import (
     choosing,
+    complex_arithmetic,
+    complex_functions,
     contraction,
     creation,
     elementwise,
+    fourier,
     indexing,
     joining,
     linalg,
@@ -13,14 +16,19 @@ from . import (
     reduction,
     ufuncs,
 )
+from .complex import ComplexVariable
 from .lift import operand
 from .recording import Recording, current_recording, guard, record
 from .variable import Variable, as_node, leaf_of, leaf_value, raw, wrap_node
 
 # Each of these modules enters its functions in the tables of ``table`` when it is imported.
-_TABLES = (choosing, contraction, creation, elementwise, indexing, joining, linalg, movement, reduction, ufuncs)
+_TABLES = (
+    choosing, complex_arithmetic, complex_functions, contraction, creation, elementwise, fourier, indexing, joining,
+    linalg, movement, reduction, ufuncs,
+)  # fmt: skip
 
 __all__ = [
+    "ComplexVariable",
     "Recording",
     "Variable",
     "as_node",
