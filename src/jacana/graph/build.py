@@ -30,7 +30,6 @@ from .ops.contraction import ContractParams, contract
 from .ops.elementwise import CastParams, cast, multiply, number
 from .ops.movement import AssembleParams, IndexParams, assemble, index, injective
 
-
 SMALL_SQUARE = 64  # rows up to which a square matrix is an operator rather than a table
 
 
