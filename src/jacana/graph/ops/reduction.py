@@ -18,11 +18,19 @@ class AxesParams(NamedTuple):
 
     axes: tuple[int, ...]
 
+    def batched(self) -> AxesParams:
+        """The same of each sample, with a batch axis in front."""
+        return AxesParams(tuple(k + 1 for k in self.axes))
+
 
 class AxisParams(NamedTuple):
     """The one axis along which the operation works."""
 
     axis: int
+
+    def batched(self) -> AxisParams:
+        """The same of each sample, with a batch axis in front."""
+        return AxisParams(self.axis + 1)
 
 
 def _reduced(params: AxesParams, x: Node) -> tuple[Shape, DType]:
