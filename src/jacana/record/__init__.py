@@ -19,6 +19,7 @@ from . import (
 from .complex import ComplexVariable
 from .lift import operand
 from .recording import Recording, current_recording, guard, record
+from .table import is_complex
 from .variable import Variable, as_node, leaf_of, leaf_value, raw, wrap_node
 
 # Each of these modules enters its functions in the tables of ``table`` when it is imported.
@@ -34,6 +35,7 @@ __all__ = [
     "as_node",
     "current_recording",
     "guard",
+    "is_complex",
     "leaf_of",
     "leaf_value",
     "operand",

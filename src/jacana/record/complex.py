@@ -12,6 +12,7 @@ from typing import Any, final
 
 import numpy as np
 
+from ..errors import DifferentiationError
 from ..graph.node import Array, DType, Node, Shape
 from .lift import operand
 from .location import recording_error, unsupported
@@ -235,6 +236,20 @@ class ComplexVariable(ComplexBase):
 
     def __deepcopy__(self, memo: Any) -> Any:
         return np.copy(self)
+
+    # --- derivatives (define-by-run) ------------------------------------------------------------------------------
+
+    def jacobian(self, x: Variable) -> Array:
+        """The whole derivative with respect to a real Variable, a complex array of shape ``self.shape + x.shape``."""
+        parts: Array = compose(self._re.jacobian(x), self._im.jacobian(x))
+        return np.asarray(parts)
+
+    def backward(self, **options: Any) -> None:
+        """Refused: which real number is meant? Call it for ``z.real``, ``z.imag`` or ``np.abs(z)``."""
+        raise DifferentiationError(
+            "backward() of a complex Variable: take a real number of it (z.real, z.imag, np.abs(z) ** 2) and call "
+            "backward() of that"
+        )
 
     # --- indexing -----------------------------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ are computed with. They have no derivative: ``nought(x)`` is ``0 * x`` in value 
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -251,6 +252,21 @@ for _ufunc, _rule in _RULES:
 for _ufunc, _operation in records.RECORDS.items():
     if _ufunc not in COMPLEX_UFUNCS:
         _enter(_ufunc, _recorded(_operation))
+
+
+_power_of_any = COMPLEX_UFUNCS[np.power]
+_SHORT_POWERS: dict[float, np.ufunc] = {0.5: np.sqrt, -1.0: np.reciprocal}
+
+
+def _power_by(x: Any, p: Any, evaluate: Any = np.power, **options: Any) -> Any:
+    """The operator takes a shorter way for arrays to the power of some numbers, as NumPy's does."""
+    short = _SHORT_POWERS.get(p) if type(p) in (int, float) and evaluate is operator.pow else None
+    if short is not None and isinstance(plain(x), np.ndarray):
+        return COMPLEX_UFUNCS[short](x, evaluate=lambda number: evaluate(number, p))
+    return _power_of_any(x, p, evaluate=evaluate)
+
+
+COMPLEX_UFUNCS[np.power] = _power_by
 
 
 def _logical(ufunc: np.ufunc) -> None:

@@ -70,7 +70,7 @@ def _both(function: Callable[..., Any], places: Sequence[int]) -> Callable[..., 
     """Apply a function that is linear in its data to the real and to the imaginary parts; ``places``: where data is."""
 
     @functools.wraps(function)
-    def handler(*args: Any, out: Any = None, **kwargs: Any) -> Any:
+    def handler(*args: Any, out: Any = None, dtype: Any = None, **kwargs: Any) -> Any:
         halves = [
             function(
                 *(part_of(a, k) if n in places else a for n, a in enumerate(args)),
@@ -78,7 +78,8 @@ def _both(function: Callable[..., Any], places: Sequence[int]) -> Callable[..., 
             )
             for k in (0, 1)
         ]
-        return _stored(joined(*halves), out)
+        whole = joined(*halves)
+        return _stored(whole if dtype is None else np.astype(whole, dtype), out)
 
     return handler
 
@@ -419,8 +420,10 @@ if hasattr(np, "matvec"):
 
 
 @of_complex(np.einsum)
-def einsum(*operands: Any, out: Any = None, **options: Any) -> Any:
+def einsum(*operands: Any, out: Any = None, dtype: Any = None, **options: Any) -> Any:
     """Einstein summation with subscripts as text."""
+    if dtype is not None:
+        return _stored(np.astype(np.einsum(*operands, **options), dtype), out)
     if not isinstance(operands[0], str):
         raise unsupported("numpy.einsum of complex numbers with lists of subscripts", "Write the subscripts as text.")
     subscripts, *arrays = operands

@@ -61,10 +61,16 @@ def call_complex(function: Any, args: Any, kwargs: Any) -> Any:
 
 def call_function(function: Handler, args: Any, kwargs: Any) -> Any:
     """A NumPy function, by the table that its operands ask for; NotImplemented if it has no entry."""
-    if any(map(is_complex, args)) or any(map(is_complex, kwargs.values())):
+    if any(map(is_complex, args)) or any(map(is_complex, kwargs.values())) or asks_complex(kwargs):
         return call_complex(function, args, kwargs)
     handler = FUNCTIONS.get(function)
     return NotImplemented if handler is None else handler(*args, **kwargs)
+
+
+def asks_complex(options: Any) -> bool:
+    """Whether a complex ``dtype`` is among the options of a call."""
+    dtype = options.get("dtype")
+    return dtype is not None and np.dtype(dtype).kind == "c"
 
 
 def otherwise(ufunc: np.ufunc, *operands: Any) -> Any:

@@ -14,7 +14,7 @@ from . import buffer
 from .constants import check_class, check_dtype, constant_node
 from .location import recording_error, unsupported
 from .recording import argument_value, current_recording, guard
-from .table import FUNCTIONS, UFUNCS, ComplexBase, call_complex, call_function, is_complex
+from .table import FUNCTIONS, UFUNCS, ComplexBase, asks_complex, call_complex, call_function, is_complex
 
 # The number of a leaf lives as long as its node does; the Variable itself may be gone (or be kept by the user).
 _leaves: weakref.WeakKeyDictionary[Node, tuple[Array, weakref.ref[Variable]]] = weakref.WeakKeyDictionary()
@@ -488,7 +488,7 @@ class _Method:
         self._variable = variable
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if any(map(is_complex, args)):
+        if any(map(is_complex, args)) or asks_complex(kwargs):
             function = getattr(np, self._function.__name__.rstrip("_"), None)
             if function is not None:
                 return call_complex(function, (self._variable, *args), kwargs)

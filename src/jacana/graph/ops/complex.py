@@ -1,4 +1,4 @@
-"""Functions of complex numbers. The graph is real: an argument is two arrays, a result has its parts in a leading axis.
+"""Functions of complex numbers. The graph is real: an argument is two arrays, a result has its parts in its last axis.
 
 Sums, products and conjugates of complex numbers are written with the elementwise records, part by part. What is here
 has a reason not to be: NumPy scales, takes branches, or meets special values in a way that only NumPy's own function
@@ -61,13 +61,13 @@ def part(node: Node, k: int) -> Node:
     """One part of a result: the real part is 0, the imaginary part 1."""
     from ..build import index_node
 
-    return index_node(node, node.shape[1:], (Affine(k), *identity(node.ndim - 1)))
+    return index_node(node, node.shape[:-1], (*identity(node.ndim - 1), Affine(k)))
 
 
 def _infer(params: Any, *parts: Node) -> tuple[Shape, DType]:
     first = parts[0]
     assert all(x.shape == first.shape and x.dtype == first.dtype for x in parts), parts
-    return (2, *first.shape), first.dtype
+    return (*first.shape, 2), first.dtype
 
 
 def _holomorphic(derivative: Pair | None) -> list[tuple[Term, ...] | None]:
@@ -81,7 +81,7 @@ def _holomorphic(derivative: Pair | None) -> list[tuple[Term, ...] | None]:
     def term(k: int, coefficient: Node) -> Term:
         one = literal_value(coefficient)
         factors: tuple[Factor, ...] = () if one == 1 else (peel(coefficient, axes),)
-        return Term(shape, (Affine(k), *every), every, factors)
+        return Term(shape, (*every, Affine(k)), every, factors)
 
     p, q = derivative
     if literal_value(q) == 0:
@@ -95,7 +95,7 @@ Derivatives = Callable[..., Sequence["Pair | None"]]
 def _record(name: str, ufunc: np.ufunc, derivatives: Derivatives) -> Operation:
     def evaluate(params: Any, *parts: Array) -> Array:
         operands = [combined(parts[k], parts[k + 1]) for k in range(0, len(parts), 2)]
-        return parted(ufunc(*operands), parts[0].dtype)
+        return parted(ufunc(*operands))
 
     def edges(node: Node) -> Edges:
         operands = [Pair(*node.inputs[k : k + 2]) for k in range(0, len(node.inputs), 2)]

@@ -1,7 +1,7 @@
 """Discrete Fourier, cosine and sine transforms of the last axis.
 
-The graph is real, so a complex array is two: a transform with a complex result has it in a leading axis of two, real
-part first. Each transform is a linear map whose matrix has cosines or sines for entries, and that is its edge: a term
+The graph is real, so a complex array is two: a transform with a complex result has its parts in one more axis, the
+last. Each transform is a linear map whose matrix has cosines or sines for entries, and that is its edge: a term
 with one such matrix as its factor. The matrix multiplies by a transform (``Matrix`` in ``graph/node.py``), so that
 a derivative costs O(n log n) in either direction and the matrix is formed only where its entries are asked for.
 
@@ -56,7 +56,7 @@ def _waves_product(matrix: Node, array: Node, transposed: bool) -> Node:
     found = (rfft if half else fft)(moved, params=FourierParams(params.size, "backward", False))
     every = identity(array.ndim)
     rest = tuple(every[k] for k in range(1, array.ndim))
-    part = index_node(found, (length, *array.shape[1:]), (Affine(int(params.sine)), *rest, every[0]))
+    part = index_node(found, (length, *array.shape[1:]), (*rest, every[0], Affine(int(params.sine))))
     scale = -params.scale if params.sine else params.scale
     return part if scale == 1.0 else part * scale
 
@@ -113,6 +113,10 @@ class FourierParams(NamedTuple):
     norm: str
     inverse: bool
 
+    def batched(self) -> FourierParams:
+        """The same of each sample, with a batch axis in front."""
+        return self
+
 
 def _scale(params: FourierParams) -> float:
     if params.norm == "ortho":
@@ -127,43 +131,41 @@ def combined(real: Array, imag: Array) -> Array:
     return z
 
 
-def parted(z: Any, dtype: DType) -> Array:
-    """The parts of a complex array in a leading axis."""
-    result = np.empty((2, *np.shape(z)), dtype)
-    result[0], result[1] = z.real, z.imag
-    return result
+def parted(z: Any) -> Array:
+    """The parts of a complex array in a last axis."""
+    return np.asarray(np.array(z, order="C", ndmin=1).view(z.real.dtype).reshape(*np.shape(z), 2))
 
 
 def _fft_evaluate(params: FourierParams, *parts: Array) -> Array:
     z = parts[0] if len(parts) == 1 else combined(*parts)
     transform = np.fft.ifft if params.inverse else np.fft.fft
-    return parted(transform(z, norm=params.norm), parts[0].dtype)  # type: ignore[arg-type]
+    return parted(transform(z, norm=params.norm))  # type: ignore[arg-type]
 
 
 def _fft_infer(params: FourierParams, *parts: Node) -> tuple[Shape, DType]:
     assert all(x.shape == parts[0].shape and x.dtype == parts[0].dtype for x in parts), parts
     assert parts[0].shape[-1] == params.size, (parts, params)
-    return (2, *parts[0].shape), parts[0].dtype
+    return (*parts[0].shape, 2), parts[0].dtype
 
 
 def _terms(node: Node, source: Node, entries: Any) -> tuple[Term, ...]:
-    """One term for each ``(leading row, factors)``: the last axes of result and source by a matrix, others a batch.
+    """One term for each ``(part, factors)``: the transformed axes by a matrix, all others a batch.
 
     ``factors`` are given over ``(row, column)`` = (0, 1).
     """
     batch = source.ndim - 1
     every = identity(batch + 2)
-    domain = (*source.shape[:-1], node.shape[-1], source.shape[-1])
+    domain = (*source.shape[:-1], node.shape[batch], source.shape[-1])
     row, col = (*every[:batch], every[batch]), (*every[:batch], every[batch + 1])
 
     def placed(factors: Any) -> tuple[Factor, ...]:
         return tuple((factor, tuple(batch + a for a in axes)) for factor, axes in factors)
 
-    return tuple(Term(domain, (*lead, *row), col, placed(factors)) for lead, factors in entries)
+    return tuple(Term(domain, (*row, *part), col, placed(factors)) for part, factors in entries)
 
 
 def _wave(node: Node, source: Node, sine: bool, scale: float, size: int) -> tuple[tuple[Node, tuple[int, ...]], ...]:
-    params = WaveParams(sine, node.shape[-1], source.shape[-1], size, scale, node.dtype)
+    params = WaveParams(sine, node.shape[source.ndim - 1], source.shape[-1], size, scale, node.dtype)
     return ((waves(params=params), (0, 1)),)
 
 
@@ -184,12 +186,12 @@ def _fft_edges(node: Node) -> Edges:
 
 
 def _rfft_evaluate(params: FourierParams, x: Array) -> Array:
-    return parted(np.fft.rfft(x, norm=params.norm), x.dtype)  # type: ignore[arg-type]
+    return parted(np.fft.rfft(x, norm=params.norm))  # type: ignore[arg-type]
 
 
 def _rfft_infer(params: FourierParams, x: Node) -> tuple[Shape, DType]:
     assert x.shape[-1] == params.size, (x, params)
-    return (2, *x.shape[:-1], params.size // 2 + 1), x.dtype
+    return (*x.shape[:-1], params.size // 2 + 1, 2), x.dtype
 
 
 def _irfft_evaluate(params: FourierParams, real: Array, imag: Array) -> Array:
@@ -234,6 +236,10 @@ class TrigonometricParams(NamedTuple):
 
     name: str
     type: int
+
+    def batched(self) -> TrigonometricParams:
+        """The same of each sample, with a batch axis in front."""
+        return self
 
 
 class TrigonometricMatrixParams(NamedTuple):
