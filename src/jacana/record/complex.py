@@ -407,7 +407,7 @@ def part_of(value: Any, k: int) -> Any:
     if not k or value is None:
         return value
     if isinstance(value, Variable):
-        return np.zeros(value.shape, value.dtype)
+        return np.zeros(value.shape, value.dtype)[()]
     return np.zeros_like(value) if isinstance(value, np.ndarray) else type(value)(0)
 
 
