@@ -386,6 +386,22 @@ def _trigonometric(name: str, kind: int, shape: tuple[int, ...]) -> Row:
     return Row([x], node, lambda v: getattr(scipy.fft, name)(v, kind))
 
 
+def _complex_cofactor(a: Array) -> Array:
+    """Minors with their signs."""
+    result = np.zeros_like(a)
+    n = a.shape[-1]
+    for where in np.ndindex(*a.shape):
+        *batch, i, j = where
+        minor = np.delete(np.delete(a[tuple(batch)], i, 0), j, 1)
+        result[where] = (-1) ** (i + j) * (np.linalg.det(minor) if n > 1 else 1.0)
+    return result
+
+
+def _complex_matrix(name: str, function: Any, shape: tuple[int, ...], dtype: Any) -> Row:
+    inputs = [new_input(shape, dtype), new_input(shape, dtype)]
+    return Row(inputs, op(name, *inputs), lambda re, im: parted(function(re + 1j * im)))
+
+
 def _complex_rows(ufunc: Any, record: Any) -> list[Row]:
     rows = []
     for shape in ((2, 3), (), (0, 2)):
@@ -483,6 +499,12 @@ ROWS: dict[str, list[Row]] = {
     "trigonometric": [
         _trigonometric(name, kind, shape)
         for name in ("dct", "dst") for kind in (1, 2, 3, 4) for shape in ((5,), (2, 4))
+    ],
+    "complex_det": [
+        _complex_matrix("complex_det", np.linalg.det, s, F8) for s in [(3, 3), (1, 1), (2, 2, 2)]
+    ],
+    "complex_cofactor": [
+        _complex_matrix("complex_cofactor", _complex_cofactor, s, F8) for s in [(3, 3), (2, 2, 2), (1, 1)]
     ],
     **{record.name: _complex_rows(ufunc, record) for ufunc, record in COMPLEX_RECORDS.items()},
 }  # fmt: skip

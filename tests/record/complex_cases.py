@@ -274,6 +274,8 @@ LINALG = {
     "solve vector": lambda z: np.linalg.solve(z[:, :2], z[:, 2]),
     "solve matrix": lambda z: np.linalg.solve(SQUARE, z),
     "solve real": lambda z: np.linalg.solve(z[:, :2], [1.0, 2.0]),
+    "det": lambda z: np.linalg.det(z[:, :2]),
+    "det of many": lambda z: np.linalg.det(np.stack([z[:, :2], 1j * z[:, 1:]])),
     "matrix_power": lambda z: np.linalg.matrix_power(z[:, :2], 3),
     "matrix_power negative": lambda z: np.linalg.matrix_power(z[:, :2], -2),
 }
