@@ -1,7 +1,9 @@
 """Transforms of functions with complex arguments and results: the conventions of docs/complex.md."""
 
+import doctest
 import pickle
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +16,14 @@ RNG = np.random.default_rng(8)
 Z = RNG.normal(size=3) + 1j * RNG.normal(size=3)
 A = RNG.normal(size=(2, 3)) + 1j * RNG.normal(size=(2, 3))
 EXECUTORS = ["numpy", "native"] if native_available() else ["numpy"]
+
+
+def test_the_page_of_the_documentation():
+    page = Path(__file__).parents[1] / "docs" / "complex.md"
+    options = doctest.ELLIPSIS | doctest.IGNORE_EXCEPTION_DETAIL
+    result = doctest.testfile(str(page), module_relative=False, optionflags=options)
+    assert result.attempted > 10
+    assert result.failed == 0
 
 
 def stacked(z):
