@@ -196,6 +196,17 @@ def test_complex_dtypes_of_real_arrays():
     check(lambda x: x.astype(np.complex64) * 2j, x)
 
 
+@pytest.mark.parametrize("name", ["sqrt", "log", "log2", "log10", "arcsin", "arccos", "arctanh"])
+def test_functions_that_leave_the_real_numbers(name):
+    function = getattr(np.emath, name)
+    for x in (np.array([0.3, 0.5]), np.array([0.25, -2.5]), np.array([-1.5, 0.1], np.float32), Z):
+        check(function, x)
+    check_derivative(function, np.array([0.25, -2.5]))
+    J = jc.jacobian(function)
+    for x in (np.array([0.3, 0.5]), np.array([0.3, -2.5])):
+        assert np.iscomplexobj(J(x)) == np.iscomplexobj(function(x))
+
+
 def test_plain_complex_arrays_are_followed():
     factor = np.array([1j, 2.0, 3.0 - 1j])
     J = jc.jacobian(lambda x: x * factor)

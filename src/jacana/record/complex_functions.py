@@ -35,7 +35,7 @@ _MISSING: Any = np._NoValue
 _DATA = frozenset(
     ("a", "x", "y", "m", "f", "arr", "ary", "array", "A", "tup", "arrays", "v", "val", "values", "prepend", "append",
      "to_begin", "to_end", "choices", "choicelist", "default", "fill_value", "constant_values", "end_values", "b",
-     "src")
+     "src", "fp", "left", "right")
 )  # fmt: skip
 
 
@@ -281,6 +281,28 @@ COMPLEX_FUNCTIONS.update(
         np.allclose: lambda *args, **options: bool(np.all(np.isclose(*args, **options))),
     }
 )
+
+
+# --- functions of real numbers that may have complex values ---------------------------------------------------------
+
+
+def _widened(function: Callable[..., Any], ufunc: np.ufunc, outside: Callable[[Any], Any]) -> None:
+    """``np.emath``: real numbers become complex where some are outside the domain, which is guarded."""
+
+    def handler(x: Any) -> Any:
+        x = plain_operand(x)
+        if not is_complex(x) and bool(np.any(outside(x))):
+            x = np.astype(x, np.result_type(plain(x), np.complex64))
+        return ufunc(x)
+
+    FUNCTIONS[function] = COMPLEX_FUNCTIONS[function] = handler
+
+
+for _name in ("sqrt", "log", "log2", "log10"):
+    _widened(getattr(np.emath, _name), getattr(np, _name), lambda x: x < 0)
+for _name in ("arcsin", "arccos", "arctanh"):
+    _widened(getattr(np.emath, _name), getattr(np, _name), lambda x: np.abs(x) > 1)
+COMPLEX_FUNCTIONS[np.interp] = _both(np.interp, (2, 3, 4))
 
 
 # --- parts, angles, questions -----------------------------------------------------------------------------------------

@@ -233,7 +233,7 @@ class Variable:
         return float(self._value)
 
     def __complex__(self) -> complex:
-        self._look("complex()", "jacana works with real numbers")
+        self._look("complex()", "Write x + 1j * y for complex(x, y), which keeps the derivative")
         return complex(self._value)
 
     def item(self, *args: Any) -> Any:
