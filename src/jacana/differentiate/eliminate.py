@@ -17,13 +17,14 @@ from typing import Literal, TypeAlias
 from ..graph.index import identity
 from ..graph.node import Node, Term, topological
 from ..structure.support import restrict_to_factors
-from ..structure.terms import Terms, add_terms, compose_terms, normalise
+from ..structure.terms import Terms, add_terms, compose_structure, compose_terms, normalise
 
 Order: TypeAlias = Literal["forward", "reverse", "cost", "auto"]
 Key: TypeAlias = "Node | int"  # an output vertex is its position, so that an output may also be a node on the way
 
 DENSE_LIMIT = 256  # ``unrestricted`` of dense results
-AUTO_LIMIT = 60  # vertices up to which "auto" also tries pure forward and pure reverse
+AUTO_LIMIT = 60  # vertices up to which "auto" also estimates pure forward and pure reverse
+AUTO_WORTH = 0  # multiplications from which another order can save what is worth an estimate
 
 
 @dataclass(frozen=True)
@@ -44,14 +45,16 @@ def eliminate(
     ``unrestricted``: points of a domain up to which the zeros of constant matrices are not taken for structure. A
     dense result does not need to know them, and following each of them through small matrices takes long.
     """
+    edges = _Edges(outputs, inputs, unrestricted)
     if order != "auto":
-        return _Graph(outputs, inputs, unrestricted).run(order)
-    best = _Graph(outputs, inputs, unrestricted).run("cost")
-    if 1 < best.vertices <= AUTO_LIMIT:
+        return _Run(edges).run(order)
+    best = _Run(edges).run("cost")
+    if best.cost > AUTO_WORTH and 1 < best.vertices <= AUTO_LIMIT:
         for other in ("forward", "reverse"):
-            trial = _Graph(outputs, inputs, unrestricted).run(other)
-            if trial.cost < best.cost:
-                best = trial
+            if _estimate(edges, other, best.cost, math.inf).cost < best.cost:
+                trial = _Run(edges).run(other)
+                if trial.cost < best.cost:
+                    best = trial
     return best
 
 
@@ -67,14 +70,18 @@ class Estimate:
 def estimate(
     outputs: Sequence[Node], inputs: Sequence[Node], order: Order, limit: float = math.inf, pairs: float = math.inf
 ) -> Estimate:
-    """Run an elimination for its cost alone; given up beyond ``limit`` multiplications or ``pairs`` of terms."""
-    graph = _Graph(outputs, inputs, 0)
-    graph.limit, graph.pairs = limit, pairs
+    """What an order would cost; given up beyond ``limit`` multiplications or ``pairs`` of terms."""
+    return _estimate(_Edges(outputs, inputs, 0), order, limit, pairs)
+
+
+def _estimate(edges: _Edges, order: Order, limit: float, pairs: float) -> Estimate:
+    run = _Run(edges, structure_only=True)
+    run.limit, run.pairs = limit, pairs
     try:
-        graph.run(order)
+        run.run(order)
     except _TooDearError:
-        return Estimate(order, graph.cost, False)
-    return Estimate(order, graph.cost, True)
+        return Estimate(order, run.cost, False)
+    return Estimate(order, run.cost, True)
 
 
 class _TooDearError(Exception):
@@ -82,31 +89,31 @@ class _TooDearError(Exception):
 
 
 def _size(terms: Terms) -> float:
-    return float(sum(math.prod(t.domain) for t in terms))
+    total = 0
+    for term in terms:
+        total += math.prod(term.domain)
+    return float(total)
 
 
-class _Graph:
+class _Edges:
+    """The graph before any vertex is eliminated: what all orders begin with."""
+
     def __init__(self, outputs: Sequence[Node], inputs: Sequence[Node], unrestricted: int) -> None:
         self.unrestricted = unrestricted
         self.outputs, self.inputs = outputs, inputs
         self.before: dict[Key, dict[Node, Terms]] = {}  # vertex -> edges that enter it, by where they come from
-        self.after: dict[Node, dict[Key, Terms]] = {}
-        self.cost = 0.0
-        self.limit = self.pairs = math.inf
         ordered = topological(outputs)
         wanted = set(inputs)
         active: set[Node] = set()
         for node in ordered:
-            if node in wanted or (node.dtype.kind == "f" and any(i in active for i in node.inputs)):
+            if node in wanted or (node.dtype.kind == "f" and not active.isdisjoint(node.inputs)):
                 active.add(node)
         self.order = [node for node in ordered if node in active and node not in wanted]
-        self.rank = {node: k for k, node in enumerate(self.order)}
         for node in self.order:
             self._connect(node, active)
         for k, node in enumerate(outputs):
             if node in active:
-                unit = Term(node.shape, identity(node.ndim), identity(node.ndim))
-                self._add(k, node, normalise(unit))
+                self._add(k, node, Term(node.shape, identity(node.ndim), identity(node.ndim)))
 
     def _connect(self, node: Node, active: set[Node]) -> None:
         for source, terms in zip(node.inputs, node.op.edges(node), strict=True):
@@ -114,70 +121,119 @@ class _Graph:
                 for term in terms:
                     large = math.prod(term.domain) > self.unrestricted
                     for part in restrict_to_factors(term) if large else (term,):
-                        self._add(node, source, normalise(part))
+                        self._add(node, source, part)
 
-    def _add(self, to: Key, source: Node, term: Term | None) -> None:
-        if term is not None:
-            self._store(to, source, [term])
+    def _add(self, to: Key, source: Node, term: Term) -> None:
+        normal = normalise(term)
+        if normal is not None:
+            edges = self.before.setdefault(to, {})
+            edges[source] = add_terms((*edges[source], normal)) if source in edges else (normal,)
+
+
+class _Run:
+    """One elimination of all vertices. ``structure_only``: of terms without coefficients, for an estimate."""
+
+    def __init__(self, edges: _Edges, structure_only: bool = False) -> None:
+        self.edges, self.structure_only = edges, structure_only
+        self.before: dict[Key, dict[Node, Terms]] = {}
+        self.after: dict[Node, dict[Key, Terms]] = {node: {} for node in (*edges.order, *edges.inputs)}
+        # The points of all terms that enter and leave a vertex: its price in constant time, however many there are.
+        self.entering: dict[Key, float] = {}
+        self.leaving: dict[Node, float] = dict.fromkeys(self.after, 0.0)
+        self.cost = 0.0
+        self.limit = self.pairs = math.inf
+        for to, sources in edges.before.items():
+            if structure_only:
+                sources = {source: _bare(terms) for source, terms in sources.items()}
+            self.before[to] = dict(sources)
+            total = 0.0
+            for source, terms in sources.items():
+                self.after[source][to] = terms
+                size = _size(terms)
+                total += size
+                self.leaving[source] += size
+            self.entering[to] = total
 
     def _store(self, to: Key, source: Node, terms: list[Term]) -> None:
         edges = self.before.setdefault(to, {})
-        total = add_terms((*edges[source], *terms)) if source in edges else add_terms(terms)
+        present = edges.get(source)
+        if self.structure_only:
+            total = _bare((*(present or ()), *terms))
+        elif present is None:
+            total = add_terms(terms)
+        else:
+            total = add_terms((*present, *terms))
         edges[source] = total
-        self.after.setdefault(source, {})[to] = total
+        self.after[source][to] = total
+        change = _size(total) - (0.0 if present is None else _size(present))
+        self.entering[to] = self.entering.get(to, 0.0) + change
+        self.leaving[source] += change
 
     def _price(self, node: Node) -> float:
         """The multiplications of eliminating ``node``: each pair of terms meets once for every point they share."""
-        entering = sum(_size(t) for t in self.before.get(node, {}).values())
-        leaving = sum(_size(t) for t in self.after.get(node, {}).values())
-        return entering * leaving / max(node.size, 1)
+        return self.entering.get(node, 0.0) * self.leaving[node] / max(node.size, 1)
 
     def _eliminate(self, node: Node) -> None:
         self.cost += self._price(node)
         entering = self.before.pop(node, {})
-        leaving = self.after.pop(node, {})
+        leaving = self.after.pop(node)
         if self.limit < math.inf or self.pairs < math.inf:
             self.pairs -= sum(map(len, entering.values())) * sum(map(len, leaving.values()))
             if self.cost > self.limit or self.pairs < 0:
                 raise _TooDearError
-        for source in entering:
+        for source, terms in entering.items():
             del self.after[source][node]
+            self.leaving[source] -= _size(terms)
         for to, outer in leaving.items():
             del self.before[to][node]
+            self.entering[to] -= _size(outer)
             for source, inner in entering.items():
-                terms = compose_terms(outer, inner)
-                if terms:
-                    self._store(to, source, terms)
+                found = _compose_bare(outer, inner) if self.structure_only else compose_terms(outer, inner)
+                if found:
+                    self._store(to, source, found)
 
     def run(self, order: str) -> Elimination:
+        vertices = self.edges.order
         if order == "forward":
-            for node in self.order:
+            for node in vertices:
                 self._eliminate(node)
         elif order == "reverse":
-            for node in reversed(self.order):
+            for node in reversed(vertices):
                 self._eliminate(node)
         elif order == "cost":
             self._cheapest_first()
         else:
             raise ValueError(f"order must be 'forward', 'reverse', 'cost' or 'auto', not {order!r}")
-        terms = tuple(tuple(self.before.get(k, {}).get(i, ()) for i in self.inputs) for k in range(len(self.outputs)))
-        return Elimination(terms, order, self.cost, len(self.order))
+        rows = range(len(self.edges.outputs))
+        terms = tuple(tuple(self.before.get(k, {}).get(i, ()) for i in self.edges.inputs) for k in rows)
+        return Elimination(terms, order, self.cost, len(vertices))
 
     def _cheapest_first(self) -> None:
         # Ties go to the vertex nearest the outputs: for a scalar result that is reverse mode.
-        current = {node: self._price(node) for node in self.order}
-        heap = [(price, -self.rank[node], node) for node, price in current.items()]
+        rank = {node: -k for k, node in enumerate(self.edges.order)}
+        current = {node: self._price(node) for node in rank}
+        heap = [(price, rank[node], node) for node, price in current.items()]
         heapq.heapify(heap)
         while heap:
             price, _, node = heapq.heappop(heap)
             if current.get(node) != price:
                 continue
             del current[node]
-            neighbours = [v for v in (*self.before.get(node, {}), *self.after.get(node, {})) if v in current]
+            neighbours = [v for v in (*self.before.get(node, ()), *self.after[node]) if v in current]
             self._eliminate(node)
             for v in neighbours:
                 assert isinstance(v, Node)
                 renewed = self._price(v)
                 if renewed != current[v]:
                     current[v] = renewed
-                    heapq.heappush(heap, (renewed, -self.rank[v], v))
+                    heapq.heappush(heap, (renewed, rank[v], v))
+
+
+def _bare(terms: Sequence[Term]) -> Terms:
+    """The structure of terms without coefficients; equal ones count once, as when they are added."""
+    return tuple(dict.fromkeys([Term(t.domain, t.row, t.col) for t in terms]))
+
+
+def _compose_bare(outer: Terms, inner: Terms) -> list[Term]:
+    found = [compose_structure(a, b) for a in outer for b in inner]
+    return [term for term in found if term is not None]
