@@ -84,6 +84,12 @@ def join(outer: Term, inner: Term) -> Arrangement | None:
     return found
 
 
+def forget() -> None:
+    """Solve every join anew: for measurements."""
+    with _lock:
+        _answers.clear()
+
+
 def _changed(places: Indices | None, before: Sizes, after: Sizes) -> Indices | None:
     """What became of the axes; None if nothing did."""
     count = len(before)
