@@ -24,7 +24,7 @@ Key: TypeAlias = "Node | int"  # an output vertex is its position, so that an ou
 
 DENSE_LIMIT = 256  # ``unrestricted`` of dense results
 AUTO_LIMIT = 60  # vertices up to which "auto" also estimates pure forward and pure reverse
-AUTO_WORTH = 1000  # multiplications from which another order can save what is worth an estimate
+AUTO_WORTH = 10_000  # multiplications from which another order can save what is worth an estimate
 
 
 @dataclass(frozen=True)

@@ -63,6 +63,7 @@ class Lookup(NamedTuple):
 Index: TypeAlias = Affine | Lookup
 
 _AXES = tuple(Affine(0, ((a, 1),)) for a in range(64))
+_IDENTITIES: tuple[tuple[Index, ...], ...] = tuple(_AXES[:rank] for rank in range(65))
 
 
 def axis(a: int) -> Affine:
@@ -72,7 +73,7 @@ def axis(a: int) -> Affine:
 
 def identity(rank: int) -> tuple[Index, ...]:
     """One plain axis for each of ``rank`` array axes."""
-    return _AXES[:rank]
+    return _IDENTITIES[rank]
 
 
 def axes_of(index: Index) -> tuple[int, ...]:

@@ -16,6 +16,7 @@ from ..graph.build import broadcast_axes, cast_to, contract_labels, full, index_
 from ..graph.index import (
     Index,
     axes_of,
+    identity,
     plain_axis,
     rename,
     substitute,
@@ -35,6 +36,15 @@ def normalise(term: Term) -> Term | None:
 
     Returns None for an empty domain. Terms with equal structure end with equal ``domain``, ``row`` and ``col``.
     """
+    domain = term.domain
+    if (
+        len(term.factors) < 2
+        and len(term.masks) < 2
+        and term.row[: len(domain)] == identity(len(domain))
+        and 0 not in domain
+        and 1 not in domain
+    ):
+        return term
     found = arrange(term)
     return None if found is None else _filled(found, _at_all(term.factors, found), _at_all(term.masks, found))
 
@@ -231,6 +241,12 @@ def compose(outer: Term, inner: Term) -> Term | None:
         factors, masks = outer.factors + inner.factors, outer.masks + inner.masks
         term = Term((), outer.row, inner.col, factors, masks)
         return term if len(factors) < 2 and len(masks) < 2 else _multiply_out(term)
+    row = inner.row
+    if _is_diagonal(outer) and row == outer.col and outer.domain == inner.domain:
+        # A diagonal scales the rows of what follows it: by far the most frequent of all.
+        factors, masks = outer.factors + inner.factors, outer.masks + inner.masks
+        term = Term(inner.domain, row, inner.col, factors, masks)
+        return term if len(factors) < 2 and len(masks) < 2 else _multiply_out(term)
     found = join(outer, inner)
     if found is None:
         return None
@@ -239,6 +255,12 @@ def compose(outer: Term, inner: Term) -> Term | None:
         _both(outer.factors, inner.factors, found),
         _both(outer.masks, inner.masks, found) if outer.masks or inner.masks else (),
     )
+
+
+def _is_diagonal(term: Term) -> bool:
+    """Row and column are the axes themselves, all of them, none of length one or none."""
+    domain = term.domain
+    return term.row == term.col == identity(len(domain)) and 0 not in domain and 1 not in domain
 
 
 def _both(outer: tuple[Factor, ...], inner: tuple[Factor, ...], found: Arrangement) -> tuple[Factor, ...]:
