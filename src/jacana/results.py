@@ -21,7 +21,7 @@ from .differentiate.eliminate import DENSE_LIMIT
 from .errors import InvalidInputError
 from .graph.build import movement_reshape
 from .graph.index import Affine, flatten, substitute
-from .graph.node import Array, DType, Node, Shape, Term, new_input
+from .graph.node import Array, DType, Node, Shape, Term, new_input, substitute_nodes
 from .replay import Built, Traced
 from .run import Compiled, Program
 from .structure import SPARSE_FORMATS, Terms, blocks_node, dense_node, sparse_plan, transposed
@@ -37,11 +37,18 @@ AUTO_OPERATOR = 10_000_000  # entries from which "auto" keeps factors apart rath
 def deliver(traced: Traced, outputs: Sequence[Node], format: str, order: Order, with_value: bool) -> Built:
     """The Jacobian of ``outputs`` by the wanted arguments in a format, after the value if it is wanted."""
     limit = DENSE_LIMIT if format in ("dense", "blocks") else 0
-    found = eliminate(list(outputs), traced.by, order, unrestricted=limit).terms
+    whole = format in ("dense", "blocks", "operator", "auto")
+    elimination = eliminate(list(outputs), traced.by, order, unrestricted=limit, whole_maps=whole)
     if format in ("dense", "blocks"):
-        return _trees(traced, outputs, found, format, with_value)
-    stacked = stack(outputs, traced.by, found)
+        return _trees(traced, outputs, elimination.terms, format, with_value)
+    stacked = stack(outputs, traced.by, elimination.terms)
     chosen = _automatic(stacked) if format == "auto" else format
+    if elimination.unformed and chosen != "operator":
+        # Only with the zeros of the linear maps it meets is the structure exact.
+        elimination = eliminate(list(outputs), traced.by, order)
+        stacked = stack(outputs, traced.by, elimination.terms)
+        chosen = _automatic(stacked)
+    found = elimination.terms
     if chosen == "dense":
         return _trees(traced, outputs, found, "dense", with_value)
     built = deliver_stacked(stacked, chosen)
@@ -172,10 +179,10 @@ class Products:
         self.factors = factor_nodes(stacked.terms)
         self._given = [new_input(node.shape, node.dtype) for node in self.factors]
         given = dict(zip(self.factors, self._given, strict=True))
-        self._terms = tuple(
-            t._replace(factors=tuple((given[node], axes) for node, axes in t.factors))
-            for t in map(unmasked, stacked.terms)
-        )
+        terms = list(map(unmasked, stacked.terms))
+        whole = list(dict.fromkeys(node for t in terms for node, _ in t.factors))
+        meaning = dict(zip(whole, substitute_nodes(whole, given), strict=True))
+        self._terms = tuple(t._replace(factors=tuple((meaning[node], axes) for node, axes in t.factors)) for t in terms)
         self._programs: dict[tuple[bool, int, DType], Compiled] = {}
         self._lock = threading.Lock()
 

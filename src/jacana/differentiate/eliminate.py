@@ -29,23 +29,34 @@ AUTO_WORTH = 10_000  # multiplications from which another order can save what is
 
 @dataclass(frozen=True)
 class Elimination:
-    """What an elimination found: ``terms[i][j]`` of output i by input j, and the multiplications it estimates."""
+    """What an elimination found: ``terms[i][j]`` of output i by input j, and the multiplications it estimates.
+
+    ``unformed``: whether the matrix of a linear map was met and left whole.
+    """
 
     terms: tuple[tuple[Terms, ...], ...]
     order: str
     cost: float
     vertices: int
+    unformed: bool = False
 
 
 def eliminate(
-    outputs: Sequence[Node], inputs: Sequence[Node], order: Order = "auto", *, unrestricted: int = 0
+    outputs: Sequence[Node],
+    inputs: Sequence[Node],
+    order: Order = "auto",
+    *,
+    unrestricted: int = 0,
+    whole_maps: bool = False,
 ) -> Elimination:
     """The Jacobian of every output by every input, as terms.
 
     ``unrestricted``: points of a domain up to which the zeros of constant matrices are not taken for structure. A
     dense result does not need to know them, and following each of them through small matrices takes long.
+    ``whole_maps``: never take the zeros of a linear map's matrix (a running sum) for structure, so that it need not be
+    formed: what a gradient, a dense result and an operator want.
     """
-    edges = _Edges(outputs, inputs, unrestricted)
+    edges = _Edges(outputs, inputs, unrestricted, whole_maps)
     if order != "auto":
         return _Run(edges).run(order)
     best = _Run(edges).run("cost")
@@ -71,7 +82,7 @@ def estimate(
     outputs: Sequence[Node], inputs: Sequence[Node], order: Order, limit: float = math.inf, pairs: float = math.inf
 ) -> Estimate:
     """What an order would cost; given up beyond ``limit`` multiplications or ``pairs`` of terms."""
-    return _estimate(_Edges(outputs, inputs, 0), order, limit, pairs)
+    return _estimate(_Edges(outputs, inputs, 0, False), order, limit, pairs)
 
 
 def _estimate(edges: _Edges, order: Order, limit: float, pairs: float) -> Estimate:
@@ -98,8 +109,8 @@ def _size(terms: Terms) -> float:
 class _Edges:
     """The graph before any vertex is eliminated: what all orders begin with."""
 
-    def __init__(self, outputs: Sequence[Node], inputs: Sequence[Node], unrestricted: int) -> None:
-        self.unrestricted = unrestricted
+    def __init__(self, outputs: Sequence[Node], inputs: Sequence[Node], unrestricted: int, whole_maps: bool) -> None:
+        self.unrestricted, self.whole_maps, self.unformed = unrestricted, whole_maps, False
         self.outputs, self.inputs = outputs, inputs
         self.before: dict[Key, dict[Node, Terms]] = {}  # vertex -> edges that enter it, by where they come from
         ordered = topological(outputs)
@@ -120,6 +131,8 @@ class _Edges:
             if terms is not None and source in active:
                 for term in terms:
                     large = math.prod(term.domain) > self.unrestricted
+                    if self.whole_maps and any([factor.op.matrix for factor, _ in term.factors]):
+                        large, self.unformed = False, True
                     for part in restrict_to_factors(term) if large else (term,):
                         self._add(node, source, part)
 
@@ -206,7 +219,7 @@ class _Run:
             raise ValueError(f"order must be 'forward', 'reverse', 'cost' or 'auto', not {order!r}")
         rows = range(len(self.edges.outputs))
         terms = tuple(tuple(self.before.get(k, {}).get(i, ()) for i in self.edges.inputs) for k in rows)
-        return Elimination(terms, order, self.cost, len(vertices))
+        return Elimination(terms, order, self.cost, len(vertices), self.edges.unformed)
 
     def _cheapest_first(self) -> None:
         # Ties go to the vertex nearest the outputs: for a scalar result that is reverse mode.

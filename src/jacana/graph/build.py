@@ -30,18 +30,24 @@ from .ops.contraction import ContractParams, contract
 from .ops.elementwise import CastParams, cast, multiply, number
 from .ops.movement import AssembleParams, IndexParams, assemble, index, injective
 
+SMALL_SQUARE = 64  # rows up to which a square matrix is an operator rather than a table
+
 
 def has_structure(array: Array) -> bool:
     """Whether the zeros of a captured array count as structure: in a mask always, else where few elements are others.
 
     Data with a zero here and there (a time that starts at 0) is no structure, and neither is a large table of numbers
-    that happen to be zero; a banded, block-diagonal or selection matrix is.
+    that happen to be zero; a banded, block-diagonal or selection matrix is, and so is a small square one with a few
+    zeros (the second difference of three points has two).
     """
     if array.dtype == np.bool_:
         return array.ndim > 0
     if array.ndim == 0 or array.size == 0:
         return False
-    return bool(np.count_nonzero(array) <= min(array.size // 2, 8 * max(array.shape)))
+    count = np.count_nonzero(array)
+    if array.ndim == 2 and array.shape[0] == array.shape[1] <= SMALL_SQUARE:
+        return bool(count <= 0.8 * array.size)
+    return bool(count <= min(array.size // 2, 8 * max(array.shape)))
 
 
 class FrozenArray:
@@ -234,6 +240,10 @@ class _Shaped:
 
 
 def _contract(factors: Sequence[Factor], sizes: Sequence[int], out: tuple[int, ...]) -> Node:
+    """One or two factors, multiplied and summed."""
+    unformed = _matrix_product(factors, sizes, out)
+    if unformed is not None:
+        return unformed
     used = sorted({x for _, labels in factors for x in labels})
     compact = {x: k for k, x in enumerate(used)}
     small = tuple(sizes[x] for x in used)
@@ -250,6 +260,33 @@ def _contract(factors: Sequence[Factor], sizes: Sequence[int], out: tuple[int, .
             result = product(result, other)
         return result
     return contract(*nodes, params=ContractParams(small, tuple(named), target))
+
+
+def _matrix_product(factors: Sequence[Factor], sizes: Sequence[int], out: tuple[int, ...]) -> Node | None:
+    """The contraction by the product of a linear map, where one factor is the matrix of one; None where that fails.
+
+    All its column axes (or all its row axes) must be summed, and the other factor must have none of its row axes.
+    """
+    for k, (node, labels) in enumerate(factors):
+        matrix = node.inputs[0] if node.op is cast else node
+        if matrix.op.matrix is None:
+            continue
+        split = matrix.op.matrix.rows(matrix)
+        array, have = factors[1 - k] if len(factors) == 2 else (full(1.0, (), node.dtype), ())
+        rows, cols = labels[:split], labels[split:]
+        for kept, summed, transposed in ((rows, cols, False), (cols, rows, True)):
+            if not set(summed).isdisjoint(out) or not set(kept).isdisjoint(have) or (have and set(have) <= set(kept)):
+                continue
+            rest = tuple(x for x in have if x in out and x not in summed)
+            wanted = (*summed, *rest)
+            present = tuple(x for x in wanted if x in have)
+            if have != present:
+                array = _contract([(array, have)], sizes, present)
+            array = broadcast_axes(array, tuple(sizes[x] for x in wanted), [wanted.index(x) for x in present])
+            moved = matrix.op.matrix.product(matrix, cast_to(array, matrix.dtype), transposed)
+            result = cast_to(moved, node.dtype), (*kept, *rest)
+            return result[0] if result[1] == out else _contract([result], sizes, out)
+    return None
 
 
 def reshape_plan(old: Shape, new: Shape) -> list[tuple[list[int], list[int]]]:

@@ -125,13 +125,27 @@ Partial: TypeAlias = "Node | Unit | Masked | None"
 Edges: TypeAlias = "tuple[tuple[Term, ...] | None, ...]"
 
 
+class Matrix(NamedTuple):
+    """How a node that is a matrix multiplies without being formed: a linear map with fast products, such as an FFT.
+
+    ``rows(matrix)`` counts its row axes, which come first. ``product(matrix, array, transposed)`` is ``matrix @ array``
+    for an array whose first axes are the column axes of the matrix (its row axes, if transposed; any others follow);
+    the result has the row (column) axes first. ``support(matrix)`` gives the places where it can be other than zero,
+    each once, as rows of terms; None: anywhere.
+    """
+
+    rows: Callable[[Node], int]
+    product: Callable[[Node, Node, bool], Node]
+    support: Callable[[Node], tuple[Term, ...]] | None = None
+
+
 @dataclass(frozen=True, eq=False)
 class Operation:
     """The one record of an operation. Nothing about an operation is written anywhere else.
 
     Attributes:
         name: what it is called in printed programs.
-        family: ``leaf``, ``elementwise``, ``movement``, ``contraction``, ``reduction`` or ``linalg``.
+        family: ``leaf``, ``elementwise``, ``movement``, ``contraction``, ``reduction``, ``linalg`` or ``matrix``.
         evaluate: ``(params, *arrays) -> array``, the value by NumPy.
         infer: ``(params, *nodes) -> (shape, dtype)``.
         edges: ``node -> terms of each input`` (None: no derivative with respect to that input).
@@ -141,6 +155,7 @@ class Operation:
         special: ``(inputs, partials)`` rows: the derivative chosen at kinks, ties and bounds.
         smooth: whether the derivative is continuous on ``domain``.
         ufunc: the NumPy ufunc that this record differentiates, if there is one.
+        matrix: for an operation whose result is the matrix of a linear map: how to multiply by it unformed.
     """
 
     name: str
@@ -155,6 +170,7 @@ class Operation:
     smooth: bool = True
     ufunc: np.ufunc | None = None
     aliases: tuple[str, ...] = field(default=())
+    matrix: Matrix | None = None
 
     def __call__(self, *inputs: Node, params: Any = None) -> Node:
         """The node that applies the operation to ``inputs``."""

@@ -18,8 +18,12 @@ from .terms import align, conjunction, spread_product
 
 
 def factor_nodes(terms: Sequence[Term]) -> list[Node]:
-    """What has to be computed once at a point before products are taken there: the factors, masks applied."""
-    return list(dict.fromkeys(node for term in terms for node, _ in unmasked(term).factors))
+    """What has to be computed once at a point before products are taken there: the factors, masks applied.
+
+    The matrix of a linear map is not formed: what it is made of takes its place.
+    """
+    factors = (node for term in terms for node, _ in unmasked(term).factors)
+    return list(dict.fromkeys(part for node in factors for part in (node.inputs if node.op.matrix else (node,))))
 
 
 def unmasked(term: Term) -> Term:

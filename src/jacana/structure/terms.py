@@ -90,15 +90,16 @@ def _sum_axes(found: Arrangement, factors: Sequence[Factor], masks: Sequence[Fac
 
 
 def _multiply_out(term: Term) -> Term:
-    """Multiply every factor into one that has all its axes already; outer products stay apart."""
+    """Multiply every factor into one that has all its axes already; outer products and linear maps stay apart."""
     if len(term.factors) == 2 and term.factors[0][1] == term.factors[1][1]:
         (one, axes), (other, _) = term.factors
-        term = term._replace(factors=((product(one, other), axes),))
+        if not (one.op.matrix or other.op.matrix):
+            term = term._replace(factors=((product(one, other), axes),))
     elif len(term.factors) > 1:
         merged: list[Factor] = []
         for node, axes in sorted(term.factors, key=lambda f: -len(f[1])):
             for k, (other, others) in enumerate(merged):
-                if set(axes) <= set(others):
+                if set(axes) <= set(others) and not (node.op.matrix or other.op.matrix):
                     merged[k] = (product(other, align(node, axes, others, term.domain)), others)
                     break
             else:
@@ -170,6 +171,14 @@ def add_terms(terms: Iterable[Term]) -> Terms:
 
 
 def _add_pair(a: Term, b: Term) -> Term | None:
+    maps = tuple(f for f in a.factors if f[0].op.matrix is not None)
+    if maps:
+        # The same linear map with two coefficients: the coefficients are added, and the map stays unformed.
+        if maps != tuple(f for f in b.factors if f[0].op.matrix is not None):
+            return None
+        rest = (t._replace(factors=tuple(f for f in t.factors if f not in maps)) for t in (a, b))
+        total = _add_pair(*rest)
+        return None if total is None else total._replace(factors=(*total.factors, *maps))
     if len(a.factors) > 1 or len(b.factors) > 1:
         return None  # outer products stay apart
     if not a.masks and not b.masks and a.factors and b.factors:
