@@ -16,6 +16,7 @@ from typing import Literal, TypeAlias
 
 from ..graph.index import identity
 from ..graph.node import Node, Term, topological
+from ..structure.packing import pack_terms
 from ..structure.support import restrict_to_factors
 from ..structure.terms import Terms, add_terms, compose_structure, compose_terms, normalise
 
@@ -25,6 +26,8 @@ Key: TypeAlias = "Node | int"  # an output vertex is its position, so that an ou
 DENSE_LIMIT = 256  # ``unrestricted`` of dense results
 AUTO_LIMIT = 60  # vertices up to which "auto" also estimates pure forward and pure reverse
 AUTO_WORTH = 10_000  # multiplications from which another order can save what is worth an estimate
+ESTIMATED_PAIRS = 5_000  # pairs of terms after which an estimate is given up
+PACKED = 24  # terms of an edge that is composed again from which they become one
 
 
 @dataclass(frozen=True)
@@ -57,12 +60,17 @@ def eliminate(
     formed: what a gradient, a dense result and an operator want.
     """
     edges = _Edges(outputs, inputs, unrestricted, whole_maps)
-    if order != "auto":
+    if order not in ("auto", "cost"):
         return _Run(edges).run(order)
-    best = _Run(edges).run("cost")
+    try:
+        best = _Run(edges).run("cost")
+    except _GrowthError:
+        return _Run(edges).run("sweep")
+    if order == "cost":
+        return best
     if best.cost > AUTO_WORTH and 1 < best.vertices <= AUTO_LIMIT:
         for other in ("forward", "reverse"):
-            if _estimate(edges, other, best.cost, math.inf).cost < best.cost:
+            if _estimate(edges, other, best.cost, ESTIMATED_PAIRS).cost < best.cost:
                 trial = _Run(edges).run(other)
                 if trial.cost < best.cost:
                     best = trial
@@ -90,13 +98,17 @@ def _estimate(edges: _Edges, order: Order, limit: float, pairs: float) -> Estima
     run.limit, run.pairs = limit, pairs
     try:
         run.run(order)
-    except _TooDearError:
+    except (_TooDearError, _GrowthError):
         return Estimate(order, run.cost, False)
     return Estimate(order, run.cost, True)
 
 
 class _TooDearError(Exception):
     """An order costs more than an estimate is worth."""
+
+
+class _GrowthError(Exception):
+    """Two edges of many terms would meet: pairs of steps are being multiplied with one another."""
 
 
 def _size(terms: Terms) -> float:
@@ -155,6 +167,9 @@ class _Run:
         self.leaving: dict[Node, float] = dict.fromkeys(self.after, 0.0)
         self.cost = 0.0
         self.limit = self.pairs = math.inf
+        self.packed: set[tuple[Key, Node]] = set()
+        self.by_column = False
+        self.strict = False  # whether two packed edges may not meet
         for to, sources in edges.before.items():
             if structure_only:
                 sources = {source: _bare(terms) for source, terms in sources.items()}
@@ -166,6 +181,25 @@ class _Run:
                 total += size
                 self.leaving[source] += size
             self.entering[to] = total
+
+    def _pack(self, to: Key, source: Node, terms: Terms) -> Terms:
+        """The terms of an edge, as one term where they have become many; so they stay from then on."""
+        if len(terms) < 2:
+            return terms
+        rows = self.edges.outputs[to].shape if isinstance(to, int) else to.shape
+        if len(terms) <= PACKED and (to, source) not in self.packed:
+            # Pieces of one row or column that overlap are added up at once, as reverse and forward mode do.
+            size = math.prod(rows) * source.size
+            if size != max(math.prod(rows), source.size) or _size(terms) <= size or any([t.masks for t in terms]):
+                return terms
+        else:
+            self.packed.add((to, source))
+        total = pack_terms(terms, rows, source.shape, self.by_column, self.structure_only)
+        change = _size(total) - _size(terms)
+        self.before[to][source] = self.after[source][to] = total
+        self.entering[to] += change
+        self.leaving[source] += change
+        return total
 
     def _store(self, to: Key, source: Node, terms: list[Term]) -> None:
         edges = self.before.setdefault(to, {})
@@ -187,6 +221,17 @@ class _Run:
         return self.entering.get(node, 0.0) * self.leaving[node] / max(node.size, 1)
 
     def _eliminate(self, node: Node) -> None:
+        for to, terms in list(self.after[node].items()):
+            self._pack(to, node, terms)
+        for source, terms in list(self.before.get(node, {}).items()):
+            self._pack(node, source, terms)
+        if self.packed:
+            after = {to for to in self.after[node] if (to, node) in self.packed}
+            before = {source for source in self.before.get(node, ()) if (node, source) in self.packed}
+            if self.strict and after and before:
+                raise _GrowthError
+            self.packed.update((to, s) for to in self.after[node] for s in before)
+            self.packed.update((to, s) for to in after for s in self.before.get(node, ()))
         self.cost += self._price(node)
         entering = self.before.pop(node, {})
         leaving = self.after.pop(node)
@@ -214,14 +259,37 @@ class _Run:
             for node in reversed(vertices):
                 self._eliminate(node)
         elif order == "cost":
+            self.strict = True
             self._cheapest_first()
+        elif order == "sweep":
+            self._sweep()
         else:
             raise ValueError(f"order must be 'forward', 'reverse', 'cost' or 'auto', not {order!r}")
         rows = range(len(self.edges.outputs))
+        for k in rows:
+            for source in self.edges.inputs:
+                if (k, source) in self.packed:
+                    self._pack(k, source, self.before.get(k, {}).get(source, ()))
         terms = tuple(tuple(self.before.get(k, {}).get(i, ()) for i in self.edges.inputs) for k in rows)
-        return Elimination(terms, order, self.cost, len(vertices), self.edges.unformed)
+        return Elimination(terms, "cost" if order == "sweep" else order, self.cost, len(vertices), self.edges.unformed)
 
-    def _cheapest_first(self) -> None:
+    def _sweep(self) -> None:
+        """What is between the steps first, then step by step from the side of fewer elements.
+
+        Cheapest first would multiply pairs of steps, pairs of pairs, and in the end two full matrices of which every
+        entry is a sum of its own. Multiplied by one step at a time, one matrix grows and the other stays narrow.
+        """
+        self.by_column = sum(y.size for y in self.edges.outputs) < sum(x.size for x in self.edges.inputs)
+        self._cheapest_first(growing=False)
+        left = [node for node in self.edges.order if node in self.after]
+        for node in reversed(left) if self.by_column else left:
+            self._eliminate(node)
+
+    def _grows(self, node: Node) -> bool:
+        """Whether eliminating ``node`` may leave more points on edges than there were."""
+        return self._price(node) > self.entering.get(node, 0.0) + self.leaving[node]
+
+    def _cheapest_first(self, growing: bool = True) -> None:
         # Ties go to the vertex nearest the outputs: for a scalar result that is reverse mode.
         rank = {node: -k for k, node in enumerate(self.edges.order)}
         current = {node: self._price(node) for node in rank}
@@ -229,7 +297,7 @@ class _Run:
         heapq.heapify(heap)
         while heap:
             price, _, node = heapq.heappop(heap)
-            if current.get(node) != price:
+            if current.get(node) != price or (not growing and self._grows(node)):
                 continue
             del current[node]
             neighbours = [v for v in (*self.before.get(node, ()), *self.after[node]) if v in current]
