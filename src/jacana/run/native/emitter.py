@@ -68,6 +68,11 @@ class Emitter:
     def lane(self, value: Any, k: int) -> Any:
         return self.builder.extract_element(value, ir.Constant(I32, k)) if is_vector(value) else value
 
+    def reserve(self, kind: Any, count: int) -> Any:
+        """Memory for ``count`` values on the stack of the function, wherever in it one is."""
+        with self.builder.goto_entry_block():
+            return self.builder.alloca(kind, ir.Constant(I64, count))
+
     def gather_lanes(self, values: list[Any]) -> Any:
         """One vector of scalars."""
         vector: Any = ir.Constant(ir.VectorType(values[0].type, self.lanes), ir.Undefined)

@@ -13,6 +13,8 @@ from typing import Any
 import llvmlite.binding as llvm
 import numpy as np
 
+from . import threads
+
 _lock = threading.Lock()
 _names = itertools.count()
 
@@ -49,7 +51,9 @@ class Machine:
         return symbol if hasattr(self.libmvec, symbol) else None
 
     def address(self, symbol: str) -> int:
-        """Where a C function is."""
+        """Where a C function is, or one of ours."""
+        if symbol == threads.PARALLEL:
+            return threads.parallel_address(self)
         for library in (self.libmvec, self.libm, ctypes.pythonapi):
             if library is not None and hasattr(library, symbol):
                 return ctypes.cast(getattr(library, symbol), ctypes.c_void_p).value or 0
