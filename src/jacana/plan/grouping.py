@@ -11,22 +11,23 @@ from .points import Point, counter
 
 
 def grouped(steps: Sequence[Kernel | Call], reads: dict[int, list[tuple[Node, Point]]]) -> list[Group | Call]:
-    """The steps with every kernel in the last group that it can join."""
+    """The steps, each kernel in the last group that it can join, all others as early as what they need allows."""
     result: list[Group | Call] = []
     for step in steps:
-        if isinstance(step, Call):
-            result.append(step)
-            continue
-        loads = reads[id(step)]
-        for earlier in reversed(result):
-            if isinstance(earlier, Group) and _fits(earlier, step, loads):
+        loads = reads.get(id(step), [])
+        needed = set(step.node.inputs) if isinstance(step, Call) else {node for node, _ in loads}
+        place = len(result)
+        while place:
+            earlier = result[place - 1]
+            if isinstance(step, Kernel) and isinstance(earlier, Group) and _fits(earlier, step, loads):
                 earlier.kernels.append(step)
                 break
-            if _stored(earlier) & {node for node, _ in loads} or _same_buffer(earlier, step):
-                result.append(Group([step]))
+            if _stored(earlier) & needed or (isinstance(step, Kernel) and _same_buffer(earlier, step)):
+                result.insert(place, Group([step]) if isinstance(step, Kernel) else step)
                 break
+            place -= 1
         else:
-            result.append(Group([step]))
+            result.insert(0, Group([step]) if isinstance(step, Kernel) else step)
     return result
 
 

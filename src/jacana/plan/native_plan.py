@@ -21,8 +21,8 @@ from ..graph.ops.elementwise import cast
 from ..graph.ops.movement import assemble, index, injective
 from ..graph.ops.reduction import reduce_max, reduce_min
 from .grouping import grouped
-from .jobs import Call, Group, Job, Kernel, NativePlan
-from .points import ZERO, At, Point, locate, resolve, unrolled
+from .jobs import Call, Job, Kernel, NativePlan
+from .points import ZERO, At, Point, known, locate, resolve, unrolled
 from .reductions import SPLIT_TILES, UNROLL_REDUCED, Reduction, choose_lane, reduction_of, tile_length
 
 STRAIGHT = 64  # points up to which a job is unrolled without any loop
@@ -89,7 +89,7 @@ def requests(node: Node, point: Point) -> list[tuple[Node, Point]]:
         source = node.inputs[0]
         return [(source, tuple(resolve(e, point) for e in node.params.indices))]
     if node.op.family == "elementwise":
-        return [(i, point) for i in node.inputs]
+        return [] if known(node) is not None else [(i, point) for i in node.inputs]
     if node.op.family == "reduction":
         return [(node.inputs[0], p) for p in _reduced_points(node, point)]
     if node.op is contract:
@@ -195,7 +195,8 @@ class _Planner:
             found: set[int] = set()
             for user in self.users[node]:
                 if user in self.buffers:
-                    found.add(level[user])
+                    cut = user in self.reductions and self._cut(self.reductions[user]) is not None
+                    found.add(level[user] - cut)
                 else:
                     found |= roots[user]
             roots[node] = frozenset(found)
@@ -212,7 +213,9 @@ class _Planner:
             key: tuple[object, ...] = (level, job.sizes, lane, split, job.reduced if job.summed else None)
             if not job.summed and not job.accumulate and job.loops:
                 along = (level, job.sizes, lane)
-                key = next((k for k in kernels if k[:3] == along and k[-1] is not None and lane == len(job.sizes) - 1), key)
+                key = next(
+                    (k for k in kernels if k[:3] == along and k[-1] is not None and lane == len(job.sizes) - 1), key
+                )
             # Each addition to what is there is a kernel of its own, and the same part may be added twice.
             key = (level, len(result)) if job.accumulate else key
             if key not in kernels:
@@ -354,7 +357,7 @@ class _Planner:
         A kernel computes a value once for each point it is read at. Reads at several places of a short axis are such
         points; what repeats work is a loop that the node does not have, or reads that are shifted along a loop.
         """
-        if cost < 4 or node.op is index:
+        if cost < 4 or node.op is index or known(node) is not None:
             return False
         moved = set()
         for user in self.users[node]:

@@ -22,7 +22,7 @@ from ...graph.ops.elementwise import select
 from ...graph.ops.movement import assemble, index
 from ...plan.jobs import Job, Kernel
 from ...plan.native_plan import requests
-from ...plan.points import At, Gather, Point, flat
+from ...plan.points import At, Gather, Point, flat, known
 from .emitter import I1, I8, I32, I64, POINTER, VALUE_TYPES, Emitter, element, is_vector
 from .engine import Machine
 from .reductions import Reductions, vectors_a_step
@@ -300,8 +300,9 @@ class KernelEmitter(Emitter):
             key = (current, here)
             if key in self.values:
                 continue
-            if current.op is LITERAL:
-                self.values[key] = self._literal(current)
+            number = None if current in self.buffers and current is not own else known(current)
+            if number is not None:
+                self.values[key] = self._literal(number)
             elif self._is_load(current, own):
                 self.values[key] = self._load(current, flat(here, current.shape), current.size)
             else:
@@ -432,7 +433,7 @@ class KernelEmitter(Emitter):
                 if (node, point) in seen:
                     continue
                 seen.add((node, point))
-                if node.op is LITERAL:
+                if known(node) is not None and node not in self.buffers:
                     continue
                 if self._is_load(node, job.buffer):
                     found[node] = None

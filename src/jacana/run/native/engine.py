@@ -32,6 +32,8 @@ class Machine:
             cpu=llvm.get_host_cpu_name(), features=features.flatten(), opt=3, codemodel="jitdefault", jit=True
         )
         self.lanes = 8 if features.get("avx512f") else 4
+        # A fused multiply and add: every 64-bit ARM has it, and all x86 since about 2013.
+        self.fma = bool(features.get("fma")) or self.triple.startswith(("aarch64", "arm64"))
         self.wide = features.get("avx512f") or features.get("avx2") or False
         self.libm = ctypes.CDLL(ctypes.util.find_library("m")) if sys.platform != "win32" else ctypes.cdll.msvcrt
         self.libmvec: ctypes.CDLL | None = None

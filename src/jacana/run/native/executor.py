@@ -87,9 +87,7 @@ def _group(
     inner: Any = ir.IRBuilder(task.append_basic_block("entry"))
     begin = inner.mul(task.args[1], ir.Constant(I64, first.tile))
     last = inner.icmp_signed("==", task.args[1], ir.Constant(I64, first.tiles - 1))
-    end = inner.select(
-        last, ir.Constant(I64, first.sizes[first.split]), inner.add(begin, ir.Constant(I64, first.tile))
-    )
+    end = inner.select(last, ir.Constant(I64, first.sizes[first.split]), inner.add(begin, ir.Constant(I64, first.tile)))
     run(inner, task.args[0], begin, end, task.args[1])
     inner.ret_void()
     if parallel:

@@ -222,7 +222,7 @@ class Reductions:
                     self.e.builder.store(self._nothing(job), slot)
 
     def _carry(self) -> None:
-        """Add the sums of a run to those before, pairwise: the levels that are full carry into the first that is not."""
+        """Add the sums of a run to those before, pairwise: full levels carry into the first that is not."""
         e, b = self.e, self.e.builder
         count = b.load(self.runs, typ=I64)
         chosen = [k for k, (job, _, _) in enumerate(self.places) if job.combine == "add"]
@@ -307,4 +307,3 @@ class Reductions:
         if e.vector:
             e.counters[e.lane_loop] = base
         e._forget()
-
