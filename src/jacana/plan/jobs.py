@@ -69,12 +69,14 @@ class Kernel:
     """Jobs that share their loops. A job that accumulates has a kernel of its own.
 
     ``split`` is the loop that is cut into tiles of ``tile`` (the last one takes what is left over as well).
+    ``computed`` are nodes that have a buffer for later kernels and are computed in place in this one.
     """
 
     sizes: tuple[int, ...]
     jobs: list[Job] = field(default_factory=list)
     split: int | None = None
     tile: int = 0
+    computed: frozenset[Node] = frozenset()
 
     @property
     def accumulate(self) -> bool:

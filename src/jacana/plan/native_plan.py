@@ -31,26 +31,28 @@ SUM_UNROLL = 16  # terms of a sum that are unrolled
 SMALL_CONTRACTION = 600  # multiplications up to which a contraction is unrolled rather than given to BLAS
 LANE_MIN = 16  # an axis shorter than this is not worth the lanes if there is a longer one
 KINDS = (np.dtype("f8"), np.dtype("f4"), np.dtype("i8"), np.dtype("i4"), np.dtype(bool))
+KEEP_COST = 4  # operations from which a value that kernels on several levels need is stored by the first
 LOGIC = ("logical_and", "logical_or", "logical_not")
 COMPARISONS = ("equal", "not_equal", "less", "less_equal", "greater", "greater_equal", "select")
 
 
 class NeedsBufferError(Exception):
-    """Planning found that a node cannot be computed where it is read."""
+    """Planning found that a node cannot be computed where it is read; or, ``later``, that it should be kept."""
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: Node, later: bool = False) -> None:
         super().__init__(node)
-        self.node = node
+        self.node, self.later = node, later
 
 
 def plan_native(outputs: Sequence[Node]) -> NativePlan:
     """The steps that compute ``outputs``."""
     forced: set[Node] = set()
+    kept: set[Node] = set()
     while True:
         try:
-            return _Planner(outputs, forced).plan()
+            return _Planner(outputs, forced, kept).plan()
         except NeedsBufferError as need:
-            forced.add(need.node)
+            (kept if need.later else forced).add(need.node)
 
 
 def inlinable(node: Node) -> bool:
@@ -136,9 +138,10 @@ def _reduced_points(node: Node, point: Point) -> list[Point]:
 
 
 class _Planner:
-    def __init__(self, outputs: Sequence[Node], forced: set[Node]) -> None:
+    def __init__(self, outputs: Sequence[Node], forced: set[Node], kept: set[Node]) -> None:
         self.outputs = [node for node in outputs if node.op.family != "leaf"]
-        self.forced = forced
+        # What is kept is stored for later kernels, and computed in place by those that run as early as it can be.
+        self.forced, self.kept = forced | kept, kept
         self.order = topological(outputs)
         self.users: dict[Node, list[Node]] = {node: [] for node in self.order}
         for node in self.order:
@@ -163,7 +166,10 @@ class _Planner:
                 if node.op is assemble and not node.params.full and (node.params.disjoint or node.size > STRAIGHT):
                     zeroed.add(node)
                 jobs.extend((level[node], job, self._split_of(job)) for job in self._jobs(node) if 0 not in job.domain)
-        steps: list[tuple[int, Kernel | Call]] = [*self._kernels(jobs), *calls]
+        kernels = self._kernels(jobs)
+        for step_level, kernel in kernels:
+            kernel.computed = frozenset(node for node in self.kept if level.get(node) == step_level)
+        steps: list[tuple[int, Kernel | Call]] = [*kernels, *calls]
         reads = {id(step): self._reads(step) for _, step in steps if isinstance(step, Kernel)}
         partial = {job.buffer for _, job, _ in jobs if job.tiled}
         steps.sort(key=lambda step: step[0])
@@ -172,19 +178,16 @@ class _Planner:
     def _levels(self) -> dict[Node, int]:
         """After how many other steps a buffer can be filled. A sum that is cut into tiles takes two."""
         level: dict[Node, int] = {}
-        needs: dict[Node, frozenset[Node]] = {}
+        ready: dict[Node, int] = {}  # the level after which a node can be had, by a load or by computing it in place
         for node in self.order:
-            inner = frozenset().union(*(needs[i] for i in node.inputs)) if node.inputs else frozenset()
+            inner = max((ready[i] for i in node.inputs), default=0)
+            ready[node] = inner
             if node in self.buffers:
-                level[node] = 1 + max((level[d] for d in inner), default=0)
+                level[node] = 1 + inner
                 if node in self.reductions and self._cut(self.reductions[node]) is not None:
                     level[node] += 1
-                needs[node] = frozenset((node,))
-            elif node.op.family == "leaf" and node.op.name != "literal":
-                level[node] = 0
-                needs[node] = frozenset((node,))
-            else:
-                needs[node] = inner
+                if node not in self.kept or node in self.calls or node in self.reductions:
+                    ready[node] = level[node]
         self._keep_what_is_needed_later(level)
         return level
 
@@ -201,8 +204,8 @@ class _Planner:
                     found |= roots[user]
             roots[node] = frozenset(found)
             many = len(found) > 1 and node.size > STRAIGHT and node.op.family == "elementwise"
-            if many and node.op.cost >= 20 and node not in self.buffers:
-                raise NeedsBufferError(node)
+            if many and node.op.cost >= KEEP_COST and node not in self.buffers:
+                raise NeedsBufferError(node, later=True)
 
     def _kernels(self, jobs: Sequence[tuple[int, Job, int | None]]) -> list[tuple[int, Kernel]]:
         """Jobs of one level with the same loops as one kernel; reductions first, whose loops other jobs may join."""
@@ -419,7 +422,7 @@ class _Planner:
             if (node, point) in seen:
                 continue
             seen.add((node, point))
-            if node.op.family == "leaf" or (node in self.buffers and node is not own):
+            if node.op.family == "leaf" or (node in self.buffers and node is not own and node not in kernel.computed):
                 loads.append((node, point))
                 continue
             stack.extend((n, p, own) for n, p in requests(node, point))

@@ -290,7 +290,9 @@ class KernelEmitter(Emitter):
     # --- values
 
     def _is_load(self, node: Node, own: Node) -> bool:
-        return node.op is not LITERAL and (node.op.family == "leaf" or (node in self.buffers and node is not own))
+        if node.op.family == "leaf":
+            return node.op is not LITERAL
+        return node in self.buffers and node is not own and node not in self.kernel.computed
 
     def _value(self, node: Node, point: Point, own: Node) -> Value:
         """A node at a point, computed once in the loop body. An explicit stack: programs may be very deep."""

@@ -18,6 +18,7 @@ from ..program import Program, Runnable
 from .codegen import KernelEmitter, table_array
 from .emitter import I8, I64, POINTER
 from .engine import DATA_OFFSET, builtin, fast_calls, load, machine
+from .memory import maker
 from .threads import PARALLEL
 
 GIL_WORK = 20_000  # elements of work above which a kernel lets other threads run
@@ -172,7 +173,7 @@ class _Runner:
     def build(self) -> Runnable:
         fixed: dict[int, Array] = {}
         constants: list[tuple[int, Callable[[], Array]]] = []
-        allocate: list[tuple[int, Callable[..., Array], Any, Any]] = []
+        allocate: list[tuple[int, Callable[[], Array]]] = []
         work: list[tuple[Callable[..., Any], tuple[int, ...], int]] = []
         made: set[Node] = set()
 
@@ -198,13 +199,13 @@ class _Runner:
             for job in (job for kernel in step_.kernels for job in kernel.jobs):
                 if job.buffer not in made:
                     made.add(job.buffer)
-                    maker = np.zeros if job.buffer in self.zeroed else np.empty
-                    allocate.append((self._slot(job.buffer), maker, job.buffer.shape, job.buffer.dtype))
+                    make = maker(job.buffer.shape, job.buffer.dtype, job.buffer in self.zeroed)
+                    allocate.append((self._slot(job.buffer), make))
             work.append((self.calls[name], tuple(reach(key) for key in used), -1))
         # Buffers that no job writes: empty arrays and arrays of structural zeros.
         for node in self.buffers:
             if node not in made and not any(isinstance(s, Call) and s.node is node for s in self.steps):
-                allocate.append((self._slot(node), np.zeros, node.shape, node.dtype))
+                allocate.append((self._slot(node), maker(node.shape, node.dtype, True)))
         results = [reach(node) for node in self.program.outputs]
         if not constants and len(work) == 1 and work[0][2] < 0 and len(set(results)) == len(results):
             single = self._single(fixed, allocate, work[0], results)
@@ -216,10 +217,10 @@ class _Runner:
         """One kernel and nothing else: the shortest way from arrays to arrays."""
         function, sources, _ = call
         count = len(self.program.inputs)
-        slots = [k for k, *_ in allocate]
+        slots = [k for k, _ in allocate]
         if sorted(slots) != sorted(results) or any(k < count for k in results):
             return None
-        makers = [next((m, s, d) for k, m, s, d in allocate if k == r) for r in results]
+        makers = [next(make for k, make in allocate if k == r) for r in results]
         # Positions: inputs, then results, then tables.
         position = {k: k for k in range(count)}
         position.update({k: count + j for j, k in enumerate(results)})
@@ -231,7 +232,7 @@ class _Runner:
         pick = operator.itemgetter(*order)
 
         def run(values: Sequence[Array]) -> list[Array]:
-            answer = [make(shape, dtype) for make, shape, dtype in makers]
+            answer = [make() for make in makers]
             function(*pick((*values, *answer, *tables)))
             return answer
 
@@ -252,8 +253,8 @@ class _Runner:
             for k, fetch in constants:
                 value = fetch()
                 buffers[k] = value if value.flags.c_contiguous else np.ascontiguousarray(value)
-            for k, make, shape, dtype in allocate:
-                buffers[k] = make(shape, dtype)
+            for k, make in allocate:
+                buffers[k] = make()
             if not views:
                 for function, sources, _ in work:
                     function(*[buffers[i] for i in sources])
