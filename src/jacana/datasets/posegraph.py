@@ -153,7 +153,7 @@ def _unit(q: NDArray[np.float64]) -> NDArray[np.float64]:
     length = np.linalg.norm(q, axis=1, keepdims=True)
     if not np.all(length > 0.0):
         raise ValueError("a quaternion has length 0")
-    return q / length
+    return np.asarray(q / length, dtype=np.float64)
 
 
 def _rotation_vector(q: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -161,7 +161,8 @@ def _rotation_vector(q: NDArray[np.float64]) -> NDArray[np.float64]:
     q = np.where(q[:, 3:] < 0.0, -q, q)
     sine = np.linalg.norm(q[:, :3], axis=1, keepdims=True)
     angle = 2.0 * np.arctan2(sine, q[:, 3:])
-    return q[:, :3] * np.where(sine > 0.0, angle / np.where(sine > 0.0, sine, 1.0), 2.0)
+    factor = np.where(sine > 0.0, angle / np.where(sine > 0.0, sine, 1.0), 2.0)
+    return np.asarray(q[:, :3] * factor, dtype=np.float64)
 
 
 def quaternion(rotation: Any) -> Any:
