@@ -34,11 +34,11 @@ COMPARISONS = ("equal", "not_equal", "less", "less_equal", "greater", "greater_e
 
 
 class NeedsBufferError(Exception):
-    """Planning found that a node cannot be computed where it is read."""
+    """Planning found that nodes cannot be computed where they are read."""
 
-    def __init__(self, node: Node) -> None:
-        super().__init__(node)
-        self.node = node
+    def __init__(self, *nodes: Node) -> None:
+        super().__init__(*nodes)
+        self.nodes = nodes
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ def plan_native(outputs: Sequence[Node]) -> NativePlan:
         try:
             return _Planner(outputs, forced).plan()
         except NeedsBufferError as need:
-            forced.add(need.node)
+            forced.update(need.nodes)
 
 
 def inlinable(node: Node) -> bool:
@@ -316,13 +316,20 @@ class _Planner:
         parts = zip(node.inputs, node.params.rows, strict=True)
         if node.params.disjoint:
             return [self._job(node, part.shape, rows, part) for part, rows in parts]
-        jobs = []
-        for part, rows in parts:
-            scalar = not injective(rows, part.shape)
-            if scalar and part.op.family == "elementwise" and part not in self.buffers:
-                raise NeedsBufferError(part)  # its arithmetic belongs in lanes, before the scalar loop that adds it up
-            jobs.append(self._job(node, part.shape, rows, part, accumulate=True, scalar=scalar))
-        return jobs
+        scalars = [not injective(rows, part.shape) for part, rows in zip(node.inputs, node.params.rows, strict=True)]
+        # Their arithmetic belongs in lanes, before the scalar loop that adds them up; all are named at once, as each
+        # name starts the plan anew.
+        arithmetic = [
+            part
+            for part, scalar in zip(node.inputs, scalars, strict=True)
+            if scalar and part.op.family == "elementwise" and part not in self.buffers
+        ]
+        if arithmetic:
+            raise NeedsBufferError(*arithmetic)
+        return [
+            self._job(node, part.shape, rows, part, accumulate=True, scalar=scalar)
+            for (part, rows), scalar in zip(parts, scalars, strict=True)
+        ]
 
     def _job(
         self,
