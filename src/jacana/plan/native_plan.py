@@ -37,11 +37,11 @@ COMPARISONS = ("equal", "not_equal", "less", "less_equal", "greater", "greater_e
 
 
 class NeedsBufferError(Exception):
-    """Planning found that a node cannot be computed where it is read; or, ``later``, that it should be kept."""
+    """Planning found that nodes cannot be computed where they are read; or, ``later``, that one should be kept."""
 
-    def __init__(self, node: Node, later: bool = False) -> None:
-        super().__init__(node)
-        self.node, self.later = node, later
+    def __init__(self, *nodes: Node, later: bool = False) -> None:
+        super().__init__(*nodes)
+        self.nodes, self.later = nodes, later
 
 
 def plan_native(outputs: Sequence[Node]) -> NativePlan:
@@ -52,7 +52,7 @@ def plan_native(outputs: Sequence[Node]) -> NativePlan:
         try:
             return _Planner(outputs, forced, kept).plan()
         except NeedsBufferError as need:
-            (kept if need.later else forced).add(need.node)
+            (kept if need.later else forced).update(need.nodes)
 
 
 def inlinable(node: Node) -> bool:
@@ -377,13 +377,20 @@ class _Planner:
         parts = zip(node.inputs, node.params.rows, strict=True)
         if node.params.disjoint:
             return [self._job(node, part.shape, rows, part) for part, rows in parts]
-        jobs = []
-        for part, rows in parts:
-            scalar = not injective(rows, part.shape)
-            if scalar and part.op.family == "elementwise" and part not in self.buffers:
-                raise NeedsBufferError(part)  # its arithmetic belongs in lanes, before the scalar loop that adds it up
-            jobs.append(self._job(node, part.shape, rows, part, accumulate=True, scalar=scalar))
-        return jobs
+        scalars = [not injective(rows, part.shape) for part, rows in zip(node.inputs, node.params.rows, strict=True)]
+        # Their arithmetic belongs in lanes, before the scalar loop that adds them up; all are named at once, as each
+        # name starts the plan anew.
+        arithmetic = [
+            part
+            for part, scalar in zip(node.inputs, scalars, strict=True)
+            if scalar and part.op.family == "elementwise" and part not in self.buffers
+        ]
+        if arithmetic:
+            raise NeedsBufferError(*arithmetic)
+        return [
+            self._job(node, part.shape, rows, part, accumulate=True, scalar=scalar)
+            for (part, rows), scalar in zip(parts, scalars, strict=True)
+        ]
 
     def _job(
         self,
