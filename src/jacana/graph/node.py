@@ -145,7 +145,8 @@ class Operation:
 
     Attributes:
         name: what it is called in printed programs.
-        family: ``leaf``, ``elementwise``, ``movement``, ``contraction``, ``reduction``, ``linalg`` or ``matrix``.
+        family: ``leaf``, ``elementwise``, ``movement``, ``contraction``, ``reduction``, ``linalg``, ``special`` or
+            ``matrix``.
         evaluate: ``(params, *arrays) -> array``, the value by NumPy.
         infer: ``(params, *nodes) -> (shape, dtype)``.
         edges: ``node -> terms of each input`` (None: no derivative with respect to that input).

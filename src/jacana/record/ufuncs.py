@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,7 +15,7 @@ from .functional import running_extremum
 from .indexing import plain_key, scatter_add
 from .lift import any_tracked, call_on_constants
 from .location import recording_error, unsupported
-from .table import FUNCTIONS, UFUNCS
+from .table import FUNCTIONS, UFUNCS, Handler
 from .variable import UFUNC_METHODS, Variable, raw, wrap_constant
 
 _REDUCTIONS: dict[np.ufunc, Callable[..., Any]] = {
@@ -30,7 +32,7 @@ def call(ufunc: np.ufunc, *inputs: Any, out: Any = None, where: Any = True, dtyp
     """``ufunc(*inputs)``."""
     if where is not True:
         return _where(ufunc, inputs, out, where, {"dtype": dtype, **options})
-    handler = UFUNCS.get(ufunc)
+    handler = UFUNCS.get(ufunc) or _of_scipy(ufunc)
     if handler is None:
         if any_tracked(inputs):
             raise unsupported(f"the ufunc {ufunc.__name__}")
@@ -45,6 +47,14 @@ def call(ufunc: np.ufunc, *inputs: Any, out: Any = None, where: Any = True, dtyp
     if out is None:
         return result
     return _write(ufunc, result, out)
+
+
+def _of_scipy(ufunc: np.ufunc) -> Handler | None:
+    """The rule of a ufunc of ``scipy.special``; its module is large, so the rules are read when they are needed."""
+    if "scipy.special" not in sys.modules:
+        return None
+    importlib.import_module(".special", __package__)
+    return UFUNCS.get(ufunc)
 
 
 def _where(ufunc: np.ufunc, inputs: Sequence[Any], out: Any, where: Any, options: dict[str, Any]) -> Any:
