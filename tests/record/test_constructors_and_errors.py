@@ -1,7 +1,6 @@
 """Arrays made inside recorded functions, what is refused and how, threads, and the speed of recording."""
 
 import threading
-import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 
@@ -240,24 +239,3 @@ def test_eight_threads():
     with ThreadPoolExecutor(8) as pool:
         assert all(pool.map(work, range(8)))
     assert np.zeros is zeros
-
-
-def test_recording_is_fast():
-    def f(x):
-        a, b, c, d = x
-        for _ in range(70):
-            s = np.sin(a) * b + c * 2.0
-            t = np.cos(d) - a * b
-            a, b = s / 2.0, np.sin(t + 1.5)
-        return a + b
-
-    values = np.array([0.1, 0.2, 0.3, 0.4])
-    record(f, [values])
-    best = min(_timed(lambda: record(f, [values])) for _ in range(5))
-    assert best < 0.030, best  # 700 operations; 4 ms on the machine this was written on
-
-
-def _timed(call):
-    start = time.perf_counter()
-    call()
-    return time.perf_counter() - start
