@@ -5,12 +5,15 @@ from . import (
     contraction,
     creation,
     elementwise,
+    functional,
     indexing,
     joining,
     linalg,
     methods,
+    missing,
     movement,
     reduction,
+    statistics,
     ufuncs,
 )
 from .lift import operand
@@ -18,7 +21,10 @@ from .recording import Recording, current_recording, guard, record
 from .variable import Variable, as_node, leaf_of, leaf_value, raw, wrap_node
 
 # Each of these modules enters its functions in the tables of ``table`` when it is imported.
-_TABLES = (choosing, contraction, creation, elementwise, indexing, joining, linalg, movement, reduction, ufuncs)
+_TABLES = (
+    choosing, contraction, creation, elementwise, functional, indexing, joining, linalg, missing, movement, reduction,
+    statistics, ufuncs,
+)  # fmt: skip
 
 __all__ = [
     "Recording",
