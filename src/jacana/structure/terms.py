@@ -128,10 +128,11 @@ def known_array(node: Node) -> Array | None:
 
 
 def folded(mask: Node) -> Node:
-    """A mask whose inputs are known, as a constant: so that masks that are combined again and again stay known."""
+    """A mask made of masks that are known, as a constant: so that those that are combined ever again stay known."""
     if mask.size > FOLDED or not mask.inputs:
         return mask
-    values = [known_array(i) for i in mask.inputs]
+    # Of an array of numbers only the zeros are watched, so that what is computed from its numbers is not known.
+    values = [known_array(i) if i.dtype == np.bool_ else None for i in mask.inputs]
     if any([v is None for v in values]):
         return mask
     return constant_array(np.asarray(mask.op.evaluate(mask.params, *values)))
