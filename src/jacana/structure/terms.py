@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from ..graph.build import broadcast_axes, cast_to, contract_labels, full, index_node, product, sum_axes
+from ..graph.build import broadcast_axes, cast_to, constant_array, contract_labels, full, index_node, product, sum_axes
 from ..graph.index import (
     Index,
     axes_of,
@@ -21,12 +21,14 @@ from ..graph.index import (
     rename,
     substitute,
 )
-from ..graph.node import Factor, Node, Term, literal
+from ..graph.node import CONSTANT, LITERAL, Array, Factor, Node, Term, literal, literal_array
 from ..graph.ops.elementwise import add, logical_and, logical_or, select
 from ..graph.ops.reduction import AxesParams, reduce_any
 from .joining import Arrangement, arrange, join
 
 Terms = tuple[Term, ...]
+
+FOLDED = 2**22  # elements up to which a mask that is known is computed at once
 
 # --- normal form ------------------------------------------------------------------------------------------------
 
@@ -54,8 +56,13 @@ def _at_all(factors: tuple[Factor, ...], found: Arrangement) -> tuple[Factor, ..
     return factors if places is None else tuple([at_places(f, places, found.domain) for f in factors])
 
 
+def _folded(masks: tuple[Factor, ...]) -> tuple[Factor, ...]:
+    return tuple([(folded(node), axes) for node, axes in masks]) if masks else masks
+
+
 def _filled(found: Arrangement, factors: tuple[Factor, ...], masks: tuple[Factor, ...]) -> Term:
     """The term of a structure and what multiplies it: axes at the end of the domain are summed."""
+    masks = _folded(masks)
     if found.kept < len(found.domain):
         return _multiply_out(_sum_axes(found, factors, masks))
     term = Term(found.domain, found.row, found.col, factors, masks)
@@ -80,7 +87,7 @@ def _sum_axes(found: Arrangement, factors: Sequence[Factor], masks: Sequence[Fac
         values = spread_product(touching, axes, domain)
         chosen = select(mask, values, full(0.0, shape, values.dtype))
         factors.append((sum_axes(chosen, places), out))
-        masks.append((reduce_any(mask, params=AxesParams(places)), out))
+        masks.append((folded(reduce_any(mask, params=AxesParams(places))), out))
     elif touching:
         factors.append((contract_labels(touching, domain, out), out))
     count = math.prod(domain[a] for a in summed if a not in present)
@@ -111,6 +118,26 @@ def _multiply_out(term: Term) -> Term:
     return term
 
 
+def known_array(node: Node) -> Array | None:
+    """The value of a leaf that cannot change while a recording holds: a number, or an array whose zeros are watched."""
+    if node.op is LITERAL:
+        return literal_array(node.params)
+    if node.op is CONSTANT and getattr(node.params.owner, "structural", False):
+        return np.asarray(node.params.owner.value())
+    return None
+
+
+def folded(mask: Node) -> Node:
+    """A mask made of masks that are known, as a constant: so that those that are combined ever again stay known."""
+    if mask.size > FOLDED or not mask.inputs:
+        return mask
+    # Of an array of numbers only the zeros are watched, so that what is computed from its numbers is not known.
+    values = [known_array(i) if i.dtype == np.bool_ else None for i in mask.inputs]
+    if any([v is None for v in values]):
+        return mask
+    return constant_array(np.asarray(mask.op.evaluate(mask.params, *values)))
+
+
 def align(node: Node, axes: Sequence[int], wanted: Sequence[int], sizes: Sequence[int]) -> Node:
     """``node``, whose array axes stand for ``axes``, replicated to the axes ``wanted`` in that order."""
     if tuple(axes) == tuple(wanted):
@@ -121,9 +148,9 @@ def align(node: Node, axes: Sequence[int], wanted: Sequence[int], sizes: Sequenc
 def conjunction(masks: Iterable[Factor], axes: tuple[int, ...], sizes: Sequence[int]) -> Node:
     """The masks, all of them, over ``axes``."""
     nodes = [align(node, have, axes, sizes) for node, have in masks]
-    result = nodes[0]
+    result = folded(nodes[0])
     for node in nodes[1:]:
-        result = logical_and(result, node)
+        result = folded(logical_and(result, folded(node)))
     return result
 
 
@@ -207,7 +234,7 @@ def _add_pair(a: Term, b: Term) -> Term | None:
         left = select(mask_a, left, zero)
     if mask_b is not None:
         right = select(mask_b, right, zero)
-    joint = () if mask_a is None or mask_b is None else ((logical_or(mask_a, mask_b), axes),)
+    joint = () if mask_a is None or mask_b is None else ((folded(logical_or(mask_a, mask_b)), axes),)
     return Term(a.domain, a.row, a.col, ((add(left, right), axes),), joint)
 
 
