@@ -142,6 +142,9 @@ def apply_node(node: Node, arrays: Sequence[Array], work: Any) -> Array:
             return arrays[0].astype(dtype)
     if node.op.family == "linalg":
         return _linalg(node.op.name, *arrays)
+    if node.op.name in ("complex_det", "complex_cofactor"):
+        found = _linalg(node.op.name.removeprefix("complex_"), arrays[0] + 1j * arrays[1])
+        return np.stack([found.real, found.imag], axis=-1)
     if node.op.ufunc is not None:
         return np.asarray(node.op.ufunc(*arrays))
     return np.asarray(node.op.evaluate(params, *arrays))

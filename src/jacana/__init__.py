@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from . import functions
 from ._version import __version__
 from .batched import vmap
+from .complex import real_form
 from .errors import (
     DifferentiationError,
     InvalidInputError,
@@ -56,6 +57,7 @@ __all__ = [
     "least_squares",
     "native_available",
     "optimize",
+    "real_form",
     "scipy",
     "set_executor",
     "trace",

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import mpmath as mp
 import numpy as np
 import pytest
+import scipy.fft
 from support import (
     BOOL,
     EXECUTORS,
@@ -35,8 +36,10 @@ from jacana.differentiate import dense_jacobians, sparse_jacobian
 from jacana.graph import REGISTRY, build
 from jacana.graph.index import Affine
 from jacana.graph.node import LiteralParams, Node, new_input
+from jacana.graph.ops.complex import RECORDS as COMPLEX_RECORDS
 from jacana.graph.ops.contraction import ContractParams
 from jacana.graph.ops.elementwise import CastParams
+from jacana.graph.ops.fourier import FourierParams, TrigonometricParams
 from jacana.graph.ops.movement import AssembleParams, IndexParams
 from jacana.graph.ops.reduction import AxesParams, AxisParams
 
@@ -359,6 +362,60 @@ def _cholesky_row(batch: tuple[int, ...]) -> Row:
     return Row([x], op("cholesky", symmetric), lambda v: np.linalg.cholesky(v + np.swapaxes(v, -1, -2)))
 
 
+def parted(z: Any) -> Array:
+    return np.stack([np.real(z), np.imag(z)], axis=-1)
+
+
+def _fourier(name: str, count: int, shape: tuple[int, ...], norm: str, inverse: bool, transform: Any) -> Row:
+    inputs = [new_input(shape, F8) for _ in range(count)]
+    node = op(name, *inputs, params=FourierParams(shape[-1], norm, inverse))
+
+    def reference(*parts: Array) -> Array:
+        return parted(transform(parts[0] if count == 1 else parts[0] + 1j * parts[1], norm=norm))
+
+    return Row(inputs, node, reference)
+
+
+def _irfft(shape: tuple[int, ...], size: int, norm: str) -> Row:
+    inputs = [new_input(shape, F8), new_input(shape, F8)]
+    node = op("irfft", *inputs, params=FourierParams(size, norm, True))
+    return Row(inputs, node, lambda re, im: np.fft.irfft(re + 1j * im, size, norm=norm))
+
+
+def _trigonometric(name: str, kind: int, shape: tuple[int, ...]) -> Row:
+    x = new_input(shape, F8)
+    node = op("trigonometric", x, params=TrigonometricParams(name, kind))
+    return Row([x], node, lambda v: getattr(scipy.fft, name)(v, kind))
+
+
+def _complex_cofactor(a: Array) -> Array:
+    """Minors with their signs."""
+    result = np.zeros_like(a)
+    n = a.shape[-1]
+    for where in np.ndindex(*a.shape):
+        *batch, i, j = where
+        minor = np.delete(np.delete(a[tuple(batch)], i, 0), j, 1)
+        result[where] = (-1) ** (i + j) * (np.linalg.det(minor) if n > 1 else 1.0)
+    return result
+
+
+def _complex_matrix(name: str, function: Any, shape: tuple[int, ...], dtype: Any) -> Row:
+    inputs = [new_input(shape, dtype), new_input(shape, dtype)]
+    return Row(inputs, op(name, *inputs), lambda re, im: parted(function(re + 1j * im)))
+
+
+def _complex_rows(ufunc: Any, record: Any) -> list[Row]:
+    rows = []
+    for shape in ((2, 3), (), (0, 2)):
+        inputs = [new_input(shape, F8) for _ in range(2 * ufunc.nin)]
+
+        def reference(*parts: Array) -> Array:
+            return parted(ufunc(*(re + 1j * im for re, im in zip(parts[::2], parts[1::2], strict=True))))
+
+        rows.append(Row(inputs, record(*inputs), reference))
+    return rows
+
+
 ROWS: dict[str, list[Row]] = {
     "input": _leaves()[:1],
     "constant": _leaves()[1:2],
@@ -424,6 +481,38 @@ ROWS: dict[str, list[Row]] = {
     "det": [_linalg("det", [s], np.linalg.det) for s in [(3, 3), (1, 1), (2, 2, 2)]],
     "cofactor": [_linalg("cofactor", [s], _cofactor) for s in [(3, 3), (2, 2), (1, 1), (2, 3, 3)]],
     "cholesky": [_cholesky_row(()), _cholesky_row((2,))],
+    "fft": [
+        _fourier("fft", count, shape, norm, inverse, np.fft.ifft if inverse else np.fft.fft)
+        for count, shape, norm, inverse in [
+            (2, (5,), "backward", False), (2, (4,), "ortho", True), (2, (2, 3), "backward", True),
+            (2, (2, 4), "forward", False), (1, (5,), "backward", False), (1, (3, 4), "forward", True),
+            (2, (1,), "ortho", False), (1, (2,), "backward", True), (2, (0, 3), "backward", False),
+        ]
+    ],
+    "rfft": [
+        _fourier("rfft", 1, shape, norm, False, np.fft.rfft)
+        for shape, norm in [
+            ((5,), "backward"), ((4,), "ortho"), ((2, 3), "forward"), ((3, 4), "backward"), ((1,), "backward"),
+        ]
+    ],
+    "irfft": [
+        _irfft(shape, size, norm)
+        for shape, size, norm in [
+            ((3,), 5, "backward"), ((3,), 4, "ortho"), ((2, 2), 3, "forward"), ((1,), 1, "backward"),
+            ((2, 2), 2, "backward"),
+        ]
+    ],
+    "trigonometric": [
+        _trigonometric(name, kind, shape)
+        for name in ("dct", "dst") for kind in (1, 2, 3, 4) for shape in ((5,), (2, 4))
+    ],
+    "complex_det": [
+        _complex_matrix("complex_det", np.linalg.det, s, F8) for s in [(3, 3), (1, 1), (2, 2, 2)]
+    ],
+    "complex_cofactor": [
+        _complex_matrix("complex_cofactor", _complex_cofactor, s, F8) for s in [(3, 3), (2, 2, 2), (1, 1)]
+    ],
+    **{record.name: _complex_rows(ufunc, record) for ufunc, record in COMPLEX_RECORDS.items()},
 }  # fmt: skip
 
 

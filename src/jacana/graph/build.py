@@ -8,11 +8,11 @@ from __future__ import annotations
 import math
 import weakref
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from .index import Affine, Index, Lookup, bounds, flatten, identity, plain_axis, substitute
+from .index import Affine, Index, Lookup, axes_of, bounds, flatten, identity, plain_axis, rename, substitute
 from .node import (
     CONSTANT,
     LITERAL,
@@ -262,19 +262,48 @@ def _contract(factors: Sequence[Factor], sizes: Sequence[int], out: tuple[int, .
     return contract(*nodes, params=ContractParams(small, tuple(named), target))
 
 
+class LinearMap(NamedTuple):
+    """Some rows and columns of the matrix of a linear map: ``matrix[rows(d), cols(d)]``, no axis of d in both."""
+
+    matrix: Node
+    rows: tuple[Index, ...]
+    cols: tuple[Index, ...]
+
+
+def linear_map(node: Node) -> LinearMap | None:
+    """``node`` as a part of the matrix of a linear map, by which one can multiply without forming it; else None."""
+    reads: list[Node] = []
+    while node.op is cast or node.op is index:
+        if node.op is index:
+            reads.append(node)
+        node = node.inputs[0]
+    if node.op.matrix is None:
+        return None
+    indices, shape = identity(node.ndim), node.shape
+    for read in reversed(reads):
+        indices, shape = tuple(substitute(e, read.params.indices, read.shape) for e in indices), read.shape
+    split = node.op.matrix.rows(node)
+    rows, cols = indices[:split], indices[split:]
+    over_rows, over_cols = ({a for e in part for a in axes_of(e)} for part in (rows, cols))
+    if over_rows & over_cols or len(over_rows | over_cols) < len(shape):
+        return None
+    return LinearMap(node, rows, cols)
+
+
 def _matrix_product(factors: Sequence[Factor], sizes: Sequence[int], out: tuple[int, ...]) -> Node | None:
     """The contraction by the product of a linear map, where one factor is the matrix of one; None where that fails.
 
-    All its column axes (or all its row axes) must be summed, and the other factor must have none of its row axes.
+    All its column axes (or all its row axes) must be summed, and the other factor must have none of its row axes. By a
+    part of a matrix one multiplies by scattering to the columns that it has and reading the rows that it has.
     """
     for k, (node, labels) in enumerate(factors):
-        matrix = node.inputs[0] if node.op is cast else node
-        if matrix.op.matrix is None:
+        part = linear_map(node)
+        if part is None:
             continue
-        split = matrix.op.matrix.rows(matrix)
         array, have = factors[1 - k] if len(factors) == 2 else (full(1.0, (), node.dtype), ())
-        rows, cols = labels[:split], labels[split:]
-        for kept, summed, transposed in ((rows, cols, False), (cols, rows, True)):
+        for transposed in (False, True):
+            kept_at, summed_at = (part.cols, part.rows) if transposed else (part.rows, part.cols)
+            kept, summed = (tuple(sorted({labels[a] for e in at for a in axes_of(e)})) for at in (kept_at, summed_at))
             if not set(summed).isdisjoint(out) or not set(kept).isdisjoint(have) or (have and set(have) <= set(kept)):
                 continue
             rest = tuple(x for x in have if x in out and x not in summed)
@@ -283,10 +312,31 @@ def _matrix_product(factors: Sequence[Factor], sizes: Sequence[int], out: tuple[
             if have != present:
                 array = _contract([(array, have)], sizes, present)
             array = broadcast_axes(array, tuple(sizes[x] for x in wanted), [wanted.index(x) for x in present])
-            moved = matrix.op.matrix.product(matrix, cast_to(array, matrix.dtype), transposed)
-            result = cast_to(moved, node.dtype), (*kept, *rest)
+            product = _product_of_part(part, cast_to(array, part.matrix.dtype), labels, summed, kept, transposed, sizes)
+            result = cast_to(product, node.dtype), (*kept, *rest)
             return result[0] if result[1] == out else _contract([result], sizes, out)
     return None
+
+
+def _product_of_part(
+    part: LinearMap, array: Node, labels: tuple[int, ...], summed: tuple[int, ...], kept: tuple[int, ...],
+    transposed: bool, sizes: Sequence[int],
+) -> Node:  # fmt: skip
+    """The part of a matrix times an array with the summed axes first; the result has the kept axes first."""
+    matrix = part.matrix
+    assert matrix.op.matrix is not None
+    split = matrix.op.matrix.rows(matrix)
+    rest = array.shape[len(summed) :]
+    ends = (part.cols, matrix.shape[split:]), (part.rows, matrix.shape[:split])
+    (read_at, _), (write_at, whole) = ends if transposed else ends[::-1]
+
+    def at(indices: tuple[Index, ...], axes: tuple[int, ...]) -> tuple[Index, ...]:
+        place = {a: axes.index(x) for a, x in enumerate(labels) if x in axes}
+        return (*(rename(e, place) for e in indices), *(_axis(len(axes) + k) for k in range(len(rest))))
+
+    scattered = assembled([(array, at(write_at, summed))], (*whole, *rest), array.dtype, disjoint=False)
+    moved = matrix.op.matrix.product(matrix, scattered, transposed)
+    return index_node(moved, (*(sizes[x] for x in kept), *rest), at(read_at, kept))
 
 
 def reshape_plan(old: Shape, new: Shape) -> list[tuple[list[int], list[int]]]:
@@ -382,6 +432,7 @@ __all__ = [
     "has_structure",
     "index_node",
     "is_one",
+    "linear_map",
     "movement_reshape",
     "number",
     "product",

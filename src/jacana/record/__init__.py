@@ -2,9 +2,12 @@
 
 from . import (
     choosing,
+    complex_arithmetic,
+    complex_functions,
     contraction,
     creation,
     elementwise,
+    fourier,
     functional,
     indexing,
     joining,
@@ -16,22 +19,26 @@ from . import (
     statistics,
     ufuncs,
 )
+from .complex import ComplexVariable
 from .lift import operand
 from .recording import Recording, current_recording, guard, record
+from .table import is_complex
 from .variable import Variable, as_node, leaf_of, leaf_value, raw, wrap_node
 
 # Each of these modules enters its functions in the tables of ``table`` when it is imported.
 _TABLES = (
-    choosing, contraction, creation, elementwise, functional, indexing, joining, linalg, missing, movement, reduction,
-    statistics, ufuncs,
+    choosing, complex_arithmetic, complex_functions, contraction, creation, elementwise, fourier, functional, indexing,
+    joining, linalg, missing, movement, reduction, statistics, ufuncs,
 )  # fmt: skip
 
 __all__ = [
+    "ComplexVariable",
     "Recording",
     "Variable",
     "as_node",
     "current_recording",
     "guard",
+    "is_complex",
     "leaf_of",
     "leaf_value",
     "operand",

@@ -88,8 +88,10 @@ def record(function: Callable[..., Any], values: Sequence[Array], wrap: Callable
     """
     from .constants import check_dtype
     from .constructors import patched_constructors
+    from .fourier import register_backend
     from .variable import wrap_node
 
+    register_backend()
     recording = Recording(outer=_current.get())
     variables = []
     for value in values:
