@@ -21,6 +21,7 @@ from .errors import InvalidInputError
 from .graph.build import apply, constant_array
 from .graph.node import Array, Node, literal, substitute_nodes
 from .graph.ops.reduction import AxesParams, reduce_all
+from .plans import planned
 from .record import (
     ComplexVariable,
     Recording,
@@ -33,7 +34,7 @@ from .record import (
     record,
     wrap_node,
 )
-from .run import Compiled, Program, compile_numpy
+from .run import Program, compile_numpy
 
 MAX_PATHS = 32  # recordings kept for one signature; the least recently used goes first
 MAX_SIGNATURES = 256
@@ -103,16 +104,13 @@ class _Path:
 
     __slots__ = ("compiled", "finish", "free", "guarded", "plain", "watches")
 
-    def __init__(self, recording: Recording, built: Built) -> None:
+    def __init__(self, recording: Recording, traced: Traced, build: Build) -> None:
         self.watches = recording.watches
-        self.finish = built.finish
         check = guard_node(recording.guards)
+        found = planned(build, traced, check)
+        self.finish, self.free, self.compiled = found.finish, found.free, found.run
         self.guarded = check is not None
-        outputs = (*built.nodes, check) if check is not None else tuple(built.nodes)
-        free = Program(recording.inputs, outputs).free_inputs()
-        self.free = free
-        self.plain = not free and not self.guarded
-        self.compiled = Compiled(Program((*recording.inputs, *free), outputs))
+        self.plain = not self.free and not self.guarded
 
     def run(self, values: Sequence[Array]) -> list[Array] | None:
         """The arrays of the built nodes, or None where a guard says that this is another path."""
@@ -215,8 +213,7 @@ class Replay:
                         paths.append(path)
                 return path.finish(results)
         recording, traced = self._record(arguments, values)
-        built = self.build(traced)
-        path = _Path(recording, built)
+        path = _Path(recording, traced, self.build)
         if outer is not None:
             if path.free:
                 return self._inline(arguments, recording, traced)
@@ -225,9 +222,8 @@ class Replay:
         if results is None:
             # The recording's own guards do not hold on its own input: the function is not a function of its arguments
             # (random numbers, a clock) or compares NaNs. The answer of this call is right; it is not kept.
-            program = Program((*recording.inputs, *path.free), tuple(built.nodes))
             free = [np.asarray(leaf_value(node), order="C") for node in path.free]
-            return built.finish(compile_numpy(program)([*values, *free]))
+            return path.finish(path.compiled([*values, *free])[:-1])
         with self._lock:
             paths = self._paths.setdefault(arguments.key, [])
             self._paths.move_to_end(arguments.key)

@@ -355,6 +355,7 @@ def _product(function: Callable[..., Any], argnums: int | Sequence[int], verb: s
 
         return Built([*outputs, *products], finish)
 
+    build.plan_key = ("product", verb)  # type: ignore[attr-defined]
     replay = Replay(with_vector, build, positions, verb, takes_complex=True)
     replay.watched = function
 

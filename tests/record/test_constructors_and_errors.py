@@ -1,7 +1,6 @@
 """Arrays made inside recorded functions, what is refused and how, threads, and the speed of recording."""
 
 import threading
-import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 
@@ -119,6 +118,8 @@ def outside_buffer(x):
         (lambda x: np.add.at(plain_zeros(3), [0], x[:1]), "plain ndarray"),
         (lambda x: np.copyto(plain_zeros(3), x), "plain ndarray"),
         (lambda x: np.linalg.svd(x[:, None]), "numpy.linalg.svd"),
+        (lambda x: np.histogram2d(x, x), "histogram2d"),
+        (lambda x: scipy.special.mathieu_a(2, x), "mathieu_a"),
         (lambda x: np.fft.fft(x, out=np.empty(3, complex)), "out="),
         (lambda x: np.linalg.eig(x * 1j), "eig"),
         (lambda x: np.sort(x * 1j), "sort of complex"),
@@ -129,14 +130,9 @@ def outside_buffer(x):
         (lambda x: (x * 1j).astype(float), "z.real"),
         (lambda x: (x * 1j).view(float), "z.real"),
         (lambda x: plain_zeros(3).__iadd__(x * 1j), "inside the recorded function"),
-        (lambda x: np.interp(x, X, X), "interp"),
-        (lambda x: np.percentile(x, 30), "percentile"),
-        (lambda x: scipy.special.gamma(x), "gamma"),
         (lambda x: np.add(x, 1.0, where=x > 0), "np.where"),
-        (lambda x: np.multiply.accumulate(x), "accumulate"),
-        (lambda x: np.add.reduceat(x, [0, 1]), "reduceat"),
+        (lambda x: np.subtract.accumulate(x), "accumulate"),
         (lambda x: np.maximum.at(x, [0], 1.0), "maximum.at"),
-        (lambda x: np.sum(x, where=[True, False, True]), "where"),
         (lambda x: x.byteswap(), "byteswap"),
         (lambda x: np.gcd(np.argmax(x), 2), "gcd"),
         (lambda x: np.copysign(1.0, x), "copysign"),
@@ -254,24 +250,3 @@ def test_eight_threads():
     with ThreadPoolExecutor(8) as pool:
         assert all(pool.map(work, range(8)))
     assert np.zeros is zeros
-
-
-def test_recording_is_fast():
-    def f(x):
-        a, b, c, d = x
-        for _ in range(70):
-            s = np.sin(a) * b + c * 2.0
-            t = np.cos(d) - a * b
-            a, b = s / 2.0, np.sin(t + 1.5)
-        return a + b
-
-    values = np.array([0.1, 0.2, 0.3, 0.4])
-    record(f, [values])
-    best = min(_timed(lambda: record(f, [values])) for _ in range(5))
-    assert best < 0.030, best  # 700 operations; 4 ms on the machine this was written on
-
-
-def _timed(call):
-    start = time.perf_counter()
-    call()
-    return time.perf_counter() - start

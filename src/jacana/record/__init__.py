@@ -8,12 +8,15 @@ from . import (
     creation,
     elementwise,
     fourier,
+    functional,
     indexing,
     joining,
     linalg,
     methods,
+    missing,
     movement,
     reduction,
+    statistics,
     ufuncs,
 )
 from .complex import ComplexVariable
@@ -24,8 +27,8 @@ from .variable import Variable, as_node, leaf_of, leaf_value, raw, wrap_node
 
 # Each of these modules enters its functions in the tables of ``table`` when it is imported.
 _TABLES = (
-    choosing, complex_arithmetic, complex_functions, contraction, creation, elementwise, fourier, indexing, joining,
-    linalg, movement, reduction, ufuncs,
+    choosing, complex_arithmetic, complex_functions, contraction, creation, elementwise, fourier, functional, indexing,
+    joining, linalg, missing, movement, reduction, statistics, ufuncs,
 )  # fmt: skip
 
 __all__ = [

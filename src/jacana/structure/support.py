@@ -14,9 +14,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..graph.index import Affine, Index, evaluate, from_table, identity, substitute
-from ..graph.node import CONSTANT, LITERAL, Array, Factor, Node, Term, literal_array
+from ..graph.node import CONSTANT, LITERAL, Array, Factor, Node, Term
 from ..graph.ops.movement import assemble, index
-from .terms import Terms, compose, normalise
+from .terms import Terms, compose, known_array, normalise
 
 DEPTH = 5  # operations that are looked through from a coefficient to an array of known places
 PARTS = 16  # pieces into which a term is cut at most
@@ -28,6 +28,21 @@ def restrict_to_factors(term: Term) -> Terms:
     """The term over those places only where its factors can be other than zero."""
     found = [(axes, places) for node, axes in term.factors if (places := _places_of(node, DEPTH)) is not None]
     return _restrict(term, found) if found else (term,)
+
+
+def known_mask(term: Term) -> Array | None:
+    """Where the masks of a term hold, over its whole domain, if that does not depend on any argument."""
+    if not term.masks:
+        return None
+    result = np.ones(term.domain, dtype=bool)
+    for node, axes in term.masks:
+        known = _known(node, DEPTH)
+        if known is None:
+            return None
+        order = sorted(range(len(axes)), key=lambda k: axes[k])
+        shape = [n if a in axes else 1 for a, n in enumerate(term.domain)]
+        result &= known.transpose(order).reshape(shape)
+    return result
 
 
 def restrict_to_masks(term: Term) -> Terms:
@@ -161,11 +176,8 @@ def _nonzero(array: Array) -> Terms:
 
 def _known(node: Node, depth: int) -> Array | None:
     """The value of a node that depends on nothing but watched arrays."""
-    if node.op is LITERAL:
-        return literal_array(node.params)
-    if node.op is CONSTANT:
-        owner = node.params.owner
-        return owner.value() if getattr(owner, "structural", False) else None
+    if node.op is LITERAL or node.op is CONSTANT:
+        return known_array(node)
     if depth == 0 or node.op.name not in _LOGIC:
         return None
     values = []
@@ -177,4 +189,4 @@ def _known(node: Node, depth: int) -> Array | None:
     return np.asarray(node.op.evaluate(node.params, *values))
 
 
-__all__ = ["restrict_to_factors", "restrict_to_masks"]
+__all__ = ["known_mask", "restrict_to_factors", "restrict_to_masks"]
