@@ -29,7 +29,7 @@ from .transforms import grad, hessian, jacobian, jvp, value_and_grad, value_and_
 
 if TYPE_CHECKING:
     from . import optimize, scipy
-    from .optimize import LeastSquares, LeastSquaresResult
+    from .optimize import LeastSquares, LeastSquaresResult, fit_batch
     from .optimize.least_squares import least_squares
     from .report.explain import explain
 
@@ -46,6 +46,7 @@ __all__ = [
     "diagonal",
     "executor",
     "explain",
+    "fit_batch",
     "functions",
     "gauss_newton",
     "grad",
@@ -70,7 +71,7 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     # scipy.linalg takes longer to import than everything else together, so the optimisers come when they are asked for.
-    if name in ("LeastSquares", "LeastSquaresResult", "least_squares", "optimize"):
+    if name in ("LeastSquares", "LeastSquaresResult", "fit_batch", "least_squares", "optimize"):
         optimize = importlib.import_module(".optimize", __name__)
         return optimize if name == "optimize" else getattr(optimize, name)
     if name == "scipy":
