@@ -413,7 +413,7 @@ class _Planner:
         lane = unit[0] if unit else max(range(len(domain)), key=lambda a: (domain[a], a))
         rest = sorted((a for a in range(len(domain)) if a != lane), key=lambda a: (-domain[a], a))
         loops = []
-        while rest and math.prod(domain[a] for a in rest) > UNROLL:
+        while rest and (domain[rest[0]] > LANE_MIN or math.prod(domain[a] for a in rest) > UNROLL):
             loops.append(rest.pop(0))
         return Job(buffer, domain, rows, factors, (*sorted(loops), lane), accumulate=accumulate)
 

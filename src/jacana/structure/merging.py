@@ -8,7 +8,26 @@ from collections.abc import Iterable, Sequence
 
 from ..graph.index import Affine, axis, flatten
 from ..graph.node import Term
-from .terms import Terms, add_terms, at_points
+from .terms import Terms, add_terms, at_points, spread_product
+
+
+def add_outer_products(terms: Iterable[Term]) -> Terms:
+    """The same sum, with terms of equal domain, row and column made one though that multiplies their factors out.
+
+    Each entry is stored by itself in the end, so that nothing is lost by it, and there is less to expand, sort and add.
+    """
+    groups: dict[tuple[object, ...], list[Term]] = {}
+    for term in terms:
+        groups.setdefault((term.domain, term.row, term.col), []).append(term)
+    result: list[Term] = []
+    for group in groups.values():
+        if len(group) > 1:
+            axes = tuple(range(len(group[0].domain)))
+            spread = [t._replace(factors=((spread_product(t.factors, axes, t.domain), axes),)) for t in group]
+            result.extend(add_terms(spread))
+        else:
+            result.extend(group)
+    return tuple(result)
 
 
 def expand_small_axes(terms: Iterable[Term], limit: int = 16) -> Terms:
