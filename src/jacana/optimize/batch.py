@@ -95,7 +95,7 @@ class BatchResult:
     def standard_errors(self) -> Float64Array:
         """Square roots of the variances, shape (B, n)."""
         with np.errstate(invalid="ignore"):
-            return np.sqrt(np.einsum("bii->bi", self.covariance))
+            return np.asarray(np.sqrt(np.einsum("bii->bi", self.covariance)))
 
     def __repr__(self) -> str:
         good = int(self.success.sum())
