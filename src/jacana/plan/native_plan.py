@@ -30,6 +30,7 @@ UNROLL = 48  # points of the other axes that are unrolled inside the lane loop
 SUM_UNROLL = 16  # terms of a sum that are unrolled
 SMALL_CONTRACTION = 600  # multiplications up to which a contraction is unrolled rather than given to BLAS
 LANE_MIN = 16  # an axis shorter than this is not worth the lanes if there is a longer one
+LANE_LOOP = 32  # an axis from which even a small job is a loop in lanes
 KINDS = (np.dtype("f8"), np.dtype("f4"), np.dtype("i8"), np.dtype("i4"), np.dtype(bool))
 KEEP_COST = 4  # operations from which a value that kernels on several levels need is stored by the first
 LOGIC = ("logical_and", "logical_or", "logical_not")
@@ -396,7 +397,9 @@ class _Planner:
     ) -> Job:
         total = math.prod(domain)
         factors = ((value, tuple(range(value.ndim))),)
-        if (total <= STRAIGHT or not domain) and not scalar:
+        added = value.op is assemble and not value.params.disjoint  # found at constant places only
+        straight = total <= STRAIGHT and (added or max(domain, default=0) < LANE_LOOP)
+        if straight and not scalar:
             return Job(buffer, domain, rows, factors, (), accumulate=accumulate)
         if scalar:
             every = tuple(range(len(domain)))
