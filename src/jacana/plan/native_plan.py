@@ -142,7 +142,7 @@ class _Planner:
     def __init__(self, outputs: Sequence[Node], forced: set[Node], kept: set[Node]) -> None:
         self.outputs = [node for node in outputs if node.op.family != "leaf"]
         # What is kept is stored for later kernels, and computed in place by those that run as early as it can be.
-        self.forced, self.kept = forced | kept, kept
+        self.forced, self.kept = forced | kept, set(kept)
         self.order = topological(outputs)
         self.users: dict[Node, list[Node]] = {node: [] for node in self.order}
         for node in self.order:
@@ -307,6 +307,7 @@ class _Planner:
     def _choose_buffers(self) -> None:
         results = set(self.outputs)
         wanted = results | self.forced
+        once = self.forced - self.kept  # what must be read where it was stored
         self.calls: set[Node] = set()
         self.reductions: dict[Node, Reduction] = {}
         self.buffers: set[Node] = set()
@@ -324,6 +325,7 @@ class _Planner:
                 wanted.add(node)
             if node.op in (reduce_max, reduce_min) and self._compared(node.inputs[0]):
                 wanted.add(node.inputs[0])
+                once.add(node.inputs[0])
             if node in self.calls:
                 wanted.update(i for i in node.inputs if i in reachable)
             elif node.op is index and node in wanted and node not in results and self._only_called(node):
@@ -339,9 +341,12 @@ class _Planner:
             if node.op is contract:
                 terms = math.prod(node.params.sizes) / max(node.size, 1)
             own = terms * node.op.cost + sum(terms * cost[i] for i in node.inputs)
-            if node not in wanted and self._pays(node, own):
+            pays = self._pays(node, own)
+            if pays:
                 wanted.add(node)
-            cost[node] = 0.0 if node in wanted else own
+            elif node in results and node not in once and node.op.family == "elementwise" and node not in self.calls:
+                self.kept.add(node)  # a result that others may compute in place, as if it were none
+            cost[node] = 0.0 if node in wanted and node not in self.kept else own
         self.buffers = {node for node in wanted if node.op.family != "leaf"}
 
     def _compared(self, node: Node) -> bool:
