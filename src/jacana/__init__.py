@@ -23,7 +23,7 @@ from .errors import (
     UnsupportedOperationError,
 )
 from .record import Variable
-from .run import executor, native_available, set_executor
+from .run import executor, native_available, num_threads, set_executor, set_num_threads
 from .selections import diagonal, gauss_newton, jacobian_columns, jacobian_rows, trace
 from .transforms import grad, hessian, jacobian, jvp, value_and_grad, value_and_jacobian, vjp
 
@@ -57,10 +57,12 @@ __all__ = [
     "jvp",
     "least_squares",
     "native_available",
+    "num_threads",
     "optimize",
     "real_form",
     "scipy",
     "set_executor",
+    "set_num_threads",
     "trace",
     "value_and_grad",
     "value_and_jacobian",
