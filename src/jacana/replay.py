@@ -137,7 +137,10 @@ class Replay:
                 path = known[-1]
                 if path.watches.unchanged():
                     values = (x if x.flags.c_contiguous else np.ascontiguousarray(x),)
-                    results = path.compiled(values) if path.plain else path.run(values)
+                    try:
+                        results = path.compiled(values) if path.plain else path.run(values)
+                    except np.linalg.LinAlgError:
+                        results = None  # recorded again, the error comes from the user's line
                     if results is not None:
                         return path.finish(results)
         return self._general(args, kwargs)
@@ -156,7 +159,10 @@ class Replay:
                     if path in self._paths.get(arguments.key, ()):
                         self._paths[arguments.key].remove(path)
                 continue
-            results = path.run(values)
+            try:
+                results = path.run(values)
+            except np.linalg.LinAlgError:
+                continue
             if results is not None:
                 with self._lock:
                     paths = self._paths.setdefault(arguments.key, [])

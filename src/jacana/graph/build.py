@@ -265,20 +265,21 @@ def _matrix_product(factors: Sequence[Factor], sizes: Sequence[int], out: tuple[
         matrix = node.inputs[0] if node.op is cast else node
         if matrix.op.matrix is None:
             continue
-        split = matrix.op.matrix.rows(matrix)
+        first = matrix.op.matrix.batch(matrix)
+        split = first + matrix.op.matrix.rows(matrix)
         array, have = factors[1 - k] if len(factors) == 2 else (full(1.0, (), node.dtype), ())
-        rows, cols = labels[:split], labels[split:]
+        lead, rows, cols = labels[:first], labels[first:split], labels[split:]
         for kept, summed, transposed in ((rows, cols, False), (cols, rows, True)):
             if not set(summed).isdisjoint(out) or not set(kept).isdisjoint(have) or (have and set(have) <= set(kept)):
                 continue
-            rest = tuple(x for x in have if x in out and x not in summed)
-            wanted = (*summed, *rest)
+            rest = tuple(x for x in have if x in out and x not in (*lead, *summed))
+            wanted = (*lead, *summed, *rest)
             present = tuple(x for x in wanted if x in have)
             if have != present:
                 array = _contract([(array, have)], sizes, present)
             array = broadcast_axes(array, tuple(sizes[x] for x in wanted), [wanted.index(x) for x in present])
             moved = matrix.op.matrix.product(matrix, cast_to(array, matrix.dtype), transposed)
-            result = cast_to(moved, node.dtype), (*kept, *rest)
+            result = cast_to(moved, node.dtype), (*lead, *kept, *rest)
             return result[0] if result[1] == out else _contract([result], sizes, out)
     return None
 

@@ -5,11 +5,13 @@ from . import (
     contraction,
     creation,
     elementwise,
+    factorizations,
     indexing,
     joining,
     linalg,
     methods,
     movement,
+    norms,
     reduction,
     ufuncs,
 )
@@ -18,7 +20,10 @@ from .recording import Recording, current_recording, guard, record
 from .variable import Variable, as_node, leaf_of, leaf_value, raw, wrap_node
 
 # Each of these modules enters its functions in the tables of ``table`` when it is imported.
-_TABLES = (choosing, contraction, creation, elementwise, indexing, joining, linalg, movement, reduction, ufuncs)
+_TABLES = (
+    choosing, contraction, creation, elementwise, factorizations, indexing, joining, linalg, movement, norms, reduction,
+    ufuncs,
+)  # fmt: skip
 
 __all__ = [
     "Recording",

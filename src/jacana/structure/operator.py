@@ -23,7 +23,8 @@ def factor_nodes(terms: Sequence[Term]) -> list[Node]:
     The matrix of a linear map is not formed: what it is made of takes its place.
     """
     factors = (node for term in terms for node, _ in unmasked(term).factors)
-    return list(dict.fromkeys(part for node in factors for part in (node.inputs if node.op.matrix else (node,))))
+    parts = (node.op.matrix.needs(node) if node.op.matrix else (node,) for node in factors)
+    return list(dict.fromkeys(part for group in parts for part in group))
 
 
 def unmasked(term: Term) -> Term:

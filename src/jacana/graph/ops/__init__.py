@@ -1,5 +1,5 @@
 """The operations, in families. Importing this package enters every record in ``REGISTRY``."""
 
-from . import contraction, elementwise, linalg, movement, reduction
+from . import contraction, elementwise, factors, linalg, matrix_functions, movement, reduction, spectral
 
-__all__ = ["contraction", "elementwise", "linalg", "movement", "reduction"]
+__all__ = ["contraction", "elementwise", "factors", "linalg", "matrix_functions", "movement", "reduction", "spectral"]
