@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import functions
 from ._version import __version__
+from .batched import vmap
 from .errors import (
     DifferentiationError,
     InvalidInputError,
@@ -61,6 +62,7 @@ __all__ = [
     "value_and_grad",
     "value_and_jacobian",
     "vjp",
+    "vmap",
 ]
 
 

@@ -21,7 +21,7 @@ from .errors import InvalidInputError
 from .graph.build import apply, constant_array
 from .graph.node import Array, Node, literal, substitute_nodes
 from .graph.ops.reduction import AxesParams, reduce_all
-from .record import Recording, Variable, as_node, current_recording, leaf_value, record, wrap_node
+from .record import Recording, Variable, as_node, current_recording, leaf_value, raw, record, wrap_node
 from .run import Compiled, Program, compile_numpy
 
 MAX_PATHS = 32  # recordings kept for one signature; the least recently used goes first
@@ -76,7 +76,7 @@ class _Path:
     def run(self, values: Sequence[Array]) -> list[Array] | None:
         """The arrays of the built nodes, or None where a guard says that this is another path."""
         if self.free:
-            values = [*values, *(np.ascontiguousarray(leaf_value(node)) for node in self.free)]
+            values = [*values, *(np.asarray(leaf_value(node), order="C") for node in self.free)]
         if not self.guarded:
             return self.compiled(values)
         try:
@@ -116,7 +116,7 @@ class Replay:
         self.watched = function  # the code whose outside state a recording depends on
         self.single = isinstance(argnums, (int, np.integer))
         self.argnums = (int(argnums),) if isinstance(argnums, (int, np.integer)) else tuple(argnums)
-        if not self.argnums or not all(isinstance(k, (int, np.integer)) for k in self.argnums):
+        if not all(isinstance(k, (int, np.integer)) for k in self.argnums):
             raise InvalidInputError(f"argnums must be an integer or a sequence of integers, not {argnums!r}")
         self._paths: OrderedDict[Any, list[_Path]] = OrderedDict()
         self._lock = threading.RLock()
@@ -129,7 +129,7 @@ class Replay:
         self._paths, self._lock = OrderedDict(), threading.RLock()
 
     def __call__(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if len(args) == 1 and not kwargs and type(args[0]) is np.ndarray:
+        if len(args) == 1 and not kwargs and type(args[0]) is np.ndarray and current_recording() is None:
             # The common call, without a tree to flatten: microseconds count here.
             x = args[0]
             known = self._paths.get((x.shape, x.dtype))
@@ -147,9 +147,10 @@ class Replay:
 
     def _general(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         arguments = _Arguments(self, args, kwargs)
-        if any(isinstance(leaf, Variable) for leaf in arguments.leaves):
-            return self._inline(arguments)
         values = arguments.values()
+        if any(isinstance(leaf, Variable) for leaf in arguments.leaves):
+            return self._inline(arguments, *self._record(arguments, values))
+        outer = current_recording()
         with self._lock:
             paths = self._paths.get(arguments.key)
             candidates = list(reversed(paths)) if paths else []
@@ -159,11 +160,15 @@ class Replay:
                     if path in self._paths.get(arguments.key, ()):
                         self._paths[arguments.key].remove(path)
                 continue
+            if outer is not None and path.free:
+                return self._inline(arguments, *self._record(arguments, values))
             try:
                 results = path.run(values)
             except np.linalg.LinAlgError:
                 continue
             if results is not None:
+                if outer is not None:
+                    outer.watches.include(path.watches)
                 with self._lock:
                     paths = self._paths.setdefault(arguments.key, [])
                     if path in paths and paths[-1] is not path:
@@ -173,12 +178,16 @@ class Replay:
         recording, traced = self._record(arguments, values)
         built = self.build(traced)
         path = _Path(recording, built)
+        if outer is not None:
+            if path.free:
+                return self._inline(arguments, recording, traced)
+            outer.watches.include(recording.watches)
         results = path.run(values)
         if results is None:
             # The recording's own guards do not hold on its own input: the function is not a function of its arguments
             # (random numbers, a clock) or compares NaNs. The answer of this call is right; it is not kept.
             program = Program((*recording.inputs, *path.free), tuple(built.nodes))
-            free = [np.ascontiguousarray(leaf_value(node)) for node in path.free]
+            free = [np.asarray(leaf_value(node), order="C") for node in path.free]
             return built.finish(compile_numpy(program)([*values, *free]))
         with self._lock:
             paths = self._paths.setdefault(arguments.key, [])
@@ -219,10 +228,9 @@ class Replay:
             raise InvalidInputError(f"{self.name} returned {type(leaf).__name__} where an array was expected")
         return as_node(leaf)
 
-    def _inline(self, arguments: _Arguments) -> Any:
-        """Inside another recorded function, or on Variables: the derivative becomes part of the outer program."""
+    def _inline(self, arguments: _Arguments, recording: Recording, traced: Traced) -> Any:
+        """On Variables, or on what an outer recording knows: the derivative becomes part of the outer program."""
         values = arguments.values()
-        recording, traced = self._record(arguments, values)
         built = self.build(traced)
         if not built.inline:
             raise InvalidInputError(
@@ -233,7 +241,7 @@ class Replay:
         program = Program(recording.inputs, tuple(built.nodes))
         free = program.free_inputs()
         run = compile_numpy(Program((*recording.inputs, *free), tuple(built.nodes)))
-        results = run([*values, *(np.ascontiguousarray(leaf_value(node)) for node in free)])
+        results = run([*values, *(np.asarray(leaf_value(node), order="C") for node in free)])
         moved = substitute_nodes([*built.nodes, *guard_nodes], dict(mapping))
         outer = current_recording()
         if outer is not None:
@@ -268,7 +276,7 @@ class _Arguments:
                 if position in chosen:
                     leaf = _differentiable(leaf, replay, position, tree, place)
                     chosen[position].append(len(self.input_at))
-                if _is_array(leaf):
+                if is_array(leaf):
                     self.input_at.append(len(self.leaves))
                     key.append((np.shape(leaf), _dtype(leaf)))
                 else:
@@ -280,7 +288,7 @@ class _Arguments:
         each = [structures[k % len(args)] for k in replay.argnums]
         self.wanted_tree = each[0] if replay.single else trees.tuple_of(each)
         first = structures[0] if structures else None
-        if len(args) == 1 and not kwargs and first is not None and first.is_leaf() and _is_array(self.leaves[0]):
+        if len(args) == 1 and not kwargs and first is not None and first.is_leaf() and is_array(self.leaves[0]):
             self.key: Any = key[0]
         else:
             self.key = (tuple(structures), tuple(key))
@@ -292,7 +300,7 @@ class _Arguments:
         """The concrete arrays, C-contiguous."""
         result = []
         for leaf in self.arrays():
-            value = leaf.value if isinstance(leaf, Variable) else np.asarray(leaf)
+            value = np.asarray(raw(leaf))
             result.append(value if value.flags.c_contiguous else np.ascontiguousarray(value))
         return result
 
@@ -309,7 +317,8 @@ class _Arguments:
         return list(parts[:-1]), keywords
 
 
-def _is_array(leaf: Any) -> bool:
+def is_array(leaf: Any) -> bool:
+    """Whether a leaf of the arguments becomes an input (the others are static)."""
     if isinstance(leaf, (bool, int, str, bytes)):
         return False
     if isinstance(leaf, Variable):

@@ -375,4 +375,4 @@ def node_vjp(
 def _run_nodes(nodes: list[Node], leaf_values: dict[Node, Array]) -> list[Array]:
     leaves = [node for node in Program((), tuple(nodes)).free_inputs() if node in leaf_values]
     run = compile_numpy(Program(tuple(leaves), tuple(nodes)))
-    return run([np.ascontiguousarray(leaf_values[node]) for node in leaves])
+    return run([np.asarray(leaf_values[node], order="C") for node in leaves])

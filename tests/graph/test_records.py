@@ -280,7 +280,9 @@ def reduction(
 
 def along(name: str, shape: tuple[int, ...], axis: int, function: Callable[..., Any], dtype: Any = F8) -> Row:
     x = new_input(shape, dtype)
-    return Row([x], op(name, x, params=AxisParams(axis)), lambda v: function(v, axis=axis), name == "cumsum")
+    return Row(
+        [x], op(name, x, params=AxisParams(axis)), lambda v: function(v, axis=axis), name in ("cumsum", "cumprod")
+    )
 
 
 def contraction(
@@ -529,6 +531,10 @@ ROWS: dict[str, list[Row]] = {
     "all": [reduction("all", s, a, np.all, BOOL) for s, a in [((2, 3), (1,)), ((2, 0), (1,)), ((2, 20), (0, 1))]],
     "cumsum": [
         along("cumsum", s, k, np.cumsum)
+        for s, k in [((4,), 0), ((2, 3), 0), ((2, 3), 1), ((0,), 0), ((1,), 0), ((2, 0, 3), 2)]
+    ],
+    "cumprod": [
+        along("cumprod", s, k, np.cumprod)
         for s, k in [((4,), 0), ((2, 3), 0), ((2, 3), 1), ((0,), 0), ((1,), 0), ((2, 0, 3), 2)]
     ],
     "argmax": [along("argmax", (2, 3), k, np.argmax) for k in (0, 1)],

@@ -416,3 +416,19 @@ def test_nothing_is_read_beyond_the_ends_of_an_argument():
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == 0, (done.returncode, done.stderr)
     assert done.stdout == "as they should be\n"
+
+
+def test_many_added_parts_are_planned_in_two_passes(monkeypatch):
+    # What each part computes gets a buffer of its own; finding them one at a time planned 61 times for a small graph.
+    from jacana.plan import native_plan
+
+    passes = []
+    begin = native_plan._Planner.__init__
+    monkeypatch.setattr(native_plan._Planner, "__init__", lambda self, *args: passes.append(1) or begin(self, *args))
+    x = new_input((90,), F8)
+    often = np.arange(90) * 7 % 70
+    parts = [(op("sin", x * float(k)), (table(np.roll(often, k), 0),)) for k in range(1, 25)]
+    added = build.assembled(parts, (70,), F8, disjoint=False)
+    plan = native_plan.plan_native([added])
+    assert len(passes) == 2
+    assert plan.buffers == {added, *(part for part, _ in parts)}

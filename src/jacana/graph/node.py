@@ -293,15 +293,19 @@ def topological(outputs: Iterable[Node]) -> list[Node]:
     """Every node that ``outputs`` need, inputs before users; no recursion, so depth does not matter."""
     order: list[Node] = []
     seen: set[Node] = set()
-    stack: list[tuple[Node, bool]] = [(node, False) for node in outputs]
+    stack: list[Node | None] = list(outputs)
     while stack:
-        node, ready = stack.pop()
-        if ready:
-            order.append(node)
+        node = stack.pop()
+        if node is None:  # the inputs of the node below are done
+            order.append(stack.pop())  # type: ignore[arg-type]
         elif node not in seen:
             seen.add(node)
-            stack.append((node, True))
-            stack.extend((i, False) for i in reversed(node.inputs) if i not in seen)
+            inputs = node.inputs
+            if inputs:
+                stack += (node, None)
+                stack += [i for i in inputs[::-1] if i not in seen]
+            else:
+                order.append(node)
     return order
 
 

@@ -6,13 +6,16 @@ from . import (
     creation,
     elementwise,
     factorizations,
+    functional,
     indexing,
     joining,
     linalg,
     methods,
+    missing,
     movement,
     norms,
     reduction,
+    statistics,
     ufuncs,
 )
 from .lift import operand
@@ -21,8 +24,8 @@ from .variable import Variable, as_node, leaf_of, leaf_value, raw, wrap_node
 
 # Each of these modules enters its functions in the tables of ``table`` when it is imported.
 _TABLES = (
-    choosing, contraction, creation, elementwise, factorizations, indexing, joining, linalg, movement, norms, reduction,
-    ufuncs,
+    choosing, contraction, creation, elementwise, factorizations, functional, indexing, joining, linalg, missing, movement,
+    norms, reduction, statistics, ufuncs,
 )  # fmt: skip
 
 __all__ = [

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from .bytecode import called_name
+from .functional import joined_by_trick, vectorized
 from .location import is_user
 from .recording import current_recording
 from .table import FUNCTIONS
@@ -33,6 +34,13 @@ _ORIGINAL: dict[str, Callable[..., Any]] = {
 }  # fmt: skip
 _lock = threading.Lock()
 _active = 0
+
+# Methods of NumPy's classes that would ask a Variable for its numbers; a wrapper steps aside if there is no Variable.
+_TRICK: Any = type(np.r_).__mro__[1]
+_METHODS: tuple[tuple[Any, str, Callable[..., Any]], ...] = (
+    (_TRICK, "__getitem__", _TRICK.__getitem__),
+    (np.vectorize, "__call__", np.vectorize.__call__),
+)
 
 
 def _called_by_user(name: str) -> bool:
@@ -98,6 +106,22 @@ for _name, _wrapper in _WRAPPERS.items():
     _wrapper.__wrapped__ = _ORIGINAL[_name]  # type: ignore[attr-defined]
 
 
+def _index_trick(self: Any, key: Any) -> Any:
+    original = _METHODS[0][2]
+    if current_recording() is None or not contains_variable(key if isinstance(key, tuple) else (key,)):
+        return original(self, key)
+    return joined_by_trick(original, self, key)
+
+
+def _vectorized_call(self: Any, *args: Any, **kwargs: Any) -> Any:
+    if current_recording() is None or not contains_variable((*args, *kwargs.values())):
+        return _METHODS[1][2](self, *args, **kwargs)
+    return vectorized(self, args, kwargs)
+
+
+_METHOD_WRAPPERS = (_index_trick, _vectorized_call)
+
+
 @contextmanager
 def patched_constructors() -> Iterator[None]:
     """Put the wrappers in place; the last recording to end takes them away again."""
@@ -107,6 +131,8 @@ def patched_constructors() -> Iterator[None]:
         if _active == 1:
             for name, wrapper in _WRAPPERS.items():
                 setattr(np, name, wrapper)
+            for (owner, name, _), wrapper in zip(_METHODS, _METHOD_WRAPPERS, strict=True):
+                setattr(owner, name, wrapper)
     try:
         yield
     finally:
@@ -115,3 +141,5 @@ def patched_constructors() -> Iterator[None]:
             if _active == 0:
                 for name, original in _ORIGINAL.items():
                     setattr(np, name, original)
+                for owner, name, original in _METHODS:
+                    setattr(owner, name, original)

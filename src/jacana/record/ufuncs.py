@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
+from .composed import as_numpy
 from .creation import astype
-from .indexing import scatter_add
+from .functional import running_extremum
+from .indexing import plain_key, scatter_add
 from .lift import any_tracked, call_on_constants
 from .location import recording_error, unsupported
 from .table import FUNCTIONS, UFUNCS
@@ -27,7 +29,7 @@ _REDUCTIONS: dict[np.ufunc, Callable[..., Any]] = {
 def call(ufunc: np.ufunc, *inputs: Any, out: Any = None, where: Any = True, dtype: Any = None, **options: Any) -> Any:
     """``ufunc(*inputs)``."""
     if where is not True:
-        raise unsupported(f"numpy.{ufunc.__name__}(..., where=...)", "Use np.where on the result.")
+        return _where(ufunc, inputs, out, where, {"dtype": dtype, **options})
     handler = UFUNCS.get(ufunc)
     if handler is None:
         if any_tracked(inputs):
@@ -43,6 +45,14 @@ def call(ufunc: np.ufunc, *inputs: Any, out: Any = None, where: Any = True, dtyp
     if out is None:
         return result
     return _write(ufunc, result, out)
+
+
+def _where(ufunc: np.ufunc, inputs: Sequence[Any], out: Any, where: Any, options: dict[str, Any]) -> Any:
+    """Only some elements are computed and written; without ``out`` the others would be whatever memory holds."""
+    (target,) = out if isinstance(out, tuple) else (out,)
+    if target is None:
+        raise unsupported(f"numpy.{ufunc.__name__}(..., where=...) without out", "Use np.where on the result.")
+    return _write(ufunc, FUNCTIONS[np.where](where, call(ufunc, *inputs, **options), target), target)
 
 
 def _write(ufunc: np.ufunc, result: Any, out: Any) -> Any:
@@ -79,10 +89,13 @@ def reduce(
 
 
 def accumulate(ufunc: np.ufunc, array: Any, axis: int = 0, dtype: Any = None, out: Any = None) -> Any:
-    """``np.add.accumulate`` is ``np.cumsum``."""
-    if ufunc is not np.add:
+    """``np.add.accumulate`` is ``np.cumsum``, and so on."""
+    if ufunc in (np.add, np.multiply):
+        result = FUNCTIONS[np.cumsum if ufunc is np.add else np.cumprod](array, axis=axis, dtype=dtype)
+    elif ufunc in (np.maximum, np.minimum, np.fmax, np.fmin) and any_tracked((array,)):
+        result = running_extremum(ufunc, array, axis)
+    else:
         return call_on_constants(ufunc.accumulate, (array, axis), {})
-    result = FUNCTIONS[np.cumsum](array, axis=axis, dtype=dtype)
     return result if out is None else _write(ufunc, result, out)
 
 
@@ -108,9 +121,23 @@ def at(ufunc: np.ufunc, target: Any, key: Any, *values: Any) -> None:
         raise unsupported(f"numpy.{ufunc.__name__}.at")
 
 
-def reduceat(ufunc: np.ufunc, *args: Any, **options: Any) -> Any:
-    """No rule."""
-    return call_on_constants(ufunc.reduceat, args, options)
+def reduceat(ufunc: np.ufunc, array: Any, indices: Any, axis: int = 0, dtype: Any = None, out: Any = None) -> Any:
+    """A reduction for each slice between two indices; a single element where they do not increase."""
+    if not any_tracked((array,)):
+        return call_on_constants(ufunc.reduceat, (array, indices, axis), {"dtype": dtype})
+    starts = np.asarray(plain_key(indices)).tolist()
+    moved = np.moveaxis(array, axis, 0)
+    count = np.shape(raw(moved))[0]
+    for k in starts:
+        if not 0 <= k < count:
+            raise IndexError(f"index {k} out-of-bounds in {ufunc.__name__}.reduceat [0, {count})")
+    ends = [*starts[1:], count]
+    pieces = [
+        reduce(ufunc, moved[i:j], axis=0, dtype=dtype) if i < j else moved[i] for i, j in zip(starts, ends, strict=True)
+    ]
+    value = ufunc.reduceat(raw(array), starts, axis=axis, dtype=dtype)
+    result = as_numpy(value, np.moveaxis(np.stack(pieces), 0, axis))
+    return result if out is None else _write(ufunc, result, out)
 
 
 UFUNC_METHODS.update(

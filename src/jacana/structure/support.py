@@ -13,13 +13,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..graph.index import Affine, Index, from_table, identity, substitute
+from ..graph.index import Affine, Index, evaluate, from_table, identity, substitute
 from ..graph.node import CONSTANT, LITERAL, Array, Factor, Node, Term, literal_array
 from ..graph.ops.movement import assemble, index
 from .terms import Terms, compose, normalise
 
 DEPTH = 5  # operations that are looked through from a coefficient to an array of known places
 PARTS = 16  # pieces into which a term is cut at most
+UNION = 2**16  # elements up to which the places of a sum are enumerated
 _LOGIC = frozenset({"logical_not", "logical_and", "logical_or", "logical_xor", "cast", "index", "any"})
 
 
@@ -88,7 +89,21 @@ def _places_of(node: Node, depth: int) -> Terms | None:
         case "multiply":
             options = [p for i in node.inputs if (p := _places_of(i, depth - 1)) is not None]
             return min(options, key=_count, default=None)
+        case "add" | "subtract" if node.size <= UNION:
+            return _union(node, depth)
     return None
+
+
+def _union(node: Node, depth: int) -> Terms | None:
+    """Where at least one of two arrays can be other than zero."""
+    mask = np.zeros(node.shape, dtype=bool)
+    for source in node.inputs:
+        places = _places_of(source, depth - 1)
+        if places is None:
+            return None
+        for place in places:
+            mask[tuple(evaluate(e, place.domain) for e in place.row)] = True
+    return _nonzero(mask)
 
 
 def _count(places: Terms) -> int:

@@ -275,7 +275,9 @@ def _logaddexp_partials(a: Node, b: Node, y: Node) -> Sequence[Partial]:
     return exp(select(equal(a, y), number(0.0, a), a - y)), exp(select(equal(b, y), number(0.0, b), b - y))
 
 
-logaddexp = _record("logaddexp", np.logaddexp, _logaddexp_partials, None, [REAL, REAL], cost=40)
+logaddexp = _record(
+    "logaddexp", np.logaddexp, _logaddexp_partials, lambda e, a, b: e.logaddexp(a, b), [REAL, REAL], cost=40
+)
 
 # --- trigonometry -----------------------------------------------------------------------------------------------
 
