@@ -21,7 +21,7 @@ from .errors import InvalidInputError
 from .graph.build import apply, constant_array
 from .graph.node import Array, Node, literal, substitute_nodes
 from .graph.ops.reduction import AxesParams, reduce_all
-from .record import Recording, Variable, as_node, current_recording, leaf_value, raw, record, wrap_node
+from .record import Recording, Variable, as_node, current_recording, leaf_value, raw, record, stand_in, wrap_node
 from .run import Compiled, Program, compile_numpy
 
 MAX_PATHS = 32  # recordings kept for one signature; the least recently used goes first
@@ -206,7 +206,7 @@ class Replay:
     def _record(self, arguments: _Arguments, values: Sequence[Array]) -> tuple[Recording, Traced]:
         def unpacked(_: Any, *variables: Variable) -> Any:
             positional, keywords = arguments.rebuild(variables)
-            return self.function(*positional, **keywords)
+            return stand_in(self.function)(*positional, **keywords)
 
         recording = record(self.watched, values, wrap=unpacked)
         outputs, tree = trees.flatten(recording.result)

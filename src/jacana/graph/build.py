@@ -29,6 +29,7 @@ from .node import (
 from .ops.contraction import ContractParams, contract
 from .ops.elementwise import CastParams, cast, multiply, number
 from .ops.movement import AssembleParams, IndexParams, assemble, index, injective
+from .ops.spectral import in_use
 
 SMALL_SQUARE = 64  # rows up to which a square matrix is an operator rather than a table
 
@@ -214,6 +215,12 @@ def sum_axes(node: Node, axes: Sequence[int]) -> Node:
 def contract_labels(factors: Sequence[Factor], sizes: Sequence[int], out: tuple[int, ...]) -> Node:
     """``sum of the product of factors`` over the labels not in ``out``, pair by pair in opt_einsum's order."""
     dtype = np.result_type(*(node.dtype for node, _ in factors))
+    if in_use():
+        from .ops.spectral_functions import spectral_product  # an operation of its own, whose rule contracts
+
+        found = spectral_product(factors, sizes, out)
+        if found is not None:
+            factors, sizes = found
     operands = [(cast_to(node, dtype), labels) for node, labels in factors]
     while len(operands) > 2:
         import opt_einsum  # only here, and not needed by most programs

@@ -10,22 +10,25 @@ from . import (
     indexing,
     joining,
     linalg,
+    matrices,
     methods,
     missing,
     movement,
     norms,
     reduction,
+    scipy_linalg,
     statistics,
     ufuncs,
 )
+from .foreign import stand_in
 from .lift import operand
 from .recording import Recording, current_recording, guard, record
 from .variable import Variable, as_node, leaf_of, leaf_value, raw, wrap_node
 
 # Each of these modules enters its functions in the tables of ``table`` when it is imported.
 _TABLES = (
-    choosing, contraction, creation, elementwise, factorizations, functional, indexing, joining, linalg, missing, movement,
-    norms, reduction, statistics, ufuncs,
+    choosing, contraction, creation, elementwise, factorizations, functional, indexing, joining, linalg, matrices,
+    missing, movement, norms, reduction, scipy_linalg, statistics, ufuncs,
 )  # fmt: skip
 
 __all__ = [
@@ -39,6 +42,7 @@ __all__ = [
     "operand",
     "raw",
     "record",
+    "stand_in",
     "wrap_node",
 ]
 

@@ -141,14 +141,20 @@ def svd(a: Any, full_matrices: bool = True, compute_uv: bool = True, hermitian: 
     if not compute_uv:
         return wrap_node(singular_values(a, value.dtype), value)
     node = float_node(a, value.S.dtype)
-    u, s, vt = spectral.svd_parts(spectral.svd(node, bool(full_matrices)))
-    m, n = node.shape[-2:]
-    if full_matrices and m > n:
-        u = _with_basis(u, node, "svd left", "numpy.linalg.svd(full_matrices=True)", "full_matrices=False")
-    elif full_matrices and m < n:
-        v = _with_basis(turned(vt), node, "svd right", "numpy.linalg.svd(full_matrices=True)", "full_matrices=False")
-        vt = turned(v)
-    return type(value)(*map(wrap_node, (u, s, vt), value))
+    return type(value)(*map(wrap_node, svd_nodes(node, bool(full_matrices), False), value))
+
+
+def svd_nodes(a: Node, full_matrices: bool, scipy: bool) -> tuple[Node, Node, Node]:
+    """``U``, ``s``, ``V^T``, as NumPy or SciPy gives them."""
+    u, s, vt = spectral.svd_parts(spectral.svd(a, full_matrices, scipy))
+    m, n = a.shape[-2:]
+    if not full_matrices or m == n:
+        return u, s, vt
+    kind, what = ("scipy svd", "scipy.linalg.svd") if scipy else ("svd", "numpy.linalg.svd")
+    what = f"{what}(full_matrices=True)"
+    if m > n:
+        return with_basis(u, a, f"{kind} left", what, "full_matrices=False"), s, vt
+    return u, s, turned(with_basis(turned(vt), a, f"{kind} right", what, "full_matrices=False"))
 
 
 def _svd_of_symmetric(a: Any, compute_uv: bool, value: Any) -> Any:
@@ -167,7 +173,7 @@ def _svd_of_symmetric(a: Any, compute_uv: bool, value: Any) -> Any:
     return type(value)(*(wrap_node(part.node, number) for part, number in parts))
 
 
-def _with_basis(thin: Node, a: Node, kind: str, what: str, remedy: str) -> Node:
+def with_basis(thin: Node, a: Node, kind: str, what: str, remedy: str) -> Node:
     """The columns of ``thin`` and, after them, the ones that LAPACK completes them with."""
     from ..graph.build import assembled
 
@@ -197,24 +203,26 @@ def qr(a: Any, mode: str = "reduced") -> Any:
         _numpy.qr(raw(a), mode)
         raise unsupported(f"numpy.linalg.qr(mode={mode!r})", "Use mode='reduced'.")
     value = _numpy.qr(raw(a), mode)
-    q, r = _qr_nodes(float_node(a, (value if mode == "r" else value.R).dtype))
+    q, r = qr_nodes(float_node(a, (value if mode == "r" else value.R).dtype))
     if mode == "r":
         return wrap_node(r, value)
     m, n = raw(a).shape[-2:]
     if mode == "complete" and m > n:
         node = float_node(a, value.R.dtype)
-        q = _with_basis(q, node, "qr", "numpy.linalg.qr(mode='complete')", "mode='reduced'")
-        r = _zeros_below(r, m)
+        q = with_basis(q, node, "qr", "numpy.linalg.qr(mode='complete')", "mode='reduced'")
+        r = zeros_below(r, m)
     return type(value)(wrap_node(q, value.Q), wrap_node(r, value.R))
 
 
-def _zeros_below(r: Node, m: int) -> Node:
+def zeros_below(r: Node, m: int) -> Node:
+    """``R`` with rows of zeros until there are ``m``."""
     from ..graph.build import assembled
 
     return assembled([(r, tuple(map(axis, range(r.ndim))))], (*r.shape[:-2], m, r.shape[-1]), r.dtype, disjoint=True)
 
 
-def _qr_nodes(a: Node) -> tuple[Node, Node]:
+def qr_nodes(a: Node) -> tuple[Node, Node]:
+    """The thin ``Q`` and ``R``."""
     from ..graph.build import assembled, contract_labels
 
     m, n = a.shape[-2:]

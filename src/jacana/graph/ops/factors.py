@@ -100,18 +100,30 @@ def qr_parts(node: Node) -> tuple[Node, Node]:
 
 
 class BasisParams(NamedTuple):
-    """Of which factorisation (``svd left``, ``svd right``, ``qr``), and what to say when a derivative is asked for."""
+    """Of which factorisation, and what to say when a derivative is asked for.
+
+    ``kind``: ``qr``, ``svd left``, ``svd right``, ``scipy svd left``, ``scipy svd right``.
+    """
 
     kind: str
     message: str
+
+    def batched(self) -> BasisParams:
+        """The same for one more leading axis."""
+        return self
 
 
 def _basis_evaluate(params: BasisParams, a: Array) -> Array:
     k = min(a.shape[-2:])
     if params.kind == "qr":
         return np.linalg.qr(a, "complete").Q[..., k:]
-    u, _, vt = np.linalg.svd(a)
-    return u[..., k:] if params.kind == "svd left" else np.swapaxes(vt, -1, -2)[..., k:]
+    if params.kind.startswith("scipy"):
+        from scipy.linalg import svd
+
+        u, _, vt = svd(a)
+    else:
+        u, _, vt = np.linalg.svd(a)
+    return np.asarray(u[..., k:] if params.kind.endswith("left") else np.swapaxes(vt, -1, -2)[..., k:])
 
 
 def _basis_infer(params: BasisParams, a: Node) -> tuple[Shape, DType]:
@@ -193,31 +205,35 @@ def pinv(a: Node, cutoff: Node) -> Node:
 
 def _lstsq_evaluate(params: Any, a: Array, b: Array, cutoff: Array) -> Array:
     """The solution and, below it, a row of ranks."""
-    x, _, rank, _ = np.linalg.lstsq(a, b, float(cutoff))
-    return np.concatenate([x, np.full((1, b.shape[1]), rank, dtype=a.dtype)])
+    n, k = a.shape[-1], b.shape[-1]
+    result = np.empty((*a.shape[:-2], n + 1, k), dtype=a.dtype)
+    for where in np.ndindex(*a.shape[:-2]):
+        x, _, rank, _ = np.linalg.lstsq(a[where], b[where], float(cutoff[where]))
+        result[where] = np.concatenate([x, np.full((1, k), rank, dtype=a.dtype)])
+    return result
 
 
 def _lstsq_infer(params: Any, a: Node, b: Node, cutoff: Node) -> tuple[Shape, DType]:
-    assert a.ndim == b.ndim == 2 and a.shape[0] == b.shape[0] and a.dtype == b.dtype, (a, b)
-    return (a.shape[1] + 1, b.shape[1]), a.dtype
+    assert a.ndim == b.ndim and a.shape[:-1] == b.shape[:-1] and a.dtype == b.dtype, (a, b)
+    return (*a.shape[:-2], a.shape[-1] + 1, b.shape[-1]), a.dtype
 
 
 def _lstsq_edges(node: Node) -> Edges:
     # x = X b with the pseudo-inverse X and r = b - A x:
     # dx = X db - X dA x + X X^T dA^T r + (I - X A) dA^T X^T x.
     a, b, cutoff = node.inputs
-    (m, n), k = a.shape, node.shape[1]
+    lead, (m, n), k = a.shape[:-2], a.shape[-2:], node.shape[-1]
     x, solution = pinv(a, cutoff), rows_of(node, 0, n)
-    residual = b - contracted((), {"i": m, "j": k, "p": n}, "ij", (a, "ip"), (solution, "pj"))
-    back = contracted((), {"k": m, "j": k, "i": n}, "kj", (x, "ik"), (solution, "ij"))
+    residual = b - contracted(lead, {"i": m, "j": k, "p": n}, "ij", (a, "ip"), (solution, "pj"))
+    back = contracted(lead, {"k": m, "j": k, "i": n}, "kj", (x, "ik"), (solution, "ij"))
     sizes = {"i": n, "j": k, "k": m, "l": n}
     return (
         (
-            labelled((), sizes, "ij", "kl", (-x, "ik"), (solution, "lj")),
-            labelled((), sizes, "ij", "kl", (_gram(x), "il"), (residual, "kj")),
-            labelled((), sizes, "ij", "kl", (_beside(x, a), "il"), (back, "kj")),
+            labelled(lead, sizes, "ij", "kl", (-x, "ik"), (solution, "lj")),
+            labelled(lead, sizes, "ij", "kl", (_gram(x), "il"), (residual, "kj")),
+            labelled(lead, sizes, "ij", "kl", (_beside(x, a), "il"), (back, "kj")),
         ),
-        (labelled((), {"i": n, "j": k, "k": m}, "ij", "kj", (x, "ik")),),
+        (labelled(lead, {"i": n, "j": k, "k": m}, "ij", "kj", (x, "ik")),),
         None,
     )
 

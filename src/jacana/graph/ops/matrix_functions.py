@@ -29,6 +29,10 @@ class FunctionParams(NamedTuple):
     name: str
     exponent: float | None = None
 
+    def batched(self) -> FunctionParams:
+        """The same for one more leading axis."""
+        return self
+
 
 def _evaluate(params: FunctionParams, a: Array) -> Array:
     """Matrix by matrix; NaN where the function is not real: the recorder guards against it."""

@@ -3,7 +3,8 @@
 Values and vectors come from one LAPACK call, packed into one array: the values are a row, the vectors the rows after
 it. With T the displacement of the matrix in the coordinates of its own vectors (the ``..._tangent`` vertex), the
 derivatives are products of two matrices: ``dw = diag T``, ``dV = V (F * T)`` with ``F[j,i] = 1 / (w[i] - w[j])`` beside
-the diagonal. F is infinite where two values are equal: vectors have no derivative there, and none is made up.
+the diagonal. F is NaN where two values are equal up to rounding: vectors have no derivative there, and none is made
+up. (``spectral_functions.py`` has what is smooth all the same.)
 
 Formulas: Giles, "Collected matrix derivative results for forward and reverse mode algorithmic differentiation" (2008),
 section 3.1; Townsend, "Differentiating the singular value decomposition" (2016); Magnus, "On differentiating
@@ -12,6 +13,7 @@ eigenvalues and eigenvectors" (1985).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,16 +23,26 @@ from .labelled import contracted, labelled, linalg, row_of, rows_of, spread, tan
 from .linalg import inverse
 
 
-class TriangleReadParams(NamedTuple):
-    """Which triangle LAPACK reads: the signs of eigenvectors may depend on it."""
+class SymmetricParams(NamedTuple):
+    """Which triangle LAPACK reads, and whose LAPACK: the signs of eigenvectors may depend on both."""
 
     uplo: str
+    scipy: bool = False
+
+    def batched(self) -> SymmetricParams:
+        """The same for one more leading axis."""
+        return self
 
 
 class ThinParams(NamedTuple):
-    """Whether NumPy was asked for full matrices: LAPACK may take another way to the same vectors."""
+    """Whether full matrices were asked for, and of whom: LAPACK may take another way to the same vectors."""
 
     full: bool
+    scipy: bool = False
+
+    def batched(self) -> ThinParams:
+        """The same for one more leading axis."""
+        return self
 
 
 def _packed(params: Any, a: Node, *others: Node) -> tuple[Shape, DType]:
@@ -52,21 +64,37 @@ def vectors_of(packed: Node) -> Node:
     return rows_of(packed, 1, packed.shape[-1])
 
 
-def reciprocal_beside_diagonal(node: Node) -> Node:
-    """One over every element of square matrices; structurally zero on the diagonal."""
+def unresolved(gap: Node, values: Node) -> Node:
+    """Where the difference of two of the ``values`` is no more than rounding: LAPACK cannot tell them apart."""
+    from ..build import broadcast_axes
+    from .reduction import AxesParams
+
+    magnitude = REGISTRY["absolute"]
+    largest = REGISTRY["max"](magnitude(values), params=AxesParams((values.ndim - 1,)))
+    limit = largest * (8.0 * values.shape[-1] * float(np.finfo(values.dtype).eps))
+    return magnitude(gap) <= broadcast_axes(limit, gap.shape, tuple(range(largest.ndim)))
+
+
+def _reciprocal(gap: Node, values: Node, weight: Node | None = None) -> Node:
+    """``1 / (gap * weight)`` of square matrices, zero on the diagonal, NaN where a gap is no more than rounding.
+
+    One over a gap that is only rounding would be a large number that means nothing.
+    """
     from ..build import broadcast_axes, constant_array, full
 
-    n, rank = node.shape[-1], node.ndim
-    diagonal = broadcast_axes(constant_array(np.eye(n, dtype=bool)), node.shape, (rank - 2, rank - 1))
-    one = full(1.0, node.shape, node.dtype)
-    other = REGISTRY["select"](diagonal, one, node)
-    return REGISTRY["select"](diagonal, full(0.0, node.shape, node.dtype), one / other)
+    n, rank = gap.shape[-1], gap.ndim
+    diagonal = broadcast_axes(constant_array(np.eye(n, dtype=bool)), gap.shape, (rank - 2, rank - 1))
+    select = REGISTRY["select"]
+    one = full(1.0, gap.shape, gap.dtype)
+    scale = select(unresolved(gap, values), full(np.nan, gap.shape, gap.dtype), one)
+    product = gap if weight is None else gap * weight
+    return select(diagonal, full(0.0, gap.shape, gap.dtype), scale / select(diagonal, one, product))
 
 
 def _gaps(w: Node) -> Node:
     """``F[j, i] = 1 / (w[i] - w[j])``, zero on the diagonal."""
     n = w.shape[-1]
-    return reciprocal_beside_diagonal(spread(w, n, True) - spread(w, n, False))
+    return _reciprocal(spread(w, n, True) - spread(w, n, False), w)
 
 
 # --- symmetric ----------------------------------------------------------------------------------------------------
@@ -84,35 +112,115 @@ def _eigh_edges(node: Node) -> Edges:
 def _eigh_tangent(node: Node) -> Edges:
     # T = V^T dA V
     (a,) = node.inputs
-    v = vectors_of(eigh(a, node.params.uplo))
+    v = vectors_of(eigh(a, *node.params))
     return ((labelled(a.shape[:-2], dict.fromkeys("ijkl", a.shape[-1]), "ij", "kl", (v, "ki"), (v, "lj")),),)
 
 
 def _eigvalsh_edges(node: Node) -> Edges:
     (a,) = node.inputs
-    v = vectors_of(eigh(a, node.params.uplo))
+    v = vectors_of(eigh(a, *node.params))
     return ((labelled(a.shape[:-2], dict.fromkeys("ikl", a.shape[-1]), "i", "kl", (v, "ki"), (v, "li")),),)
 
 
-_eigh = linalg("eigh", lambda params, a, t: _pack(*np.linalg.eigh(a, params.uplo)), _packed, _eigh_edges)
+def _each(function: Callable[..., Any], shape: Shape, a: Array, *others: Array) -> Array:
+    """A function of SciPy, which takes one matrix at a time in older versions, for every matrix of a batch."""
+    result = np.empty(shape, dtype=a.dtype)
+    for where in np.ndindex(*a.shape[:-2]):
+        result[where] = function(a[where], *(b[where] for b in others))
+    return result
+
+
+def _eigh_evaluate(params: SymmetricParams, a: Array, t: Array) -> Array:
+    if not params.scipy:
+        return _pack(*np.linalg.eigh(a, "U" if params.uplo == "U" else "L"))
+    from scipy import linalg as scipy_linalg
+
+    n = a.shape[-1]
+    lower = params.uplo == "L"
+    return _each(lambda m: _pack(*scipy_linalg.eigh(m, lower=lower)), (*a.shape[:-2], n + 1, n), a)
+
+
+_eigh = linalg("eigh", _eigh_evaluate, _packed, _eigh_edges)
 _eigh_t = tangent("eigh_tangent", lambda shape: shape, _eigh_tangent)
 _eigvalsh = linalg(
     "eigvalsh",
-    lambda params, a: np.linalg.eigvalsh(a, params.uplo),
+    lambda params, a: np.linalg.eigvalsh(a, "U" if params.uplo == "U" else "L"),
     lambda params, a: (a.shape[:-1], a.dtype),
     _eigvalsh_edges,
 )
 
 
-def eigh(a: Node, uplo: str = "L") -> Node:
+_used = False
+
+
+def in_use() -> bool:
+    """Whether any program has eigenvectors of symmetric matrices."""
+    return _used
+
+
+def eigh(a: Node, uplo: str = "L", scipy: bool = False) -> Node:
     """Eigenvalues and, below them, eigenvectors of a matrix with equal triangles: ``(..., n + 1, n)``."""
-    params = TriangleReadParams(uplo)
+    global _used
+    _used = True
+    params = SymmetricParams(uplo, scipy)
     return _eigh(a, _eigh_t(a, params=params), params=params)
 
 
 def eigvalsh(a: Node, uplo: str = "L") -> Node:
     """Eigenvalues alone of a symmetric matrix."""
-    return _eigvalsh(a, params=TriangleReadParams(uplo))
+    return _eigvalsh(a, params=SymmetricParams(uplo))
+
+
+# --- symmetric, two matrices: A v = w B v -------------------------------------------------------------------------
+
+
+def _pencil_evaluate(params: SymmetricParams, a: Array, b: Array, *tangents: Array) -> Array:
+    from scipy import linalg as scipy_linalg
+
+    n = a.shape[-1]
+    lower = params.uplo == "L"
+    return _each(lambda m, k: _pack(*scipy_linalg.eigh(m, k, lower=lower)), (*a.shape[:-2], n + 1, n), a, b)
+
+
+def _pencil_edges(node: Node) -> Edges:
+    # With T = V^T dA V, M = V^T dB V and V^T B V = I: dw = diag T - w diag M, dV = V (F * (T - M w)) - V diag(M) / 2.
+    lead, n = node.shape[:-2], node.shape[-1]
+    v, w = vectors_of(node), values_of(node)
+    gaps = _gaps(w)
+    sizes = dict.fromkeys("pji", n)
+    row = (("p", 1), "i")
+    weighted = -(gaps * spread(w, n, True))
+    return (
+        None,
+        None,
+        (
+            labelled(lead, {"i": n}, (0, "i"), "ii"),
+            labelled(lead, sizes, row, "ji", (v, "pj"), (gaps, "ji")),
+        ),
+        (
+            labelled(lead, {"i": n}, (0, "i"), "ii", (-w, "i")),
+            labelled(lead, sizes, row, "ji", (v, "pj"), (weighted, "ji")),
+            labelled(lead, {"p": n, "i": n}, row, "ii", (v * -0.5, "pi")),
+        ),
+    )
+
+
+def _pencil_tangent(node: Node) -> Edges:
+    a, b = node.inputs[:2]
+    v = vectors_of(pencil(a, b, node.params.uplo))
+    term = labelled(a.shape[:-2], dict.fromkeys("ijkl", a.shape[-1]), "ij", "kl", (v, "ki"), (v, "lj"))
+    return ((term,), None) if node.op is _pencil_a else (None, (term,))
+
+
+_pencil = linalg("eigh_pencil", _pencil_evaluate, _packed, _pencil_edges)
+_pencil_a = tangent("eigh_pencil_tangent", lambda shape: shape, _pencil_tangent)
+_pencil_b = tangent("eigh_pencil_other_tangent", lambda shape: shape, _pencil_tangent)
+
+
+def pencil(a: Node, b: Node, uplo: str = "L") -> Node:
+    """Eigenvalues and, below them, eigenvectors of ``a v = w b v``, by SciPy, with ``v^T b v = 1``."""
+    params = SymmetricParams(uplo, True)
+    return _pencil(a, b, _pencil_a(a, b, params=params), _pencil_b(a, b, params=params), params=params)
 
 
 # --- general ------------------------------------------------------------------------------------------------------
@@ -178,7 +286,14 @@ def _svd_shape(shape: Shape) -> Shape:
 
 
 def _svd_evaluate(params: ThinParams, a: Array, *tangents: Array) -> Array:
-    u, s, vt = np.linalg.svd(a, full_matrices=params.full)
+    if not params.scipy:
+        return _pack_svd(*np.linalg.svd(a, full_matrices=params.full))
+    from scipy import linalg as scipy_linalg
+
+    return _each(lambda m: _pack_svd(*scipy_linalg.svd(m, full_matrices=params.full)), _svd_shape(a.shape), a)
+
+
+def _pack_svd(u: Array, s: Array, vt: Array) -> Array:
     k = s.shape[-1]
     return np.concatenate([u[..., :k], s[..., None, :], np.swapaxes(vt[..., :k, :], -1, -2)], axis=-2)
 
@@ -203,7 +318,7 @@ def _svd_edges(node: Node) -> Edges:
     k = node.shape[-1]
     u, s, v = _svd_parts(node)
     first, second = spread(s, k, False), spread(s, k, True)  # s[i], s[j]
-    gaps = reciprocal_beside_diagonal((second - first) * (second + first))
+    gaps = _reciprocal(second - first, s, second + first)
     near, far = gaps * second, gaps * first
     inner = [labelled(lead, {"i": k}, (m, "i"), "ii")]
     result = []
@@ -225,7 +340,7 @@ def _svd_tangent(node: Node) -> Edges:
     (a,) = node.inputs
     m, n = a.shape[-2:]
     k = min(m, n)
-    u, _, v = _svd_parts(svd(a, node.params.full))
+    u, _, v = _svd_parts(svd(a, *node.params))
     return ((labelled(a.shape[:-2], {"i": k, "j": k, "k": m, "l": n}, "ij", "kl", (u, "ki"), (v, "lj")),),)
 
 
@@ -234,7 +349,7 @@ def _svd_outside(node: Node) -> Edges:
     (a,) = node.inputs
     m, n = a.shape[-2:]
     k = min(m, n)
-    u, s, v = _svd_parts(svd(a, node.params.full))
+    u, s, v = _svd_parts(svd(a, *node.params))
     vectors, col = (v, "pl") if m > n else (u, "lp")
     scaled = vectors / spread(s, vectors.shape[-2], True)
     sizes = {"p": max(m, n), "j": k, "l": k}
@@ -246,9 +361,9 @@ _svd_t = tangent("svd_tangent", lambda shape: (*shape[:-2], min(shape[-2:]), min
 _svd_o = tangent("svd_outside", lambda shape: (*shape[:-2], max(shape[-2:]), min(shape[-2:])), _svd_outside)
 
 
-def svd(a: Node, full: bool = False) -> Node:
+def svd(a: Node, full: bool = False, scipy: bool = False) -> Node:
     """The thin ``U``, ``s`` and ``V`` (not transposed), one below the other: ``(..., m + 1 + n, min(m, n))``."""
-    params = ThinParams(full)
+    params = ThinParams(full, scipy)
     outside = () if a.shape[-1] == a.shape[-2] else (_svd_o(a, params=params),)
     return _svd(a, _svd_t(a, params=params), *outside, params=params)
 
