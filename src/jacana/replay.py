@@ -32,6 +32,7 @@ from .record import (
     leaf_value,
     raw,
     record,
+    stand_in,
     wrap_node,
 )
 from .run import Program, compile_numpy
@@ -180,7 +181,10 @@ class Replay:
                 path = known[-1]
                 if path.watches.unchanged():
                     values = (x if x.flags.c_contiguous else np.ascontiguousarray(x),)
-                    results = path.compiled(values) if path.plain else path.run(values)
+                    try:
+                        results = path.compiled(values) if path.plain else path.run(values)
+                    except np.linalg.LinAlgError:
+                        results = None  # recorded again, the error comes from the user's line
                     if results is not None:
                         return path.finish(results)
         return self._general(args, kwargs)
@@ -202,7 +206,10 @@ class Replay:
                 continue
             if outer is not None and path.free:
                 return self._inline(arguments, *self._record(arguments, values))
-            results = path.run(values)
+            try:
+                results = path.run(values)
+            except np.linalg.LinAlgError:
+                continue
             if results is not None:
                 if outer is not None:
                     outer.watches.include(path.watches)
@@ -241,7 +248,7 @@ class Replay:
     def _record(self, arguments: _Arguments, values: Sequence[Array]) -> tuple[Recording, Traced]:
         def unpacked(_: Any, *variables: Variable) -> Any:
             positional, keywords = arguments.rebuild(variables)
-            return self.function(*positional, **keywords)
+            return stand_in(self.function)(*positional, **keywords)
 
         recording = record(self.watched, values, wrap=unpacked)
         outputs, tree = trees.flatten(recording.result)

@@ -6,6 +6,7 @@ import itertools
 
 import numpy as np
 import pytest
+import scipy.linalg
 from support import EXECUTORS, F4, F8, close, execute, interpret, op, ramp, table
 
 import jacana as jc
@@ -14,8 +15,30 @@ from jacana.graph import REGISTRY, build
 from jacana.graph.index import Affine, identity, rename
 from jacana.graph.node import Node, Term, new_input, topological
 from jacana.graph.ops.fourier import TrigonometricMatrixParams, WaveParams
+from jacana.graph.ops.matrix_functions import FunctionParams, matrix_function, sylvester
 from jacana.graph.ops.reduction import AxisParams, TriangleParams
 from jacana.structure.support import restrict_to_factors
+
+_RNG = np.random.default_rng(0)
+
+
+def _units(function, shape):
+    """The matrix of a linear map, column by column: axes of the result, then axes of the argument."""
+    columns = [function(e.reshape(shape)) for e in np.eye(int(np.prod(shape)))]
+    return np.moveaxis(np.reshape(columns, (*shape, *columns[0].shape)), (0, 1), (-2, -1))
+
+
+def _exponential():
+    x, a = new_input((3, 3), F8), _RNG.normal(size=(3, 3))
+    (term,) = REGISTRY["matrix_function"].edges(matrix_function(x, params=FunctionParams("expm")))[0]
+    return term.factors[0][0], _units(lambda e: scipy.linalg.expm_frechet(a, e)[1], (3, 3)), {x: a}
+
+
+def _sylvester():
+    x, y, c = new_input((2, 2), F8), new_input((3, 3), F8), new_input((2, 3), F8)
+    a, b = _RNG.normal(size=(2, 2)) + 3 * np.eye(2), _RNG.normal(size=(3, 3)) + 3 * np.eye(3)
+    (term,) = REGISTRY["sylvester"].edges(sylvester(x, y, c))[3]
+    return term.factors[0][0], _units(lambda e: scipy.linalg.solve_sylvester(a, b, e), (2, 3)), {x: a, y: b}
 
 
 def _wave(sine, rows, cols, size, scale):
@@ -47,18 +70,19 @@ def _trigonometric(name, kind, n):
 
 
 MATRICES = {
-    "triangle": [(op("triangle", params=TriangleParams(n, F8)), np.tri(n)) for n in (4, 1)],
+    "triangle": [(op("triangle", params=TriangleParams(n, F8)), np.tri(n), {}) for n in (4, 1)],
+    "matrix_function_derivative": [_exponential()],
+    "sylvester_inverse": [_sylvester()],
     "waves": [
-        _wave(sine, *rest)
+        (*_wave(sine, *rest), {})
         for sine in (False, True)
         for rest in [(5, 5, 5, 1.0), (4, 4, 4, -0.5), (4, 6, 6, 1.0), (6, 4, 6, 2.0), (3, 2, 7, 1.0), (1, 1, 1, 1.0)]
     ],
     "trigonometric_matrix": [
-        _trigonometric(name, kind, n) for name in ("dct", "dst") for kind in (1, 2, 3, 4) for n in (5, 2)
+        (*_trigonometric(name, kind, n), {}) for name in ("dct", "dst") for kind in (1, 2, 3, 4) for n in (5, 2)
     ],
 }
-ALL = [pytest.param(node, want, id=f"{name}{k}") for name, rows in MATRICES.items() for k, (node, want) in
-       enumerate(rows)]  # fmt: skip
+ALL = [pytest.param(*row, id=f"{name}{k}") for name, rows in MATRICES.items() for k, row in enumerate(rows)]
 
 
 def formed(nodes: list[Node]) -> bool:
@@ -69,16 +93,17 @@ def test_every_matrix_has_a_row():
     assert set(MATRICES) == {name for name, record in REGISTRY.items() if record.matrix is not None}
 
 
-@pytest.mark.parametrize(("matrix", "want"), ALL)
-def test_value(matrix, want):
-    for found in (interpret([matrix], {})[0], *(execute(name, [matrix], {})[0] for name in EXECUTORS)):
-        np.testing.assert_allclose(found, want, rtol=0, atol=6e-15)  # the angles of the reference are rounded
+@pytest.mark.parametrize(("matrix", "want", "known"), ALL)
+def test_value(matrix, want, known):
+    for found in (interpret([matrix], known)[0], *(execute(name, [matrix], known)[0] for name in EXECUTORS)):
+        # The angles of the reference are rounded, too.
+        close(found, want, 1e-13) if known else np.testing.assert_allclose(found, want, rtol=0, atol=6e-15)
 
 
 @pytest.mark.parametrize("transposed", [False, True])
 @pytest.mark.parametrize("rest", [(), (3,), (2, 3)])
-@pytest.mark.parametrize(("matrix", "want"), ALL)
-def test_product(matrix, want, rest, transposed):
+@pytest.mark.parametrize(("matrix", "want", "known"), ALL)
+def test_product(matrix, want, known, rest, transposed):
     split = matrix.op.matrix.rows(matrix)
     axes = matrix.shape[:split] if transposed else matrix.shape[split:]
     x = new_input((*axes, *rest), F8)
@@ -87,7 +112,7 @@ def test_product(matrix, want, rest, transposed):
     expected = (flat.T if transposed else flat) @ value.reshape(int(np.prod(axes)), -1)
     node = matrix.op.matrix.product(matrix, x, transposed)
     for name in EXECUTORS:
-        close(execute(name, [node], {x: value})[0].reshape(expected.shape), expected, 1e-13)
+        close(execute(name, [node], {**known, x: value})[0].reshape(expected.shape), expected, 1e-13)
 
 
 # Labels of the matrix are (0, 1); a plan is what the array has and what remains.
@@ -160,6 +185,29 @@ def test_what_mixes_rows_and_columns_is_formed():
     close(execute("numpy", [node], {x: np.arange(5.0)})[0], np.diag(want) @ np.arange(5.0), 1e-14)
 
 
+# Labels of the matrices are (0, 1, 2, 3, 4): a batch, two rows, two columns.
+BATCHES = [
+    ((0, 3, 4), (0, 1, 2)), ((3, 4), (0, 1, 2)), ((0, 3, 4), (1, 2)), ((0, 3, 4, 5), (5, 0, 1, 2)), ((4, 3), (2, 0, 1)),
+    ((0, 1, 2), (0, 3, 4)), ((2, 5, 1), (3, 4, 5, 0)), ((0,), (0, 1, 2)), ((), (0,)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("have", "out"), BATCHES)
+def test_contractions_of_a_batch_of_matrices(have, out):
+    sizes = (2, 3, 3, 3, 3, 4)
+    x, a = new_input((2, 3, 3), F8), np.random.default_rng(3).normal(size=(2, 3, 3)) * 0.3
+    (term,) = REGISTRY["matrix_function"].edges(matrix_function(x, params=FunctionParams("expm")))[0]
+    matrix = term.factors[0][0]
+    y = new_input(tuple(sizes[k] for k in have), F8)
+    value = np.random.default_rng(4).normal(size=y.shape)
+    node = build.contract_labels([(matrix, (0, 1, 2, 3, 4)), (y, have)], sizes, out)
+    assert not formed([node])
+    whole = np.stack([_units(lambda e, m=m: scipy.linalg.expm_frechet(m, e)[1], (3, 3)) for m in a])
+    want = np.einsum(whole, [0, 1, 2, 3, 4], value, list(have), list(out))
+    for name in EXECUTORS:
+        close(execute(name, [node], {x: a, y: value})[0], want, 1e-13)
+
+
 def test_other_dtype():
     matrix = op("triangle", params=TriangleParams(4, F4))
     x = new_input((4,), F8)
@@ -195,7 +243,7 @@ def test_running_sums_stay_running_sums(shape, axis):
 
 
 def test_support_is_exact():
-    for node, want in itertools.chain(*MATRICES.values()):
+    for node, want, _ in itertools.chain(*MATRICES.values()):
         if node.op.matrix.support is None:
             continue
         every = identity(node.ndim)

@@ -117,7 +117,9 @@ def outside_buffer(x):
         (lambda x: np.add(X, 1.0, out=x) and np.add(x, 1.0, out=plain_zeros(3)), "plain ndarray|ambiguous"),
         (lambda x: np.add.at(plain_zeros(3), [0], x[:1]), "plain ndarray"),
         (lambda x: np.copyto(plain_zeros(3), x), "plain ndarray"),
-        (lambda x: np.linalg.svd(x[:, None]), "numpy.linalg.svd"),
+        (lambda x: np.linalg.qr(x[:, None], mode="raw"), "numpy.linalg.qr"),
+        (lambda x: np.linalg.eigvals(np.diag(x[:2])[::-1] * [[1.0], [-1.0]]), "numpy.linalg.eigvals.*complex"),
+        (lambda x: np.linalg.pinv(x[:, None], rcond=x[0]), "numpy.linalg.pinv"),
         (lambda x: np.histogram2d(x, x), "histogram2d"),
         (lambda x: scipy.special.mathieu_a(2, x), "mathieu_a"),
         (lambda x: np.fft.fft(x, out=np.empty(3, complex)), "out="),
@@ -151,12 +153,12 @@ def test_refusals_name_the_function_and_the_line(function, words):
 
 def test_line_of_the_user():
     def step(x):
-        return np.linalg.svd(x[:, None])
+        return np.linalg.qr(x[:, None], mode="raw")
 
     with pytest.raises(UnsupportedOperationError) as caught:
         record(lambda x: step(x), [X])
     message = str(caught.value)
-    assert message.splitlines()[-1].strip() == "return np.linalg.svd(x[:, None])"
+    assert message.splitlines()[-1].strip() == 'return np.linalg.qr(x[:, None], mode="raw")'
     assert f":{step.__code__.co_firstlineno + 1} in step" in message
 
 

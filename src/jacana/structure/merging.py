@@ -29,6 +29,7 @@ def add_outer_products(terms: Iterable[Term]) -> Terms:
             result.extend(group)
     return tuple(result)
 
+
 LONG = 16  # points from which an axis of a grid is long
 BOX = 2**15  # points from which a term over several long axes is cut
 

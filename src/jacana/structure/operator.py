@@ -26,7 +26,11 @@ def factor_nodes(terms: Sequence[Term]) -> list[Node]:
     for term in terms:
         for node, _ in unmasked(term).factors:
             part = linear_map(node)
-            nodes.extend((node,) if part is None else part.matrix.inputs)
+            if part is None:
+                nodes.append(node)
+            else:
+                assert part.matrix.op.matrix is not None
+                nodes.extend(part.matrix.op.matrix.needs(part.matrix))
     return list(dict.fromkeys(nodes))
 
 
