@@ -18,6 +18,7 @@ from ..graph.index import identity
 from ..graph.node import Node, Term, topological
 from ..structure.support import restrict_to_factors
 from ..structure.terms import Terms, add_terms, compose_terms, normalise
+from .maps import opaque_map, through_maps
 
 Order: TypeAlias = Literal["forward", "reverse", "cost", "auto"]
 Key: TypeAlias = "Node | int"  # an output vertex is its position, so that an output may also be a node on the way
@@ -57,7 +58,13 @@ def eliminate(
     """
     if order != "auto":
         return _Graph(outputs, inputs, unrestricted, whole_maps).run(order)
-    best = _Graph(outputs, inputs, unrestricted, whole_maps).run("cost")
+    graph = _Graph(outputs, inputs, unrestricted, whole_maps)
+    if graph.ends:
+        # Each order would derive the bodies of loops anew, so that the orders are compared by their estimates first.
+        orders: tuple[Order, ...] = ("cost", "forward", "reverse") if 1 < len(graph.order) <= AUTO_LIMIT else ("cost",)
+        chosen = min((estimate(outputs, inputs, o) for o in orders), key=lambda e: e.cost) if orders[1:] else None
+        return graph.run(chosen.order if chosen else "cost")
+    best = graph.run("cost")
     if 1 < best.vertices <= AUTO_LIMIT:
         for other in ("forward", "reverse"):
             trial = _Graph(outputs, inputs, unrestricted, whole_maps).run(other)
@@ -80,7 +87,7 @@ def estimate(
 ) -> Estimate:
     """Run an elimination for its cost alone; given up beyond ``limit`` multiplications or ``pairs`` of terms."""
     graph = _Graph(outputs, inputs, 0, False)
-    graph.limit, graph.pairs = limit, pairs
+    graph.limit, graph.pairs, graph.dry = limit, pairs, True
     try:
         graph.run(order)
     except _TooDearError:
@@ -104,6 +111,8 @@ class _Graph:
         self.after: dict[Node, dict[Key, Terms]] = {}
         self.cost = 0.0
         self.limit = self.pairs = math.inf
+        self.ends: set[Node] = set()  # the vertices at either end of an opaque linear map
+        self.dry = False  # only the cost is wanted: products with opaque maps are not derived
         ordered = topological(outputs)
         wanted = set(inputs)
         active: set[Node] = set()
@@ -123,6 +132,10 @@ class _Graph:
         for source, terms in zip(node.inputs, node.op.edges(node), strict=True):
             if terms is not None and source in active:
                 for term in terms:
+                    if opaque_map(term) is not None:
+                        self.ends.update((node, source))
+                        self._add(node, source, term)
+                        continue
                     large = math.prod(term.domain) > self.unrestricted
                     if self.whole_maps and any(factor.op.matrix for factor, _ in term.factors):
                         large, self.unformed = False, True
@@ -141,9 +154,28 @@ class _Graph:
 
     def _price(self, node: Node) -> float:
         """The multiplications of eliminating ``node``: each pair of terms meets once for every point they share."""
+        if node in self.ends:
+            return self._price_of_maps(node)
         entering = sum(_size(t) for t in self.before.get(node, {}).values())
         leaving = sum(_size(t) for t in self.after.get(node, {}).values())
         return entering * leaving / max(node.size, 1)
+
+    def _price_of_maps(self, node: Node) -> float:
+        """An opaque map works on all of its elements for each row that is pulled or each column that is pushed."""
+        price = 0.0
+        for to, outer in self.after.get(node, {}).items():
+            for source, inner in self.before.get(node, {}).items():
+                if maps := [m for t in inner if (m := opaque_map(t)) is not None]:
+                    price += sum(sum(m.shape) for m in maps) * max(self._shape(to)[1], 1)
+                elif maps := [m for t in outer if (m := opaque_map(t)) is not None]:
+                    price += sum(sum(m.shape) for m in maps) * max(source.size, 1)
+                else:
+                    price += _size(outer) * _size(inner) / max(node.size, 1)
+        return price
+
+    def _shape(self, to: Key) -> tuple[tuple[int, ...], int]:
+        node = self.outputs[to] if isinstance(to, int) else to
+        return node.shape, node.size
 
     def _eliminate(self, node: Node) -> None:
         self.cost += self._price(node)
@@ -158,7 +190,10 @@ class _Graph:
         for to, outer in leaving.items():
             del self.before[to][node]
             for source, inner in entering.items():
-                terms = compose_terms(outer, inner)
+                if node in self.ends:
+                    terms = through_maps(outer, inner, self._shape(to)[0], node, source, self.dry)
+                else:
+                    terms = compose_terms(outer, inner)
                 if terms:
                     self._store(to, source, terms)
 

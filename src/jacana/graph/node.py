@@ -132,11 +132,16 @@ class Matrix(NamedTuple):
     for an array whose first axes are the column axes of the matrix (its row axes, if transposed; any others follow);
     the result has the row (column) axes first. ``support(matrix)`` gives the places where it can be other than zero,
     each once, as rows of terms; None: anywhere.
+
+    ``slots(matrix, transposed)``: the map is *opaque*. It is never left as a factor; elimination multiplies by it at once,
+    by an array that is filled in slots, ``(offset, size)`` along its first axis, so that slots which are structurally
+    zero can be told. A map without slots of its own gives one that is everything.
     """
 
     rows: Callable[[Node], int]
     product: Callable[[Node, Node, bool], Node]
     support: Callable[[Node], tuple[Term, ...]] | None = None
+    slots: Callable[[Node, bool], tuple[tuple[int, int], ...]] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,7 +150,8 @@ class Operation:
 
     Attributes:
         name: what it is called in printed programs.
-        family: ``leaf``, ``elementwise``, ``movement``, ``contraction``, ``reduction``, ``linalg`` or ``matrix``.
+        family: ``leaf``, ``elementwise``, ``movement``, ``contraction``, ``reduction``, ``linalg``,
+            ``control`` or ``matrix``.
         evaluate: ``(params, *arrays) -> array``, the value by NumPy.
         infer: ``(params, *nodes) -> (shape, dtype)``.
         edges: ``node -> terms of each input`` (None: no derivative with respect to that input).

@@ -13,6 +13,7 @@ from llvmlite import ir
 
 from ...graph.index import Table
 from ...graph.node import CONSTANT, LITERAL, Array, Node, literal_array
+from ...plan.loops import lowered
 from ...plan.native_plan import Call, Kernel, plan_native
 from ..numpy_executor import step
 from ..program import Program, Runnable
@@ -25,6 +26,7 @@ GIL_WORK = 20_000  # elements of work above which a kernel lets other threads ru
 
 def compile_native(program: Program) -> Runnable:
     """The program as machine code, with NumPy for the steps that loops are not good at."""
+    program = Program(program.inputs, tuple(lowered(program.outputs)))
     plan = plan_native(program.outputs)
     target = machine()
     module = ir.Module("jacana")
