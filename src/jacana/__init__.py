@@ -21,6 +21,7 @@ from .errors import (
     UnsupportedOperationError,
 )
 from .record import Variable
+from .record.control import cond, fori_loop, scan, while_loop
 from .run import executor, native_available, set_executor
 from .selections import diagonal, gauss_newton, jacobian_columns, jacobian_rows, trace
 from .transforms import grad, hessian, jacobian, jvp, value_and_grad, value_and_jacobian, vjp
@@ -41,9 +42,11 @@ __all__ = [
     "UnsupportedOperationError",
     "Variable",
     "__version__",
+    "cond",
     "diagonal",
     "executor",
     "explain",
+    "fori_loop",
     "functions",
     "gauss_newton",
     "grad",
@@ -55,12 +58,14 @@ __all__ = [
     "least_squares",
     "native_available",
     "optimize",
+    "scan",
     "scipy",
     "set_executor",
     "trace",
     "value_and_grad",
     "value_and_jacobian",
     "vjp",
+    "while_loop",
 ]
 
 

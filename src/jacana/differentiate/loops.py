@@ -41,6 +41,7 @@ from ..graph.ops.control import (
     source_slots,
     total,
     unpack,
+    worth_storing,
 )
 from ..structure.formats import dense_node, transposed
 from ..structure.terms import Terms, normalise
@@ -149,6 +150,9 @@ def _close(
     outs = {saved[o]: k for k, o in reversed(list(enumerate(body.outputs))) if o in saved}
     reads = tuple(sorted(k for node, k in outs.items() if node in used))
     window = [new_input((), INT) for _ in range(2 * body.dynamic)]
+    varying = {body.step, *body.carries, *body.stacks, *carries, *stacks, *saved.values()}
+    dtype = next((n.dtype for n in (*carries, *stacks, *ends) if n.dtype.kind == "f"), np.dtype("f8"))
+    extra = worth_storing(ends, varying, dtype)
     closed = make_body(
         body.step,
         carries,
@@ -160,7 +164,7 @@ def _close(
         ],
         [*consts, *window, *(body.consts[k] for k in which[2])],
         ends[: len(carried)],
-        ends[len(carried) :],
+        [*ends[len(carried) :], *extra],
         window=(len(consts), len(consts) + 1) if window else None,
     )
     return _Derived(closed, which[0], which[1], reads, which[2])

@@ -88,6 +88,11 @@ def native_available() -> bool:
     return available()
 
 
+def compile_recorded(program: Program) -> Runnable:
+    """For one run, while a function is recorded: the values of a loop."""
+    return compile_numpy(program)
+
+
 COMPILE_SECONDS = 0.02  # of a module with one small loop
 INSTRUCTION_SECONDS = 1e-4  # of each arithmetic instruction in straight-line code
 UNROLLED_AXIS = 16  # elements up to which an axis is written out rather than looped over

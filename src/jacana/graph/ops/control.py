@@ -89,6 +89,31 @@ def make_body(
     )
 
 
+STORE_COST = 10.0  # operations for each element from which storing a value is cheaper than computing it again
+
+
+def worth_storing(ends: Sequence[Node], varying: set[Node], dtype: DType) -> list[Node]:
+    """Values of a step that its derivative should read rather than compute again: products, transcendental functions.
+
+    Loops inside are left out: they are run again, so that what is stored stays in proportion.
+    """
+    from ..node import topological
+
+    depends = set(varying)
+    found = []
+    for node in topological(ends):
+        if node in depends or not any(i in depends for i in node.inputs):
+            continue
+        depends.add(node)
+        cost = node.op.cost
+        if node.op.name == "contract":
+            cost *= math.prod(node.params.sizes) / max(node.size, 1)
+        family = node.op.family in ("elementwise", "contraction", "linalg")
+        if family and cost >= STORE_COST and node.dtype == dtype and node not in ends and node.size:
+            found.append(node)
+    return found
+
+
 class LoopParams(NamedTuple):
     """A body and how often it runs; ``reverse``: from the last step to the first; ``floats``: which slots are meant."""
 
@@ -426,4 +451,5 @@ __all__ = [
     "source_slots",
     "total",
     "unpack",
+    "worth_storing",
 ]
