@@ -107,12 +107,12 @@ class NativePlan:
     zeroed: set[Node]
 
 
-def plan_native(outputs: Sequence[Node]) -> NativePlan:
+def plan_native(outputs: Sequence[Node], planner: type[Planner] | None = None) -> NativePlan:
     """The steps that compute ``outputs``."""
     forced: set[Node] = set()
     while True:
         try:
-            return _Planner(outputs, forced).plan()
+            return (planner or Planner)(outputs, forced).plan()
         except NeedsBufferError as need:
             forced.add(need.node)
 
@@ -199,7 +199,9 @@ def _reduced_points(node: Node, point: Point) -> list[Point]:
     return result
 
 
-class _Planner:
+class Planner:
+    """Decides which nodes get buffers, and who fills them."""
+
     def __init__(self, outputs: Sequence[Node], forced: set[Node]) -> None:
         self.outputs = [node for node in outputs if node.op.family != "leaf"]
         self.forced = forced
@@ -257,7 +259,7 @@ class _Planner:
         for node in reversed(self.order):
             if node.op.family == "leaf":
                 continue
-            if not inlinable(node):
+            if not self.inlinable(node):
                 self.calls.add(node)
                 wanted.add(node)
             if node.op in (reduce_max, reduce_min) and self._compared(node.inputs[0]):
@@ -281,6 +283,10 @@ class _Planner:
                 wanted.add(node)
             cost[node] = 0.0 if node in wanted else own
         self.buffers = {node for node in wanted if node.op.family != "leaf"}
+
+    def inlinable(self, node: Node) -> bool:
+        """Whether a kernel computes the node; a planner for other surroundings may decide otherwise."""
+        return inlinable(node)
 
     def _compared(self, node: Node) -> bool:
         """Whether the node may be compared with its own extremum.

@@ -13,6 +13,7 @@ from llvmlite import ir
 
 from ...graph.index import Table
 from ...graph.node import CONSTANT, LITERAL, Array, Node, literal_array
+from ...graph.ops.control import loop_run
 from ...plan.loops import lowered
 from ...plan.native_plan import Call, Kernel, plan_native
 from ..numpy_executor import step
@@ -20,6 +21,7 @@ from ..program import Program, Runnable
 from .codegen import KernelEmitter, table_array
 from .emitter import I8, I64, POINTER
 from .engine import DATA_OFFSET, builtin, fast_calls, load, machine
+from .loops import native_loop
 
 GIL_WORK = 20_000  # elements of work above which a kernel lets other threads run
 
@@ -52,6 +54,10 @@ def compile_native(program: Program) -> Runnable:
             address = addresses[where]
             calls[name] = builtin(address, keep) if quick else _slow_call(address, len(used), keep)
     return _Runner(program, plan.steps, plan.buffers, plan.zeroed, compiled, calls).build()
+
+
+def _call_step(node: Node) -> Callable[..., Any]:
+    return native_loop(node.params, compile_native) if node.op is loop_run else step(node)
 
 
 def _work(kernel: Kernel) -> int:
@@ -140,7 +146,7 @@ class _Runner:
         for step_ in self.steps:
             if isinstance(step_, Call):
                 node = step_.node
-                work.append((step(node), tuple(reach(i) for i in node.inputs), self._slot(node)))
+                work.append((_call_step(node), tuple(reach(i) for i in node.inputs), self._slot(node)))
                 continue
             name, used = next(compiled)
             for job in step_.jobs:
