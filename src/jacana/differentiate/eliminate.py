@@ -16,6 +16,7 @@ from typing import Literal, TypeAlias
 
 from ..graph.index import identity
 from ..graph.node import Node, Term, topological
+from ..structure.formats import dense_node
 from ..structure.support import restrict_to_factors
 from ..structure.terms import Terms, add_terms, compose_terms, normalise
 from .maps import opaque_map, through_maps
@@ -48,6 +49,7 @@ def eliminate(
     *,
     unrestricted: int = 0,
     whole_maps: bool = False,
+    join_rows: bool = False,
 ) -> Elimination:
     """The Jacobian of every output by every input, as terms.
 
@@ -55,10 +57,11 @@ def eliminate(
     dense result does not need to know them, and following each of them through small matrices takes long.
     ``whole_maps``: never take the zeros of a linear map's matrix (a running sum) for structure, so that it need not be
     formed: what a gradient, a dense result and an operator want.
+    ``join_rows``: pieces that together make a whole row of a product's cotangent are joined before they go through it.
     """
     if order != "auto":
-        return _Graph(outputs, inputs, unrestricted, whole_maps).run(order)
-    graph = _Graph(outputs, inputs, unrestricted, whole_maps)
+        return _Graph(outputs, inputs, unrestricted, whole_maps, join_rows).run(order)
+    graph = _Graph(outputs, inputs, unrestricted, whole_maps, join_rows)
     if graph.ends:
         # Each order would derive the bodies of loops anew, so that the orders are compared by their estimates first.
         orders: tuple[Order, ...] = ("cost", "forward", "reverse") if 1 < len(graph.order) <= AUTO_LIMIT else ("cost",)
@@ -67,7 +70,7 @@ def eliminate(
     best = graph.run("cost")
     if 1 < best.vertices <= AUTO_LIMIT:
         for other in ("forward", "reverse"):
-            trial = _Graph(outputs, inputs, unrestricted, whole_maps).run(other)
+            trial = _Graph(outputs, inputs, unrestricted, whole_maps, join_rows).run(other)
             if trial.cost < best.cost:
                 best = trial
     return best
@@ -104,7 +107,15 @@ def _size(terms: Terms) -> float:
 
 
 class _Graph:
-    def __init__(self, outputs: Sequence[Node], inputs: Sequence[Node], unrestricted: int, whole_maps: bool) -> None:
+    def __init__(
+        self,
+        outputs: Sequence[Node],
+        inputs: Sequence[Node],
+        unrestricted: int,
+        whole_maps: bool,
+        join_rows: bool = False,
+    ) -> None:
+        self.join_rows = join_rows
         self.unrestricted, self.whole_maps, self.unformed = unrestricted, whole_maps, False
         self.outputs, self.inputs = outputs, inputs
         self.before: dict[Key, dict[Node, Terms]] = {}  # vertex -> edges that enter it, by where they come from
@@ -189,6 +200,8 @@ class _Graph:
             del self.after[source][node]
         for to, outer in leaving.items():
             del self.before[to][node]
+            if self.join_rows and len(outer) > 1:
+                outer = self._joined(to, node, outer, entering)
             for source, inner in entering.items():
                 if node in self.ends:
                     terms = through_maps(outer, inner, self._shape(to)[0], node, source, self.dry)
@@ -196,6 +209,21 @@ class _Graph:
                     terms = compose_terms(outer, inner)
                 if terms:
                     self._store(to, source, terms)
+
+    def _joined(self, to: Key, node: Node, outer: Terms, entering: dict[Node, Terms]) -> Terms:
+        """Terms that together fill all rows over a product, as one: the slices of a matrix-vector product."""
+        rows, count = self._shape(to)
+        whole = _size(outer) == count * node.size and not any(t.masks for t in outer)
+        product = any(math.prod(t.domain) > node.size for terms in entering.values() for t in terms)
+        if not (whole and product) or self.dry:
+            return outer
+        stored = dense_node(outer, rows, node.shape, node.dtype)
+        if stored.op.name == "assemble" and not stored.params.full:
+            return outer
+        axes = identity(stored.ndim)
+        unit = Term(stored.shape, axes[: len(rows)], axes[len(rows) :], ((stored, tuple(range(stored.ndim))),))
+        found = normalise(unit)
+        return outer if found is None else (found,)
 
     def run(self, order: str) -> Elimination:
         if order == "forward":

@@ -494,7 +494,8 @@ def cotangent_terms(
     weighed = pieces[0]
     for piece in pieces[1:]:
         weighed = weighed + piece
-    return eliminate([weighed], list(inputs), "auto", unrestricted=DENSE_LIMIT, whole_maps=True).terms[0]
+    found = eliminate([weighed], list(inputs), "auto", unrestricted=DENSE_LIMIT, whole_maps=True, join_rows=True)
+    return found.terms[0]
 
 
 __all__ = ["cotangent_terms", "pull", "push", "tangents"]
