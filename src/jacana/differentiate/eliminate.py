@@ -20,6 +20,7 @@ from ..structure.formats import dense_node
 from ..structure.support import restrict_to_factors
 from ..structure.terms import Terms, add_terms, compose_terms, normalise
 from .maps import opaque_map, through_maps
+from .unrolling import unrolled
 
 Order: TypeAlias = Literal["forward", "reverse", "cost", "auto"]
 Key: TypeAlias = "Node | int"  # an output vertex is its position, so that an output may also be a node on the way
@@ -65,8 +66,10 @@ def eliminate(
     if graph.ends:
         # Each order would derive the bodies of loops anew, so that the orders are compared by their estimates first.
         orders: tuple[Order, ...] = ("cost", "forward", "reverse") if 1 < len(graph.order) <= AUTO_LIMIT else ("cost",)
-        chosen = min((estimate(outputs, inputs, o) for o in orders), key=lambda e: e.cost) if orders[1:] else None
-        return graph.run(chosen.order if chosen else "cost")
+        if len(orders) == 1:
+            return graph.run("cost")
+        estimates = [estimate(outputs, inputs, o, unrestricted=unrestricted, whole_maps=whole_maps) for o in orders]
+        return graph.run(min(estimates, key=lambda e: e.cost).order)
     best = graph.run("cost")
     if 1 < best.vertices <= AUTO_LIMIT:
         for other in ("forward", "reverse"):
@@ -86,10 +89,17 @@ class Estimate:
 
 
 def estimate(
-    outputs: Sequence[Node], inputs: Sequence[Node], order: Order, limit: float = math.inf, pairs: float = math.inf
+    outputs: Sequence[Node],
+    inputs: Sequence[Node],
+    order: Order,
+    limit: float = math.inf,
+    pairs: float = math.inf,
+    *,
+    unrestricted: int = 0,
+    whole_maps: bool = False,
 ) -> Estimate:
     """Run an elimination for its cost alone; given up beyond ``limit`` multiplications or ``pairs`` of terms."""
-    graph = _Graph(outputs, inputs, 0, False)
+    graph = _Graph(outputs, inputs, unrestricted, whole_maps)
     graph.limit, graph.pairs, graph.dry = limit, pairs, True
     try:
         graph.run(order)
@@ -124,6 +134,8 @@ class _Graph:
         self.limit = self.pairs = math.inf
         self.ends: set[Node] = set()  # the vertices at either end of an opaque linear map
         self.dry = False  # only the cost is wanted: products with opaque maps are not derived
+        if not whole_maps:
+            outputs = self.outputs = unrolled(outputs, inputs)
         ordered = topological(outputs)
         wanted = set(inputs)
         active: set[Node] = set()

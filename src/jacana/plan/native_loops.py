@@ -11,7 +11,8 @@ import numpy as np
 from ..graph.index import Affine, Index
 from ..graph.node import Node, Shape
 from ..graph.ops.contraction import contract
-from ..graph.ops.movement import assemble, index
+from ..graph.ops.movement import assemble, index, injective
+from ..graph.ops.position import read_at, write_at
 from .native_plan import LANE_MIN, STRAIGHT, Call, Job, NativePlan, Planner, inlinable, plan_native
 
 INLINE_CONTRACTION = 32  # multiplications up to which a sum of products is written out where it is read
@@ -62,6 +63,13 @@ def plan_body(outputs: Sequence[Node]) -> NativePlan | None:
         if node.op is contract and node.dtype.kind == "f":
             if any(access(plan, calls, node, k) is None for k in range(len(node.inputs))):
                 return None
+        elif node.op in (read_at, write_at):
+            if node.dtype.kind != "f" or not all(isinstance(e, Affine) for e in node.params.indices):
+                return None
+            if through_views(calls, node.inputs[0]) is None:
+                return None
+            if node.op is write_at and not injective(node.params.indices, node.params.shape):
+                return None
         elif node.op is not index or not all(isinstance(e, Affine) for e in node.params.indices):
             return None
     return plan
@@ -74,10 +82,17 @@ def called(plan: NativePlan) -> set[Node]:
 
 def access(plan: NativePlan, calls: set[Node], node: Node, k: int) -> Access | None:
     """How the k-th operand of a product is read, through any views."""
-    source, labels = node.inputs[k], node.params.labels[k]
-    count = len(node.params.sizes)
-    # The coordinate along each axis of the source, affine in the labels.
-    places = [(0, {x: 1}) for x in labels]
+    labels = node.params.labels[k]
+    return _through(calls, node.inputs[k], [(0, {x: 1}) for x in labels], len(node.params.sizes))
+
+
+def through_views(calls: set[Node], source: Node) -> Access | None:
+    """How an array is read by its own axes, through any views."""
+    return _through(calls, source, [(0, {a: 1}) for a in range(source.ndim)], source.ndim)
+
+
+def _through(calls: set[Node], source: Node, places: list[tuple[int, dict[int, int]]], count: int) -> Access | None:
+    """``places``: the coordinate along each axis of the source, affine in ``count`` labels."""
     while source in calls and source.op is index:
         moved = []
         for e in source.params.indices:
@@ -99,4 +114,4 @@ def access(plan: NativePlan, calls: set[Node], node: Node, k: int) -> Access | N
     return Access(source, offset, tuple(total))
 
 
-__all__ = ["Access", "LoopPlanner", "access", "called", "plan_body"]
+__all__ = ["Access", "LoopPlanner", "access", "called", "plan_body", "through_views"]

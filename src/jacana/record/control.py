@@ -35,12 +35,19 @@ LEAST_CAPACITY = 16
 class BodyRecording(Recording):
     """The recording of a body: what it looks at must not change from step to step."""
 
+    bodies = True
+
+    def varies(self, node: Node) -> bool:
+        if not set(self.inputs).isdisjoint(topological([node])):
+            return True
+        return self.outer is not None and self.outer.varies(node)
+
     def guard(self, node: Node, value: Any) -> None:
-        own = set(self.inputs)
-        if not own.isdisjoint(topological([node])):
+        if not set(self.inputs).isdisjoint(topological([node])):
             raise recording_error(
                 "the body of a loop or branch looked at a value that is not the same in every step (an if, a while, "
-                "int(), an index array). Write np.where, jc.cond or jc.while_loop."
+                "int(), an index into a plain array). Write np.where, jc.cond or jc.while_loop, and "
+                "np.array(a)[i] for a[i]."
             )
         if self.outer is not None:
             self.outer.guard(node, value)

@@ -7,18 +7,20 @@ write in place. A body with a step that needs NumPy is left to ``run/loops.py``,
 from __future__ import annotations
 
 import ctypes
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from llvmlite import ir
 
-from ...graph.index import Table
+from ...graph.index import Affine, Table
 from ...graph.node import CONSTANT, LITERAL, Array, Node, literal_array
 from ...graph.ops.contraction import contract
 from ...graph.ops.control import RunParams
+from ...graph.ops.position import read_at, write_at
 from ...plan.loops import lowered
-from ...plan.native_loops import access, called, plan_body
+from ...plan.native_loops import Access, access, called, plan_body, through_views
 from ...plan.native_plan import Kernel, NativePlan
 from ..loops import bundle, run_loop, steps_of, storage
 from ..program import Program, Runnable
@@ -27,6 +29,7 @@ from .emitter import I1, I8, I64, POINTER
 from .engine import Machine, load, machine
 from .products import Products
 
+_OWN = (contract, read_at, write_at)  # steps that are not kernels and have code of their own here
 ALIGNMENT = 64  # bytes, of every buffer in the workspace
 
 Value = Any
@@ -211,7 +214,7 @@ class _LoopFunction:
             node = body.outputs[j]
             pointer = self._pointer(("stored", len(self.params.befores) + j))
             places.append((self._row(pointer, self.step, node), self.results[len(body.carries) + j]))
-        computed = {node for node in self.plan.buffers if node not in called(self.plan) or node.op is contract}
+        computed = {node for node in self.plan.buffers if node not in called(self.plan) or node.op in _OWN}
         for pointer, node in places:
             if node in computed and node not in self.places:
                 self.places[node] = pointer  # the first one is written, the others are copies of it
@@ -221,7 +224,7 @@ class _LoopFunction:
 
     def _copies(self) -> None:
         for pointer, node in self.copies:
-            if node in called(self.plan) and node.op is not contract:
+            if node in called(self.plan) and node.op not in _OWN:
                 self._copy_view(pointer, node)
             else:
                 self._copy(pointer, self._place(node, self.plan), node)
@@ -279,6 +282,50 @@ class _LoopFunction:
                 found = [a for a in operands if a is not None]
                 pointers = [self._place(a.buffer, plan) for a in found]
                 Products(self.module, self.builder, target.lanes).emit(node, found, pointers, self._place(node, plan))
+            elif step.node.op in (read_at, write_at):
+                self._positioned(step.node, plan, target)
+
+    def _positioned(self, node: Node, plan: NativePlan, target: Machine) -> None:
+        """A slice read or written at integers that are known now; out of bounds, the caller raises the error."""
+        builder, params = self.builder, node.params
+        found = through_views(called(plan), node.inputs[0])
+        assert found is not None
+        steps = [math.prod(params.source[a + 1 :]) for a in range(len(params.source))]
+        if node.op is read_at:
+            steps = list(found.strides)
+        shift: Value = ir.Constant(I64, 0)
+        for a, start in zip(params.axes, node.inputs[1:], strict=True):
+            value = builder.load(self._place(start, plan), typ=I64)
+            value.align = 8
+            size = ir.Constant(I64, params.source[a])
+            value = builder.select(
+                builder.icmp_signed("<", value, ir.Constant(I64, 0)), builder.add(value, size), value
+            )
+            fits = builder.icmp_unsigned("<", value, size)
+            with builder.if_then(builder.not_(fits), likely=False):
+                builder.store(ir.Constant(I64, 1), self._pointer("status")).align = 8
+            value = builder.select(fits, value, ir.Constant(I64, 0))
+            shift = builder.add(shift, builder.mul(value, ir.Constant(I64, steps[a] * node.dtype.itemsize)))
+        offset, strides = 0, [0] * len(params.shape)
+        for e, step in zip(params.indices, steps, strict=True):
+            assert isinstance(e, Affine)
+            offset += step * e.offset
+            for a, s in e.strides:
+                strides[a] += step * s
+        place = self._place(node, plan)
+        if math.prod(params.source) == 0 or math.prod(params.shape) == 0:
+            self._zero(place, _bytes(node))
+            return
+        products = Products(self.module, builder, target.lanes)
+        source = self._place(found.buffer, plan)
+        if node.op is read_at:
+            moved = Access(found.buffer, found.offset + offset, tuple(strides))
+            own = [math.prod(params.shape[a + 1 :]) for a in range(len(params.shape))]
+            products.copy(node, params.shape, own, moved, (self._offset(source, shift), place))
+        else:
+            self._zero(place, _bytes(node))
+            begin = builder.add(shift, ir.Constant(I64, offset * node.dtype.itemsize))
+            products.copy(node, params.shape, strides, found, (source, self._offset(place, begin)))
 
     def _read_anywhere(self) -> set[Any]:
         body = self.params.body
@@ -316,7 +363,7 @@ class _LoopFunction:
         fixed, fetched = list(self.fixed), list(self.fetched)
         for k, array in fixed:
             template[k] = array.ctypes.data
-        work = self.arrays.get("work")
+        work, status = self.arrays.get("work"), self.arrays.get("status")
         work_size = self.work_size + ALIGNMENT
 
         def run(*arrays: Array) -> Any:
@@ -334,7 +381,12 @@ class _LoopFunction:
                 start = scratch.ctypes.data
                 pointers[work] = start + -start % ALIGNMENT
             steps = steps_of(params, tuple(held[constants:]))
+            failed = np.zeros(1, dtype=np.int64)
+            if status is not None:
+                pointers[status] = failed.ctypes.data
             function(pointers.ctypes.data, steps.start, len(steps))
+            if failed[0]:
+                raise IndexError("an index in the body of a loop is out of bounds")
             return bundle([*last, *stored])
 
         run.keep = (keep, fixed)  # type: ignore[attr-defined]

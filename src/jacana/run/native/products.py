@@ -35,19 +35,34 @@ class Products:
     def emit(self, node: Node, operands: Sequence[Access], pointers: Sequence[Value], target: Value) -> None:
         """``target[out] = sum of products of operands``; pointers are those of the operands' buffers."""
         params = node.params
+        stride = 1
+        strides = [0] * len(params.sizes)
+        for x in reversed(params.out):
+            strides[x] = stride
+            stride *= params.sizes[x]
+        self._emit(node, params.sizes, params.out, strides, operands, pointers, target)
+
+    def copy(self, node: Node, sizes: Sequence[int], strides: Sequence[int], source: Access, pointers: Any) -> None:
+        """``target[strides . d] = source[d]`` for every point d of ``sizes``; pointers: of the source and the target."""
+        self._emit(node, sizes, tuple(range(len(sizes))), strides, [source], pointers[:1], pointers[1])
+
+    def _emit(
+        self,
+        node: Node,
+        sizes: Sequence[int],
+        result: Sequence[int],
+        strides: Sequence[int],
+        operands: Sequence[Access],
+        pointers: Sequence[Value],
+        target: Value,
+    ) -> None:
         self.kind = VALUE_TYPES[node.dtype]
         self.align = node.dtype.itemsize
         self.operands = list(zip(operands, pointers, strict=True))
-        self.target = target
-        self.sizes = params.sizes
-        out = [x for x in params.out]
-        stride = 1
-        self.out_strides = [0] * len(params.sizes)
-        for x in reversed(out):
-            self.out_strides[x] = stride
-            stride *= params.sizes[x]
-        out = [x for x in out if params.sizes[x] > 1]
-        summed = [x for x in range(len(params.sizes)) if x not in params.out and params.sizes[x] > 1]
+        self.target, self.sizes, self.out_strides = target, sizes, strides
+        out = [x for x in result if sizes[x] > 1]
+        summed = [x for x in range(len(sizes)) if x not in result and sizes[x] > 1]
+        self.moves = not summed and len(operands) == 1
         along_out = [x for x in out if self._contiguous(x) and self.out_strides[x] == 1 and self._long(x)]
         along_sum = [x for x in summed if self._contiguous(x) and self._long(x)]
         if along_out:
@@ -275,6 +290,8 @@ class Products:
     # --- values
 
     def _accumulate(self, total: Value, factors: list[Value]) -> Value:
+        if self.moves:
+            return factors[0]  # adding zero would lose the sign of a zero
         if len(factors) == 1:
             return self.builder.fadd(total, factors[0])
         kind = {4: "f32", 8: "f64"}[self.align]
