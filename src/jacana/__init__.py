@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import functions
 from ._version import __version__
+from .custom import Function, check_operation, custom_operation
 from .errors import (
     DifferentiationError,
     InvalidInputError,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DifferentiationError",
+    "Function",
     "InvalidInputError",
     "JacanaError",
     "LeastSquares",
@@ -42,7 +44,9 @@ __all__ = [
     "UnsupportedOperationError",
     "Variable",
     "__version__",
+    "check_operation",
     "cond",
+    "custom_operation",
     "diagonal",
     "executor",
     "explain",
