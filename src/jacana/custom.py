@@ -119,7 +119,9 @@ class Operation:
         results = [np.asarray(r) for r in _tuple(result)]
         for r in results:
             if r.dtype.kind != "f":
-                raise InvalidInputError(f"{self.name} returned {r.dtype} numbers; only floats can be results{user_line()}")
+                raise InvalidInputError(
+                    f"{self.name} returned {r.dtype} numbers; only floats can be results{user_line()}"
+                )
         dtype = np.result_type(*(v.dtype for v in values if v.dtype.kind == "f"), *(r.dtype for r in results))
         arguments = tuple((v.shape, v.dtype) for v in values)
         self._samples[arguments] = values
@@ -154,7 +156,7 @@ class Operation:
 
 
 def _tuple(result: Any) -> tuple[Any, ...]:
-    return result if isinstance(result, tuple) else tuple(result) if isinstance(result, list) else (result,)
+    return result if isinstance(result, tuple) else (result,)
 
 
 def _frozen(array: Array) -> Array:
@@ -250,9 +252,7 @@ class Function:
         return self._operation(*args)
 
 
-def check_operation(
-    operation: Operation | Function, *arguments: Any, tolerance: float = 1e-5, seed: int = 0
-) -> float:
+def check_operation(operation: Operation | Function, *arguments: Any, tolerance: float = 1e-5, seed: int = 0) -> float:
     """Compare what an operation declares with finite differences, at sample arguments.
 
     Args:
@@ -302,7 +302,10 @@ def check_operation(
             declared = jacobian(flat, order=order)(x).reshape(wanted.shape)  # type: ignore[arg-type]
             error = np.abs(declared - wanted) / scale
             if error.size and not float(error.max()) <= tolerance:
-                i, j = (int(n) for n in np.unravel_index(int(np.nanargmax(np.where(np.isnan(error), np.inf, error))), error.shape))
+                i, j = (
+                    int(n)
+                    for n in np.unravel_index(int(np.nanargmax(np.where(np.isnan(error), np.inf, error))), error.shape)
+                )
                 raise InvalidInputError(
                     f"{name}: the derivative by argument {k} is wrong at entry ({i}, {j}): declared "
                     f"{declared[i, j]:.6g}, differences give {wanted[i, j]:.6g} ({order} order)"
@@ -327,5 +330,3 @@ def _differences(function: Callable[[Any], Any], x: Array) -> Array:
         columns.append((4 * slopes[1] - slopes[0]) / 3)
     size = np.size(function(x))
     return np.stack(columns, axis=1) if columns else np.zeros((size, 0))
-
-

@@ -21,7 +21,7 @@ from .errors import InvalidInputError
 from .graph.build import apply, constant_array
 from .graph.node import Array, Node, literal, substitute_nodes
 from .graph.ops.reduction import AxesParams, reduce_all
-from .record import Recording, Variable, as_node, current_recording, leaf_value, record, wrap_node
+from .record import Recording, Variable, as_node, current_recording, leaf_value, raw, record, wrap_node
 from .run import Compiled, Program, compile_numpy
 
 MAX_PATHS = 32  # recordings kept for one signature; the least recently used goes first
@@ -286,7 +286,7 @@ class _Arguments:
         """The concrete arrays, C-contiguous."""
         result = []
         for leaf in self.arrays():
-            value = leaf.value if isinstance(leaf, Variable) else np.asarray(leaf)
+            value = np.asarray(raw(leaf))  # not ``.value``: that would be a look, guarded
             result.append(value if value.flags.c_contiguous else np.ascontiguousarray(value))
         return result
 

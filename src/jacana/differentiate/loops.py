@@ -119,9 +119,7 @@ class _Derived:
     saved: tuple[int, ...]  # outputs, as stacks
     consts: tuple[int, ...]
 
-    def run(
-        self, primal: _Primal, reverse: bool, inits: list[Node], stacks: list[Node], consts: list[Node]
-    ) -> Loop:
+    def run(self, primal: _Primal, reverse: bool, inits: list[Node], stacks: list[Node], consts: list[Node]) -> Loop:
         """The derived loop."""
         all_stacks = [
             *stacks,
@@ -209,9 +207,14 @@ def _flattened(vector: Node) -> Node:
     rest = vector.shape[1:]
     parts = []
     for part, rows in zip(vector.inputs, vector.params.rows, strict=True):
-        if rows[1:] != identity(part.ndim)[1:] or part.shape[1:] != rest or getattr(rows[0], "strides", ()) not in (
-            ((0, 1),),
-            (),
+        if (
+            rows[1:] != identity(part.ndim)[1:]
+            or part.shape[1:] != rest
+            or getattr(rows[0], "strides", ())
+            not in (
+                ((0, 1),),
+                (),
+            )
         ):
             return movement_reshape(vector, _spread(vector.shape[:1], rest))
         parts.append((rows[0].offset, part))
@@ -238,9 +241,7 @@ def push(matrix: Node, array: Node) -> Node:
     )
     key = ("tangent", masks, _flat(rest))
     derived, active, outputs = _remembered(matrix.inputs[2], key, lambda: _tangent_body(body, masks, _flat(rest)))
-    inits = [
-        given.get(("carry", k), zeros(_spread(body.carries[k].shape, rest), params.dtype)) for k in active
-    ]
+    inits = [given.get(("carry", k), zeros(_spread(body.carries[k].shape, rest), params.dtype)) for k in active]
     stacks = [given["stack", k] for k, on in enumerate(masks[1]) if on]
     consts = [given["const", k] for k, on in enumerate(masks[2]) if on]
     found = derived.run(primal, params.reverse, inits, stacks, consts)
@@ -465,9 +466,7 @@ def _reverse_body(body: Body, masks: tuple[Mask, ...], rest: Shape, dtype: DType
             carried.append(acc + dense_node(transposed(now), w.shape, rest, dtype))
         if after:
             later.append((k, tuple(after)))
-    derived = _close(
-        body, [*carry.values(), *accumulated], [*outs.values(), *befores.values()], [], carried, outputs
-    )
+    derived = _close(body, [*carry.values(), *accumulated], [*outs.values(), *befores.values()], [], carried, outputs)
     return _Reverse(derived, order, tuple(stacks), tuple(sums), tuple(later))
 
 
@@ -486,9 +485,7 @@ def cotangent_terms(
     for node, cotangent in ends:
         labels = tuple(range(node.ndim))
         far = tuple(range(node.ndim, node.ndim + len(rest)))
-        pieces.append(
-            contract_labels([(node, labels), (cotangent, (*labels, *far))], cotangent.shape, far)
-        )
+        pieces.append(contract_labels([(node, labels), (cotangent, (*labels, *far))], cotangent.shape, far))
     if not pieces:
         return tuple(() for _ in inputs)
     weighed = pieces[0]

@@ -103,9 +103,7 @@ def _normal(term: Term) -> Terms:
     return () if found is None else (found,)
 
 
-def _gathered(
-    terms: Sequence[Term], own: Shape, rest: Shape, dtype: DType, slots: Sequence[tuple[int, int]]
-) -> Node:
+def _gathered(terms: Sequence[Term], own: Shape, rest: Shape, dtype: DType, slots: Sequence[tuple[int, int]]) -> Node:
     """Terms with rows over ``own`` as one array of shape ``own + rest``, stored slot by slot where there are slots."""
     if len(own) != 1 or not slots:
         return dense_node(terms, own, rest, dtype)

@@ -210,9 +210,7 @@ def _touched(node: Node) -> list[int]:
     return [k for k, s in enumerate(slots) if s.size and s.offset <= high and low < s.offset + s.size]
 
 
-def _trimmed(
-    body: Body, wanted: set[Wanted]
-) -> tuple[Body, tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+def _trimmed(body: Body, wanted: set[Wanted]) -> tuple[Body, tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
     """The body without what the wanted results do not need; the carries, stacks and constants that stay."""
     outputs = [node for k, node in enumerate(body.outputs) if ("output", k) in wanted]
     live = {k for kind, k in wanted if kind in ("final", "before")}

@@ -465,9 +465,7 @@ def _while_nodes(loop: _Loop, closed: _Closed, inits: list[Node], known: dict[No
     if loop.steps is None and recording is not None:
         enough = apply("less", closed.steps_run, literal(capacity, closed.steps_run.dtype))
         recording.guard(enough, np.True_)
-    return trees.unflatten(
-        loop.tree, [wrap_node(node, value) for node, value in zip(finals, numbers, strict=False)]
-    )
+    return trees.unflatten(loop.tree, [wrap_node(node, value) for node, value in zip(finals, numbers, strict=False)])
 
 
 def _branch(
@@ -681,7 +679,9 @@ def evaluate(nodes: Sequence[Node], known: dict[Node, Array]) -> list[Array]:
     inputs = {stop[node]: known[node] for node in used}
     inputs.update({node: leaf_value(node) for node in reached if node.op is INPUT and node not in inputs})
     run = compile_recorded(Program(tuple(inputs), tuple(ends)))
-    return run([np.ascontiguousarray(v) for v in inputs.values()])
+    return [
+        value[()] if value.ndim == 0 else value for value in run([np.asarray(v, order="C") for v in inputs.values()])
+    ]
 
 
 def _wrapped(nodes: Sequence[Node], tracked: bool, known: dict[Node, Array]) -> list[Any]:

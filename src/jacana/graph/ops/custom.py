@@ -60,9 +60,7 @@ class CustomParams(NamedTuple):
     def partial_slots(self) -> tuple[Slot, ...]:
         """Where the partials by each float argument lie, in the vector of all of them."""
         row = self.results[0]
-        return _slots(
-            [(k, (*row, *s[self.batch[k] :])) for k, (s, d) in enumerate(self.arguments) if d.kind == "f"]
-        )
+        return _slots([(k, (*row, *s[self.batch[k] :])) for k, (s, d) in enumerate(self.arguments) if d.kind == "f"])
 
 
 def _slots(shapes: Sequence[tuple[int, Shape]]) -> tuple[Slot, ...]:

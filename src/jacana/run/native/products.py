@@ -311,9 +311,7 @@ class Products:
         while width > 1:
             width //= 2
             mask = [k + width if k < width else k for k in range(self.lanes)]
-            moved = self.builder.shuffle_vector(
-                value, undefined, ir.Constant(ir.VectorType(I32, self.lanes), mask)
-            )
+            moved = self.builder.shuffle_vector(value, undefined, ir.Constant(ir.VectorType(I32, self.lanes), mask))
             value = self.builder.fadd(value, moved)
         return self.builder.extract_element(value, ir.Constant(I32, 0))
 
