@@ -67,7 +67,7 @@ class Operation:
         found = _tuple(self._vjp(tuple(arrays), tuple(cotangents) if self.many else cotangents[0]))
         if len(found) != len(arrays):
             raise InvalidInputError(
-                f"{self.name}: vjp returned {len(found)} cotangents for {len(arrays)} arguments (None for those without)"
+                f"{self.name}: vjp returned {len(found)} cotangents for {len(arrays)} arguments (None: zero)"
             )
         return found
 
@@ -141,11 +141,11 @@ class Operation:
     def _batch(self, k: int, value: Array, result: Array) -> int:
         given = self.structure
         chosen = given[k] if isinstance(given, (tuple, list)) else given
-        count = {"dense": 0, "elementwise": result.ndim}.get(chosen, chosen)  # type: ignore[call-overload]
+        count: Any = {"dense": 0, "elementwise": result.ndim}.get(str(chosen), chosen)
         if not isinstance(count, int) or value.shape[:count] != result.shape[:count] or count > result.ndim:
             raise InvalidInputError(
-                f"{self.name}: structure {chosen!r} of argument {k} needs {count} first axes in common with the result, "
-                f"but the shapes are {value.shape} and {result.shape}{user_line()}"
+                f"{self.name}: structure {chosen!r} of argument {k} needs {count} first axes shared with the result; "
+                f"the shapes are {value.shape} and {result.shape}{user_line()}"
             )
         if chosen == "elementwise" and value.shape != result.shape:
             raise InvalidInputError(
@@ -215,9 +215,9 @@ class Function:
     """A custom operation as a class with ``forward`` and ``backward``, for programs in the style of Chainer.
 
     Override ``forward(self, *arrays)``, which returns an array or a tuple of arrays, and ``backward(self, arrays,
-    cotangents)``, which returns the cotangents of the arguments (None: zero); cotangents is a tuple if ``forward`` returns one. Call
-    an instance on arrays or Variables. ``traceable = True`` in the class: ``backward`` is NumPy code and can be
-    differentiated again.
+    cotangents)``, which returns the cotangents of the arguments (None: zero); ``cotangents`` is a tuple if ``forward``
+    returns one. Call an instance on arrays or Variables. ``traceable = True`` in the class: ``backward`` is NumPy code
+    and can be differentiated again.
 
     >>> import numpy as np
     >>> import jacana as jc
@@ -299,7 +299,7 @@ def check_operation(operation: Operation | Function, *arguments: Any, tolerance:
         wanted = _differences(flat, x)
         scale = max(1.0, float(np.max(np.abs(wanted), initial=0.0)))
         for order in ("forward", "reverse"):
-            declared = jacobian(flat, order=order)(x).reshape(wanted.shape)  # type: ignore[arg-type]
+            declared = jacobian(flat, order=order)(x).reshape(wanted.shape)
             error = np.abs(declared - wanted) / scale
             if error.size and not float(error.max()) <= tolerance:
                 i, j = (

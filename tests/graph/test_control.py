@@ -10,7 +10,7 @@ import jacana as jc
 from jacana.graph import REGISTRY, build
 from jacana.graph.index import Affine
 from jacana.graph.node import Node, new_input, topological
-from jacana.graph.ops.control import Body, LoopParams, loop_nodes, make_body, result_slots
+from jacana.graph.ops.control import Body, loop_nodes, make_body, result_slots
 from jacana.graph.ops.custom import CustomParams, ProductParams
 from jacana.graph.ops.position import AtParams
 from jacana.plan.loops import lowered
@@ -89,7 +89,7 @@ def test_other_readers_of_a_packed_result(executor):
     want = np.concatenate([[3, 7, 11], [0, 1, 2, 1, 3, 5], [0, 1, 4, 1, 9, 25]])
     np.testing.assert_array_equal(found[0], 2 * want[::-1])
     np.testing.assert_array_equal(found[1], want)
-    ints = values[1:2] + [values[3]]
+    ints = [*values[1:2], values[3]]
     direct = packed.op.evaluate(packed.params, np.concatenate([values[0], values[2].ravel(), [2.0]]), np.hstack(ints))
     np.testing.assert_array_equal(direct, want)
 

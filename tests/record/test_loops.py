@@ -152,11 +152,11 @@ def test_residuals_of_time_stepping_are_block_bidiagonal():
 
 
 def test_long_loops_are_planned_at_once(executor):
-    # 20,000 steps are as many nodes as ten; a sparse format then holds the full triangle, so it is not asked for.
+    # Two thousand steps are as many nodes as ten.
     from jacana.graph import topological
 
     def nodes(n):
-        recording, traced = jc.grad(lambda x: jc.scan(lambda c, v: (np.sin(c) + v, None), 0.0, x)[0])._replay.trace(
+        _recording, traced = jc.grad(lambda x: jc.scan(lambda c, v: (np.sin(c) + v, None), 0.0, x)[0])._replay.trace(
             (np.ones(n),), {}
         )
         return len(topological(traced.outputs))

@@ -105,8 +105,8 @@ def _window(primal: _Primal) -> list[Node]:
         return [primal.consts[k] for k in body.window]
     if body.go is None:
         return []
-    assert body.count is not None
-    return [literal(0, INT), cast_to(primal.results.finals[body.count], INT)]
+    assert body.counter is not None
+    return [literal(0, INT), cast_to(primal.results.finals[body.counter], INT)]
 
 
 @dataclass(frozen=True)
@@ -235,10 +235,11 @@ def push(matrix: Node, array: Node) -> Node:
     params, body = primal.params, primal.body
     rest = array.shape[1:]
     given = _taken(array, params, results=False)
-    masks = tuple(
-        tuple((kind, k) in given for k in range(len(nodes)))
-        for kind, nodes in (("carry", body.carries), ("stack", body.stacks), ("const", body.consts))
-    )
+
+    def given_of(kind: str, nodes: Sequence[Node]) -> Mask:
+        return tuple((kind, k) in given for k in range(len(nodes)))
+
+    masks = given_of("carry", body.carries), given_of("stack", body.stacks), given_of("const", body.consts)
     key = ("tangent", masks, _flat(rest))
     derived, active, outputs = _remembered(matrix.inputs[2], key, lambda: _tangent_body(body, masks, _flat(rest)))
     inits = [given.get(("carry", k), zeros(_spread(body.carries[k].shape, rest), params.dtype)) for k in active]
@@ -293,7 +294,7 @@ def _tangent_body(
     ends = [*(body.carried[k] for k in order), *(body.outputs[k] for k in outputs)]
     moved = tangents(ends, tangent, rest, dtype)
     carried = [m if m is not None else zeros(_spread(e.shape, rest), dtype) for m, e in zip(moved, ends, strict=True)]
-    derived = _close(body, *new, carried[: len(order)], carried[len(order) :])
+    derived = _close(body, new[0], new[1], new[2], carried[: len(order)], carried[len(order) :])
     return derived, order, tuple(outputs)
 
 

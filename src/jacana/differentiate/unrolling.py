@@ -46,8 +46,9 @@ def _is_short(node: Node) -> bool:
 def _written_out(params: LoopParams, floats: Node, ints: Node) -> Node:
     body, length = params.body, params.length
     given = {}
-    for kind, source in ((True, floats), (False, ints)):
-        given.update({(s.kind, s.place): unpack(source, s) for s in source_slots(params._replace(floats=kind))})
+    for is_float, source in ((True, floats), (False, ints)):
+        slots = source_slots(params._replace(floats=is_float))
+        given.update({(s.kind, s.place): unpack(source, s) for s in slots})
     carries = [given["carry", k] for k in range(len(body.carries))]
     consts = [given["const", k] for k in range(len(body.consts))]
     befores: list[list[Node]] = [[] for _ in body.carries]

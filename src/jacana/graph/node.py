@@ -133,9 +133,9 @@ class Matrix(NamedTuple):
     the result has the row (column) axes first. ``support(matrix)`` gives the places where it can be other than zero,
     each once, as rows of terms; None: anywhere.
 
-    ``slots(matrix, transposed)``: the map is *opaque*. It is never left as a factor; elimination multiplies by it at once,
-    by an array that is filled in slots, ``(offset, size)`` along its first axis, so that slots which are structurally
-    zero can be told. A map without slots of its own gives one that is everything.
+    ``slots(matrix, transposed)``: the map is *opaque*. It is never left as a factor; elimination multiplies by it at
+    once, by an array that is filled in slots, ``(offset, size)`` along its first axis, so that slots which are
+    structurally zero can be told. A map without slots of its own gives none.
     """
 
     rows: Callable[[Node], int]

@@ -2,8 +2,8 @@
 
 In the graph a loop is one vector of everything that its steps make. Here each loop whose results are read becomes a
 ``loop_run`` of a smaller body (without the carries, outputs and arguments that nobody needs), whose arguments are the
-arrays that had been packed and whose results are arrays of their own. The float and the integer results of one loop come
-out of the same run.
+arrays that had been packed and whose results are arrays of their own. The float and the integer results of one loop
+come out of the same run.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -100,10 +100,10 @@ def scan(
         reverse: from the last slice to the first. ``ys[k]`` belongs to ``xs[k]`` all the same.
 
     Returns:
-        The last carry, and the tree of ``y`` with its leaves stacked along a new first axis, in the order of ``xs``.
+        The last carry, and the tree of ``y``, its leaves stacked along a new first axis, in the order of ``xs``.
 
     Raises:
-        InvalidInputError: the carry changes its tree, a shape or a dtype; the lengths of ``xs`` differ or there are none.
+        InvalidInputError: the carry changes its tree, a shape or a dtype; the lengths of ``xs`` differ or are missing.
         RecordingError: the body looks at a value that differs from step to step (use ``jc.cond``, ``np.where``).
 
     >>> import numpy as np
@@ -247,7 +247,7 @@ def cond(predicate: Any, on_true: Callable[..., Any], on_false: Callable[..., An
     results = []
     for taken, function in ((True, on_true), (False, on_false)):
         run = true if taken else apply("logical_not", true)
-        with np.errstate(**({} if chosen is taken else {"all": "ignore"})):
+        with _quiet(chosen is not taken):
             results.append(_branch(function, operands, cast_to(run, INT), chosen is taken))
     (yes, tree), (no, other) = results
     if tree != other or [n.shape for n, _ in yes] != [n.shape for n, _ in no]:
@@ -267,6 +267,11 @@ def cond(predicate: Any, on_true: Callable[..., Any], on_false: Callable[..., An
 # --- on plain arrays --------------------------------------------------------------------------------------------
 
 
+def _quiet(unreached: bool) -> Any:
+    """No warnings from code that is recorded with numbers at which it would not run."""
+    return np.errstate(all="ignore") if unreached else nullcontext()
+
+
 def _is_recorded(*values: Any) -> bool:
     if current_recording() is not None:
         return True
@@ -284,7 +289,7 @@ def _length(leaves: Sequence[Any], length: int | None) -> int:
     if len(lengths) != 1:
         found = f"lengths {sorted(lengths)}" if lengths else "neither xs nor length"
         raise InvalidInputError(f"scan needs one number of steps, but got {found}{user_line()}")
-    steps = lengths.pop()
+    steps = int(lengths.pop())
     if steps < 0:
         raise InvalidInputError(f"scan: length must not be negative, not {steps}{user_line()}")
     return steps
@@ -405,8 +410,8 @@ def _loop(loop: _Loop) -> tuple[Any, Any]:
     go = None
     runs = loop.steps is None or loop.steps > 0
     with (
-        _recording([np.int64(0), *carries, *samples], loop.functions) as variables,
-        np.errstate(**({} if runs else {"all": "ignore"})),
+        _recording([np.array(0), *carries, *samples], loop.functions) as variables,
+        _quiet(not runs),
     ):
         inputs = [v.node for v in variables]
         carry = trees.unflatten(loop.tree, variables[1 : 1 + count])
@@ -414,7 +419,7 @@ def _loop(loop: _Loop) -> tuple[Any, Any]:
             go = loop.condition(carry)
             runs = bool(raw(go))
             go = _boolean(go)
-        with np.errstate(**({} if runs else {"all": "ignore"})):
+        with _quiet(not runs):
             step = wrap_node(inputs[0], np.int64(_first(loop)))
             new, y = loop.body(step, carry, trees.unflatten(loop.xs_tree, variables[1 + count :]))
         loop.checked(new)
@@ -474,7 +479,7 @@ def _branch(
     """A function as a loop of one step or none: its results as nodes with their values, and their tree."""
     arguments, tree = trees.flatten(operands)
     values = [np.asarray(raw(leaf)) for leaf in arguments]
-    with _recording([np.int64(0), *values], (function,)) as variables:
+    with _recording([np.array(0), *values], (function,)) as variables:
         result = function(*trees.unflatten(tree, variables[1:]))
         leaves, result_tree = trees.flatten(result)
         outputs = [as_node(leaf) for leaf in leaves]

@@ -32,7 +32,7 @@ class Body(NamedTuple):
     Every float input and result has one dtype, everything else is int64. The inputs are numbered by position, so two
     bodies that compute the same are equal. ``go``: a boolean of the step's inputs; the loop ends where it is false.
     ``window``: the two constants between which the numbers of the steps that are run lie (the others leave everything
-    as it is, their outputs are zero). ``count``: the float carry that counts the steps, for a loop with ``go``.
+    as it is, their outputs are zero). ``counter``: the float carry that counts the steps, for a loop with ``go``.
     """
 
     step: Node
@@ -43,7 +43,7 @@ class Body(NamedTuple):
     outputs: tuple[Node, ...]
     go: Node | None = None
     window: tuple[int, int] | None = None
-    count: int | None = None
+    counter: int | None = None
 
     @property
     def inputs(self) -> tuple[Node, ...]:
@@ -68,7 +68,7 @@ def make_body(
     outputs: Sequence[Node],
     go: Node | None = None,
     window: tuple[int, int] | None = None,
-    count: int | None = None,
+    counter: int | None = None,
 ) -> Body:
     """A body from a program over any inputs."""
     inputs = (step, *carries, *stacks, *consts)
@@ -85,7 +85,7 @@ def make_body(
         tuple(moved[len(carried) : len(carried) + len(outputs)]),
         None if go is None else moved[-1],
         window,
-        count,
+        counter,
     )
 
 

@@ -1,7 +1,7 @@
 """Reading and writing at positions that a program computes: ``x[i]`` with the number of a loop's step.
 
-``index`` and ``assemble`` know their positions when a program is recorded; here some axes are entered at an integer that
-is known when it runs. The two are each other's transpose, as those are.
+``index`` and ``assemble`` know their positions when a program is recorded; here some axes are entered at an integer
+that is known when it runs. The two are each other's transpose, as those are.
 """
 
 from __future__ import annotations

@@ -122,7 +122,7 @@ class _LoopFunction:
         return self._caller(addresses["loop"], keep)
 
     def _kernels(self, plan: NativePlan, name: str, target: Machine) -> list[tuple[Any, list[Node | Table]]]:
-        made = []
+        made: list[tuple[Any, list[Node | Table]]] = []
         for step in plan.steps:
             if isinstance(step, Kernel):
                 emitter = KernelEmitter(self.module, target, step, f"{name}{len(made)}", plan.buffers)

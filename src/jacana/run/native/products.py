@@ -43,7 +43,7 @@ class Products:
         self._emit(node, params.sizes, params.out, strides, operands, pointers, target)
 
     def copy(self, node: Node, sizes: Sequence[int], strides: Sequence[int], source: Access, pointers: Any) -> None:
-        """``target[strides . d] = source[d]`` for every point d of ``sizes``; pointers: of the source and the target."""
+        """``target[strides . d] = source[d]`` for every point d of ``sizes``; pointers: source, target."""
         self._emit(node, sizes, tuple(range(len(sizes))), strides, [source], pointers[:1], pointers[1])
 
     def _emit(
