@@ -10,7 +10,7 @@ from support import EXECUTORS
 
 import jacana as jc
 from jacana import trees
-from jacana.record import control
+from jacana.record import bodies
 
 
 @pytest.fixture(params=EXECUTORS, autouse=True)
@@ -166,7 +166,7 @@ def test_long_loops_are_planned_at_once(executor):
 
 def test_blocks(monkeypatch):
     def by(limit, steps, reverse):
-        monkeypatch.setattr(control, "STORED_BYTES", limit)
+        monkeypatch.setattr(bodies, "STORED_BYTES", limit)
 
         def loss(x, w):
             def step(c, v):
