@@ -6,6 +6,7 @@ import doctest
 import math
 import re
 import shlex
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -108,3 +109,15 @@ def test_table_of_kinks(row: str, function: Callable[[Any], Any], x: Any, expect
     with np.errstate(all="ignore"), jc.executor(executor):
         found = jc.jacobian(function)(x)
     np.testing.assert_array_equal(np.ravel(found), expected)
+
+
+@pytest.mark.parametrize("page", ["loops.md", "custom.md"])
+def test_pages(page: str) -> None:
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    if page == "custom.md":
+        pytest.importorskip("scipy")
+        if sys.platform == "win32":
+            pytest.skip("ctypes finds no libm there")
+    test = doctest.DocTestParser().get_doctest(text, {}, page, page, 0)
+    report: list[str] = []
+    assert doctest.DocTestRunner(optionflags=OPTIONS).run(test, out=report.append).failed == 0, "".join(report)

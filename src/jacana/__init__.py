@@ -15,6 +15,7 @@ from . import functions
 from ._version import __version__
 from .batched import vmap
 from .complex import real_form
+from .custom import Function, check_operation, custom_operation
 from .errors import (
     DifferentiationError,
     InvalidInputError,
@@ -23,6 +24,7 @@ from .errors import (
     UnsupportedOperationError,
 )
 from .record import Variable
+from .record.control import cond, fori_loop, scan, while_loop
 from .run import executor, native_available, num_threads, set_executor, set_num_threads
 from .selections import diagonal, gauss_newton, jacobian_columns, jacobian_rows, trace
 from .transforms import grad, hessian, jacobian, jvp, value_and_grad, value_and_jacobian, vjp
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DifferentiationError",
+    "Function",
     "InvalidInputError",
     "JacanaError",
     "LeastSquares",
@@ -43,10 +46,14 @@ __all__ = [
     "UnsupportedOperationError",
     "Variable",
     "__version__",
+    "check_operation",
+    "cond",
+    "custom_operation",
     "diagonal",
     "executor",
     "explain",
     "fit_batch",
+    "fori_loop",
     "functions",
     "gauss_newton",
     "grad",
@@ -60,6 +67,7 @@ __all__ = [
     "num_threads",
     "optimize",
     "real_form",
+    "scan",
     "scipy",
     "set_executor",
     "set_num_threads",
@@ -68,6 +76,7 @@ __all__ = [
     "value_and_jacobian",
     "vjp",
     "vmap",
+    "while_loop",
 ]
 
 

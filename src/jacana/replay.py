@@ -357,7 +357,7 @@ class _Arguments:
         """The concrete arrays, C-contiguous."""
         result = []
         for leaf in self.arrays():
-            value = np.asarray(raw(leaf))
+            value = np.asarray(raw(leaf))  # not ``.value``: that would be a look, guarded
             result.append(value if value.flags.c_contiguous else np.ascontiguousarray(value))
         return result
 

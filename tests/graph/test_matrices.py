@@ -13,9 +13,12 @@ import jacana as jc
 from jacana.differentiate import dense_jacobians, jvp_nodes, sparse_jacobian, vjp_nodes
 from jacana.graph import REGISTRY, build
 from jacana.graph.index import Affine, identity, rename
-from jacana.graph.node import Node, Term, new_input, topological
+from jacana.graph.node import Array, Node, Term, new_input, topological
+from jacana.graph.ops.control import LoopParams, make_body
+from jacana.graph.ops.custom import CustomParams
 from jacana.graph.ops.fourier import TrigonometricMatrixParams, WaveParams
 from jacana.graph.ops.matrix_functions import FunctionParams, matrix_function, sylvester
+from jacana.graph.ops.position import AtParams, SelectionParams
 from jacana.graph.ops.reduction import AxisParams, TriangleParams
 from jacana.structure.support import restrict_to_factors
 
@@ -69,10 +72,60 @@ def _trigonometric(name, kind, n):
     return op("trigonometric_matrix", params=TrigonometricMatrixParams(name, kind, n, n, F8)), want
 
 
+def _loop(reverse: bool) -> tuple[Node, Array]:
+    """Two steps of ``c = a * c + x``, with everything that they make: a, c and x are constants here."""
+    a, c, x = np.array(0.5), np.array(2.0), np.array([3.0, 7.0])
+    inputs = [new_input((), F8) for _ in range(3)]
+    step = new_input((), np.dtype(np.int64))
+    following = inputs[0] * inputs[1] + inputs[2]
+    body = make_body(step, [inputs[1]], [inputs[2]], [inputs[0]], [following], [following * 3.0])
+    floats = build.constant_array(np.array([c, *x, a]))
+    ints = build.zeros((0,), np.dtype(np.int64))
+    params = LoopParams(body, 2, reverse, F8, True)
+    matrix = op("loop_matrix", floats, ints, op("loop", floats, ints, params=params), params=params)
+    # Columns: c, x[0], x[1], a. Rows: the last carry, carries before each step, outputs of each step.
+    first, second = (1, 0) if reverse else (0, 1)
+    middle = np.zeros(4)
+    middle[[0, 1 + first, 3]] = a, 1, c
+    last = a * middle
+    last[1 + second] += 1
+    last[3] += a * c + x[first]
+    want = np.zeros((5, 4))
+    want[0] = last
+    want[1 + first, 0] = 1
+    want[1 + second] = middle
+    want[3 + first], want[3 + second] = 3 * middle, 3 * last
+    return matrix, want
+
+
+def _selection(written: bool) -> tuple[Node, Array]:
+    """Row k of a 3 x 2 array, with k = -1."""
+    at = AtParams((2,), (3, 2), (Affine(0), Affine(0, ((0, 1),))), (0,))
+    k = build.constant_array(np.array([-1]))
+    start = build.index_node(k, (), (Affine(0),))
+    want = np.zeros((2, 3, 2))
+    want[[0, 1], 2, [0, 1]] = 1
+    return op("selection", start, params=SelectionParams(at, F8, written)), np.moveaxis(
+        want, 0, -1
+    ) if written else want
+
+
+def _custom(vjp: bool) -> tuple[Node, Array]:
+    m = np.arange(6.0).reshape(2, 3)
+    rules = jc.custom_operation(
+        lambda x: m @ x, jvp=lambda arrays, t: m @ t[0], vjp=(lambda arrays, c: m.T @ c) if vjp else None
+    )
+    params = CustomParams(rules, (((3,), F8),), ((2,),), F8, ())
+    return op("custom_matrix", build.constant_array(np.ones(3)), params=params), m
+
+
 MATRICES = {
     "triangle": [(op("triangle", params=TriangleParams(n, F8)), np.tri(n), {}) for n in (4, 1)],
     "matrix_function_derivative": [_exponential()],
     "sylvester_inverse": [_sylvester()],
+    "loop_matrix": [(*_loop(False), {}), (*_loop(True), {})],
+    "selection": [(*_selection(False), {}), (*_selection(True), {})],
+    "custom_matrix": [(*_custom(True), {}), (*_custom(False), {})],
     "waves": [
         (*_wave(sine, *rest), {})
         for sine in (False, True)

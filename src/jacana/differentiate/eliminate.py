@@ -16,9 +16,12 @@ from typing import Literal, TypeAlias
 
 from ..graph.index import identity
 from ..graph.node import Node, Term, topological
+from ..structure.formats import dense_node
 from ..structure.packing import pack_terms
 from ..structure.support import restrict_to_factors
 from ..structure.terms import Terms, add_terms, compose_structure, compose_terms, normalise
+from .maps import opaque_map, through_maps
+from .unrolling import unrolled
 
 Order: TypeAlias = Literal["forward", "reverse", "cost", "auto"]
 Key: TypeAlias = "Node | int"  # an output vertex is its position, so that an output may also be a node on the way
@@ -51,6 +54,7 @@ def eliminate(
     *,
     unrestricted: int = 0,
     whole_maps: bool = False,
+    join_rows: bool = False,
 ) -> Elimination:
     """The Jacobian of every output by every input, as terms.
 
@@ -58,8 +62,15 @@ def eliminate(
     dense result does not need to know them, and following each of them through small matrices takes long.
     ``whole_maps``: never take the zeros of a linear map's matrix (a running sum) for structure, so that it need not be
     formed: what a gradient, a dense result and an operator want.
+    ``join_rows``: pieces that together make a whole row of a product's cotangent are joined before they go through it.
     """
-    edges = _Edges(outputs, inputs, unrestricted, whole_maps)
+    edges = _Edges(outputs, inputs, unrestricted, whole_maps, join_rows)
+    if order == "auto" and edges.ends:
+        # Each order would derive the bodies of loops anew, so the orders are compared by their estimates.
+        orders: tuple[Order, ...] = ("cost", "forward", "reverse") if 1 < len(edges.order) <= AUTO_LIMIT else ("cost",)
+        estimates = [_estimate(edges, o, math.inf, math.inf) for o in orders] if len(orders) > 1 else []
+        complete = [e for e in estimates if e.complete]
+        order = min(complete, key=lambda e: e.cost).order if complete else "cost"  # type: ignore[assignment]
     if order not in ("auto", "cost"):
         return _Run(edges).run(order)
     try:
@@ -121,8 +132,19 @@ def _size(terms: Terms) -> float:
 class _Edges:
     """The graph before any vertex is eliminated: what all orders begin with."""
 
-    def __init__(self, outputs: Sequence[Node], inputs: Sequence[Node], unrestricted: int, whole_maps: bool) -> None:
+    def __init__(
+        self,
+        outputs: Sequence[Node],
+        inputs: Sequence[Node],
+        unrestricted: int,
+        whole_maps: bool,
+        join_rows: bool = False,
+    ) -> None:
         self.unrestricted, self.whole_maps, self.unformed = unrestricted, whole_maps, False
+        self.join_rows = join_rows
+        self.ends: set[Node] = set()  # the vertices at either end of an opaque linear map
+        if not whole_maps:
+            outputs = unrolled(outputs, inputs)
         self.outputs, self.inputs = outputs, inputs
         self.before: dict[Key, dict[Node, Terms]] = {}  # vertex -> edges that enter it, by where they come from
         ordered = topological(outputs)
@@ -142,6 +164,10 @@ class _Edges:
         for source, terms in zip(node.inputs, node.op.edges(node), strict=True):
             if terms is not None and source in active:
                 for term in terms:
+                    if opaque_map(term) is not None:
+                        self.ends.update((node, source))
+                        self._add(node, source, term)
+                        continue
                     large = math.prod(term.domain) > self.unrestricted
                     if self.whole_maps and any([factor.op.matrix for factor, _ in term.factors]):
                         large, self.unformed = False, True
@@ -184,9 +210,9 @@ class _Run:
 
     def _pack(self, to: Key, source: Node, terms: Terms) -> Terms:
         """The terms of an edge, as one term where they have become many; so they stay from then on."""
-        if len(terms) < 2:
+        if len(terms) < 2 or any([opaque_map(t) is not None for t in terms]):
             return terms
-        rows = self.edges.outputs[to].shape if isinstance(to, int) else to.shape
+        rows = self._shape(to)
         if len(terms) <= PACKED and (to, source) not in self.packed:
             # Pieces of one row or column that overlap are added up at once, as reverse and forward mode do.
             size = math.prod(rows) * source.size
@@ -218,7 +244,25 @@ class _Run:
 
     def _price(self, node: Node) -> float:
         """The multiplications of eliminating ``node``: each pair of terms meets once for every point they share."""
+        if node in self.edges.ends:
+            return self._price_of_maps(node)
         return self.entering.get(node, 0.0) * self.leaving[node] / max(node.size, 1)
+
+    def _price_of_maps(self, node: Node) -> float:
+        """An opaque map works on all of its elements for each row that is pulled or each column that is pushed."""
+        price = 0.0
+        for to, outer in self.after.get(node, {}).items():
+            for source, inner in self.before.get(node, {}).items():
+                if maps := [m for t in inner if (m := opaque_map(t)) is not None]:
+                    price += sum(sum(m.shape) for m in maps) * max(math.prod(self._shape(to)), 1)
+                elif maps := [m for t in outer if (m := opaque_map(t)) is not None]:
+                    price += sum(sum(m.shape) for m in maps) * max(source.size, 1)
+                else:
+                    price += _size(outer) * _size(inner) / max(node.size, 1)
+        return price
+
+    def _shape(self, to: Key) -> tuple[int, ...]:
+        return self.edges.outputs[to].shape if isinstance(to, int) else to.shape
 
     def _eliminate(self, node: Node) -> None:
         for to, terms in list(self.after[node].items()):
@@ -245,10 +289,30 @@ class _Run:
         for to, outer in leaving.items():
             del self.before[to][node]
             self.entering[to] -= _size(outer)
+            if self.edges.join_rows and len(outer) > 1 and not self.structure_only:
+                outer = self._joined(to, node, outer, entering)
             for source, inner in entering.items():
-                found = _compose_bare(outer, inner) if self.structure_only else compose_terms(outer, inner)
+                if node in self.edges.ends:
+                    found = through_maps(outer, inner, self._shape(to), node, source, self.structure_only)
+                else:
+                    found = _compose_bare(outer, inner) if self.structure_only else compose_terms(outer, inner)
                 if found:
                     self._store(to, source, found)
+
+    def _joined(self, to: Key, node: Node, outer: Terms, entering: dict[Node, Terms]) -> Terms:
+        """Terms that together fill all rows over a product, as one: the slices of a matrix-vector product."""
+        rows = self._shape(to)
+        whole = _size(outer) == math.prod(rows) * node.size and not any(t.masks for t in outer)
+        product = any(math.prod(t.domain) > node.size for terms in entering.values() for t in terms)
+        if not (whole and product):
+            return outer
+        stored = dense_node(outer, rows, node.shape, node.dtype)
+        if stored.op.name == "assemble" and not stored.params.full:
+            return outer
+        axes = identity(stored.ndim)
+        unit = Term(stored.shape, axes[: len(rows)], axes[len(rows) :], ((stored, tuple(range(stored.ndim))),))
+        found = normalise(unit)
+        return outer if found is None else (found,)
 
     def run(self, order: str) -> Elimination:
         vertices = self.edges.order
@@ -312,7 +376,7 @@ class _Run:
 
 def _bare(terms: Sequence[Term]) -> Terms:
     """The structure of terms without coefficients; equal ones count once, as when they are added."""
-    return tuple(dict.fromkeys([Term(t.domain, t.row, t.col) for t in terms]))
+    return tuple(dict.fromkeys([t if opaque_map(t) is not None else Term(t.domain, t.row, t.col) for t in terms]))
 
 
 def _compose_bare(outer: Terms, inner: Terms) -> list[Term]:

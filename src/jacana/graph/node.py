@@ -134,6 +134,10 @@ class Matrix(NamedTuple):
     each once, as rows of terms; None: anywhere. ``batch(matrix)`` counts the axes before the row axes, one matrix for
     each of their places: they come first in ``array`` and in the product, too. ``needs(matrix)`` are the nodes that a
     product is made of.
+
+    ``slots(matrix, transposed)``: the map is *opaque*. It is never left as a factor; elimination multiplies by it at
+    once, by an array that is filled in slots, ``(offset, size)`` along its first axis, so that slots which are
+    structurally zero can be told. A map without slots of its own gives none.
     """
 
     rows: Callable[[Node], int]
@@ -141,6 +145,7 @@ class Matrix(NamedTuple):
     support: Callable[[Node], tuple[Term, ...]] | None = None
     batch: Callable[[Node], int] = lambda matrix: 0
     needs: Callable[[Node], tuple[Node, ...]] = lambda matrix: matrix.inputs
+    slots: Callable[[Node, bool], tuple[tuple[int, int], ...]] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,8 +154,8 @@ class Operation:
 
     Attributes:
         name: what it is called in printed programs.
-        family: ``leaf``, ``elementwise``, ``movement``, ``contraction``, ``reduction``, ``linalg``, ``special`` or
-            ``matrix``.
+        family: ``leaf``, ``elementwise``, ``movement``, ``contraction``, ``reduction``, ``linalg``, ``special``,
+            ``control`` or ``matrix``.
         evaluate: ``(params, *arrays) -> array``, the value by NumPy.
         infer: ``(params, *nodes) -> (shape, dtype)``.
         edges: ``node -> terms of each input`` (None: no derivative with respect to that input).

@@ -45,13 +45,13 @@ class NeedsBufferError(Exception):
         self.nodes, self.later = nodes, later
 
 
-def plan_native(outputs: Sequence[Node]) -> NativePlan:
+def plan_native(outputs: Sequence[Node], planner: type[Planner] | None = None) -> NativePlan:
     """The steps that compute ``outputs``."""
     forced: set[Node] = set()
     kept: set[Node] = set()
     while True:
         try:
-            return _Planner(outputs, forced, kept).plan()
+            return (planner or Planner)(outputs, forced, kept).plan()
         except NeedsBufferError as need:
             (kept if need.later else forced).update(need.nodes)
 
@@ -138,7 +138,9 @@ def _reduced_points(node: Node, point: Point) -> list[Point]:
     return result
 
 
-class _Planner:
+class Planner:
+    """Decides which nodes get buffers, and who fills them."""
+
     def __init__(self, outputs: Sequence[Node], forced: set[Node], kept: set[Node]) -> None:
         self.outputs = [node for node in outputs if node.op.family != "leaf"]
         # What is kept is stored for later kernels, and computed in place by those that run as early as it can be.
@@ -316,8 +318,8 @@ class _Planner:
         for node in reversed(self.order):
             if node.op.family == "leaf":
                 continue
-            if not inlinable(node):
-                found = reduction_of(node, KINDS)
+            if not self.inlinable(node):
+                found = self.reduction(node)
                 if found is not None and found.domain[choose_lane(found, LANE_MIN)] >= LANE_MIN:
                     self.reductions[node] = found
                 else:
@@ -348,6 +350,14 @@ class _Planner:
                 self.kept.add(node)  # a result that others may compute in place, as if it were none
             cost[node] = 0.0 if node in wanted and node not in self.kept else own
         self.buffers = {node for node in wanted if node.op.family != "leaf"}
+
+    def inlinable(self, node: Node) -> bool:
+        """Whether a kernel computes the node; a planner for other surroundings may decide otherwise."""
+        return inlinable(node)
+
+    def reduction(self, node: Node) -> Reduction | None:
+        """The node as a fused loop that sums, if it can be one."""
+        return reduction_of(node, KINDS)
 
     def _compared(self, node: Node) -> bool:
         """Whether the node may be compared with its own extremum.

@@ -16,7 +16,7 @@ from ..graph.build import assembled, broadcast_to, cast_to, index_node
 from ..graph.index import Affine, Index, axis, from_table
 from ..graph.node import REGISTRY, Node, Shape
 from ..graph.ops.movement import IndexParams, assemble, index
-from . import buffer
+from . import buffer, dynamic
 from .lift import any_tracked, operand
 from .location import recording_error
 from .recording import current_recording, guard
@@ -163,6 +163,9 @@ def getitem(x: Variable, key: Any) -> Any:
     if type(key) is int and x._value.ndim == 1:
         value = x._value[key]
         return _scalar(x, value, (offset(key if key >= 0 else key + x._value.shape[0]),))
+    position = dynamic.dynamic(key, x._value.ndim)
+    if position is not None:
+        return dynamic.read(x, position)
     key = plain_key(key)
     value = x._value[key]
     if not isinstance(value, np.ndarray):
@@ -216,6 +219,10 @@ def setitem(x: Variable, key: Any, value: Any) -> None:
     if not isinstance(x._value, np.ndarray):
         raise TypeError("a NumPy scalar does not support item assignment")
     value = _value_operand(value)
+    position = dynamic.dynamic(key, x._value.ndim)
+    if position is not None:
+        dynamic.write(x, position, value)
+        return
     if type(key) is Variable and np.ndim(raw(value)) == 0 and _is_recorded_mask(key, x):
         _masked_write(x, key, value)
         return

@@ -35,6 +35,12 @@ class Recording:
     values: dict[Node, Array] = field(default_factory=dict, repr=False)
     _seen: dict[Node, list[Array]] = field(default_factory=dict, repr=False)
 
+    bodies = False  # whether this is the body of a loop
+
+    def varies(self, node: Node) -> bool:
+        """Whether a node differs from step to step of the loops whose bodies are being recorded."""
+        return False
+
     def guard(self, node: Node, value: Any) -> None:
         """The program looked at ``node`` and saw ``value``; whatever follows holds only when it sees that again."""
         value = np.array(value)

@@ -1,6 +1,6 @@
 """Executors behind one small interface: ``Program`` in, a function of arrays out."""
 
-from .executors import Compiled, current_executor, executor, native_available, set_executor
+from .executors import Compiled, compile_recorded, current_executor, executor, native_available, set_executor
 from .numpy_executor import compile_numpy
 from .program import Program, Runnable
 from .threads import num_threads, set_num_threads
@@ -10,6 +10,7 @@ __all__ = [
     "Program",
     "Runnable",
     "compile_numpy",
+    "compile_recorded",
     "current_executor",
     "executor",
     "native_available",

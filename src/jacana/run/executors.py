@@ -13,6 +13,7 @@ from typing import Literal, TypeAlias, get_args
 
 from ..errors import InvalidInputError
 from ..graph.node import Array, Node
+from .loops import body_size
 from .numpy_executor import compile_numpy
 from .program import Program, Runnable
 
@@ -88,6 +89,24 @@ def native_available() -> bool:
     return available()
 
 
+LONG_LOOP = 200_000  # operations that a loop runs, all steps together, from which it is compiled before its first run
+
+
+def _has_long_loop(program: Program) -> bool:
+    """Whether calling NumPy for every operation of every step would take longer than compiling."""
+    loops = [node.params for node in program.nodes() if node.op.name == "loop"]
+    return any(p.body.go is None and p.length * max(body_size(p.body), 1) > LONG_LOOP for p in loops)
+
+
+def compile_recorded(program: Program) -> Runnable:
+    """For one run, while a function is recorded: the values of a loop."""
+    if current_executor() != "numpy" and _has_long_loop(program) and native_available():
+        from .native import compile_native
+
+        return compile_native(program)
+    return compile_numpy(program)
+
+
 COMPILE_SECONDS = 0.02  # of a module with one small loop
 INSTRUCTION_SECONDS = 1e-4  # of each arithmetic instruction in straight-line code
 UNROLLED_AXIS = 16  # elements up to which an axis is written out rather than looped over
@@ -131,6 +150,8 @@ class Compiled:
                 return self._with_native()(values) if name == "native" else self._compare(values)
             if name == "native":
                 raise InvalidInputError("the native executor needs llvmlite: pip install 'jacana[native]'")
+        if self._price is None and self._numpy is None and _has_long_loop(self.program) and native_available():
+            return self._with_native()(values)
         begin = time.perf_counter()
         result = (self._numpy or self._with_numpy())(values)
         self._spent += time.perf_counter() - begin

@@ -11,8 +11,11 @@ import numpy as np
 from ..graph.index import Affine, plain_axis
 from ..graph.node import CONSTANT, INPUT, LITERAL, Array, Node, literal_array
 from ..graph.ops.contraction import contract, pair_step
+from ..graph.ops.control import loop_run
 from ..graph.ops.elementwise import cast, select
 from ..graph.ops.movement import assemble, index, positions, strided, writer
+from ..plan.loops import lowered
+from .loops import loop_step
 from .program import Program, Runnable
 
 Step = Callable[..., Any]
@@ -21,6 +24,7 @@ _ZERO = Affine(0)
 
 def compile_numpy(program: Program) -> Runnable:
     """The program as a list of NumPy calls."""
+    program = Program(program.inputs, tuple(lowered(program.outputs)))
     nodes = program.nodes()
     place = {node: k for k, node in enumerate(nodes)}
     count = len(nodes)
@@ -125,6 +129,8 @@ def step(node: Node) -> Step:
         return _index_step(node)
     if node.op is assemble:
         return _assemble_step(node)
+    if node.op is loop_run:
+        return loop_step(node)
     if node.op is contract and len(node.inputs) == 2:
         return pair_step(params)
     evaluate = node.op.evaluate

@@ -4,6 +4,8 @@ from . import (
     complex,
     complex_linalg,
     contraction,
+    control,
+    custom,
     elementwise,
     factors,
     fourier,
@@ -11,12 +13,13 @@ from . import (
     matrix_functions,
     movement,
     pivoted,
+    position,
     reduction,
     spectral,
     spectral_functions,
 )
 
 __all__ = [
-    "complex", "complex_linalg", "contraction", "elementwise", "factors", "fourier", "linalg", "matrix_functions",
-    "movement", "pivoted", "reduction", "spectral", "spectral_functions",
+    "complex", "complex_linalg", "contraction", "control", "custom", "elementwise", "factors", "fourier", "linalg",
+    "matrix_functions", "movement", "pivoted", "position", "reduction", "spectral", "spectral_functions",
 ]  # fmt: skip

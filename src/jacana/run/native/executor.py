@@ -12,12 +12,15 @@ from llvmlite import ir
 
 from ...graph.index import Table
 from ...graph.node import CONSTANT, LITERAL, Array, Node, literal_array
+from ...graph.ops.control import loop_run
 from ...plan import Call, Group, NativePlan, plan_native
+from ...plan.loops import lowered
 from ..numpy_executor import step
 from ..program import Program, Runnable
 from .codegen import KernelEmitter, table_array
 from .emitter import I8, I64, POINTER
 from .engine import DATA_OFFSET, builtin, fast_calls, load, machine
+from .loops import native_loop
 from .memory import maker
 from .threads import PARALLEL
 
@@ -27,6 +30,7 @@ PARALLEL_WORK = 100_000  # elements of work above which a kernel uses several th
 
 def compile_native(program: Program) -> Runnable:
     """The program as machine code, with NumPy for the steps that loops are not good at."""
+    program = Program(program.inputs, tuple(lowered(program.outputs)))
     plan = plan_native(program.outputs)
     target = machine()
     module = ir.Module("jacana")
@@ -55,6 +59,10 @@ def compile_native(program: Program) -> Runnable:
             address = addresses[where]
             calls[name] = builtin(address, keep) if quick else _slow_call(address, len(used), keep)
     return _Runner(program, plan, compiled, calls).build()
+
+
+def _call_step(node: Node) -> Callable[..., Any]:
+    return native_loop(node.params, compile_native) if node.op is loop_run else step(node)
 
 
 def _group(
@@ -193,7 +201,7 @@ class _Runner:
         for step_ in self.steps:
             if isinstance(step_, Call):
                 node = step_.node
-                work.append((step(node), tuple(reach(i) for i in node.inputs), self._slot(node)))
+                work.append((_call_step(node), tuple(reach(i) for i in node.inputs), self._slot(node)))
                 continue
             name, used = next(compiled)
             for job in (job for kernel in step_.kernels for job in kernel.jobs):

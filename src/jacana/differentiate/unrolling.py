@@ -1,0 +1,102 @@
+"""Short loops written out, where the exact structure of a Jacobian is asked for.
+
+A linear map that is pushed or pulled through whole leaves full blocks. Written out, the steps of a loop are ordinary
+nodes, and block-bidiagonal or triangular structure comes out entry by entry, as for a Python loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..graph.build import assembled, index_node
+from ..graph.index import Affine, Index, identity
+from ..graph.node import Node, literal, topological
+from ..graph.ops.control import INT, LoopParams, loop, pack, result_slots, source_slots, total, unpack
+from ..graph.ops.movement import index
+
+UNROLLED_NODES = 3000  # operations, of all steps together, up to which a loop is written out
+
+
+def unrolled(outputs: Sequence[Node], stop: Sequence[Node]) -> list[Node]:
+    """The program with its short loops written out, as far as it lies above the nodes ``stop``."""
+    current = list(outputs)
+    while any(_is_short(node) for node in topological(current)):
+        new: dict[Node, Node] = {node: node for node in stop}
+        for node in topological(current):
+            if node in new:
+                continue
+            inputs = tuple(new[i] for i in node.inputs)
+            if _is_short(node):
+                new[node] = _written_out(node.params, *inputs)
+            elif node.op is index and inputs != node.inputs:
+                new[node] = index_node(inputs[0], node.shape, node.params.indices)
+            else:
+                new[node] = node if inputs == node.inputs else node.op(*inputs, params=node.params)
+        current = [new[node] for node in current]
+    return current
+
+
+def _is_short(node: Node) -> bool:
+    if node.op is not loop or node.params.body.dynamic:
+        return False
+    size = sum(1 for n in topological(node.params.body.results) if n.op.family != "leaf")
+    return bool(node.params.length * max(size, 1) <= UNROLLED_NODES)
+
+
+def _written_out(params: LoopParams, floats: Node, ints: Node) -> Node:
+    body, length = params.body, params.length
+    given = {}
+    for is_float, source in ((True, floats), (False, ints)):
+        slots = source_slots(params._replace(floats=is_float))
+        given.update({(s.kind, s.place): unpack(source, s) for s in slots})
+    carries = [given["carry", k] for k in range(len(body.carries))]
+    consts = [given["const", k] for k in range(len(body.consts))]
+    befores: list[list[Node]] = [[] for _ in body.carries]
+    outputs: list[list[Node]] = [[] for _ in body.outputs]
+    steps = range(length)[:: -1 if params.reverse else 1]
+    for t in steps:
+        slices = []
+        for k, node in enumerate(body.stacks):
+            stack = given["stack", k]
+            slices.append(index_node(stack, node.shape, _at_first(t, node.ndim)))
+        for rows, carry in zip(befores, carries, strict=True):
+            rows.append(carry)
+        values = dict(zip(body.inputs, (literal(t, INT), *carries, *slices, *consts), strict=True))
+        results = _rebuilt(body.results, values)
+        carries = results[: len(carries)]
+        for rows, value in zip(outputs, results[len(carries) :], strict=True):
+            rows.append(value)
+    found: dict[tuple[str, int], Node] = {("final", k): carry for k, carry in enumerate(carries)}
+    for kind, columns in (("before", befores), ("output", outputs)):
+        for k, rows in enumerate(columns):
+            if rows:
+                found[kind, k] = _stacked(rows[::-1] if params.reverse else rows)
+    slots = result_slots(params)
+    parts = [(s.offset, found[s.kind, s.place]) for s in slots if (s.kind, s.place) in found]
+    return pack(parts, total(slots), (), params.dtype if params.floats else INT)
+
+
+def _rebuilt(outputs: Sequence[Node], values: dict[Node, Node]) -> list[Node]:
+    new = dict(values)
+    for node in topological(outputs):
+        if node not in new:
+            inputs = tuple(new[i] for i in node.inputs)
+            if node.op is index and inputs != node.inputs:
+                new[node] = index_node(inputs[0], node.shape, node.params.indices)
+            else:
+                new[node] = node if inputs == node.inputs else node.op(*inputs, params=node.params)
+    return [new[node] for node in outputs]
+
+
+def _at_first(t: int, rank: int) -> tuple[Index, ...]:
+    """Place ``t`` of the first axis, and all of ``rank`` others."""
+    return Affine(t), *identity(rank)
+
+
+def _stacked(rows: Sequence[Node]) -> Node:
+    shape = (len(rows), *rows[0].shape)
+    parts = [(row, _at_first(t, row.ndim)) for t, row in enumerate(rows)]
+    return assembled(parts, shape, rows[0].dtype, disjoint=True)
+
+
+__all__ = ["unrolled"]

@@ -1,0 +1,455 @@
+"""Loops as nodes: a body that is a program of its own, run many times.
+
+A loop has one result, a vector with a *slot* for everything that a step makes: the last carries, the carries before
+each step, and the outputs of each step, one after another. Its floating-point arguments are packed into one vector in
+the same way, so that a loop is one vertex with one edge, whatever number of arrays go in and out. Slots that nobody
+reads are never stored: ``plan/loops.py`` takes the vectors apart again before a program is run, so the layout here
+costs nothing and can be generous.
+
+What has an integer dtype goes through a second vector and a second node of the same body (``floats`` false), because
+integers have no derivative.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..index import Affine, identity
+from ..node import INPUT, Array, DType, Edges, InputParams, Matrix, Node, Operation, Shape, Term, register
+from ..node import substitute_nodes as _substitute
+
+INT = np.dtype(np.int64)
+
+
+class Body(NamedTuple):
+    """One step of a loop: a program from ``step`` (its number), carries, slices of stacks, and constants.
+
+    Every float input and result has one dtype, everything else is int64. The inputs are numbered by position, so two
+    bodies that compute the same are equal. ``go``: a boolean of the step's inputs; the loop ends where it is false.
+    ``window``: the two constants between which the numbers of the steps that are run lie (the others leave everything
+    as it is, their outputs are zero). ``counter``: the float carry that counts the steps, for a loop with ``go``.
+    """
+
+    step: Node
+    carries: tuple[Node, ...]
+    stacks: tuple[Node, ...]
+    consts: tuple[Node, ...]
+    carried: tuple[Node, ...]
+    outputs: tuple[Node, ...]
+    go: Node | None = None
+    window: tuple[int, int] | None = None
+    counter: int | None = None
+
+    @property
+    def inputs(self) -> tuple[Node, ...]:
+        return (self.step, *self.carries, *self.stacks, *self.consts)
+
+    @property
+    def results(self) -> tuple[Node, ...]:
+        return (*self.carried, *self.outputs)
+
+    @property
+    def dynamic(self) -> bool:
+        """Whether only a run can tell how many steps there are."""
+        return self.go is not None or self.window is not None
+
+
+def make_body(
+    step: Node,
+    carries: Sequence[Node],
+    stacks: Sequence[Node],
+    consts: Sequence[Node],
+    carried: Sequence[Node],
+    outputs: Sequence[Node],
+    go: Node | None = None,
+    window: tuple[int, int] | None = None,
+    counter: int | None = None,
+) -> Body:
+    """A body from a program over any inputs."""
+    inputs = (step, *carries, *stacks, *consts)
+    own = [INPUT(params=InputParams(-1 - k, node.shape, node.dtype)) for k, node in enumerate(inputs)]
+    ends = [*carried, *outputs, *(() if go is None else (go,))]
+    moved = _substitute(ends, dict(zip(inputs, own, strict=True)))
+    places = iter(own)
+    return Body(
+        next(places),
+        tuple(next(places) for _ in carries),
+        tuple(next(places) for _ in stacks),
+        tuple(next(places) for _ in consts),
+        tuple(moved[: len(carried)]),
+        tuple(moved[len(carried) : len(carried) + len(outputs)]),
+        None if go is None else moved[-1],
+        window,
+        counter,
+    )
+
+
+STORE_COST = 10.0  # operations for each element from which storing a value is cheaper than computing it again
+
+
+def worth_storing(ends: Sequence[Node], varying: set[Node], dtype: DType) -> list[Node]:
+    """Values of a step that its derivative should read rather than compute again: products, transcendental functions.
+
+    Loops inside are left out: they are run again, so that what is stored stays in proportion.
+    """
+    from ..node import topological
+
+    depends = set(varying)
+    found = []
+    for node in topological(ends):
+        if node in depends or not any(i in depends for i in node.inputs):
+            continue
+        depends.add(node)
+        cost = node.op.cost
+        if node.op.name == "contract":
+            cost *= math.prod(node.params.sizes) / max(node.size, 1)
+        family = node.op.family in ("elementwise", "contraction", "linalg")
+        if family and cost >= STORE_COST and node.dtype == dtype and node not in ends and node.size:
+            found.append(node)
+    return found
+
+
+class LoopParams(NamedTuple):
+    """A body and how often it runs; ``reverse``: from the last step to the first; ``floats``: which slots are meant."""
+
+    body: Body
+    length: int
+    reverse: bool
+    dtype: DType
+    floats: bool
+
+
+class Slot(NamedTuple):
+    """A piece of a packed vector: what it is, which one, where it begins, and its shape."""
+
+    kind: str  # "carry", "stack", "const"; "final", "before", "output"
+    place: int
+    offset: int
+    shape: Shape
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
+
+
+def _slots(pieces: Sequence[tuple[str, int, Shape]]) -> tuple[Slot, ...]:
+    result = []
+    offset = 0
+    for kind, place, shape in pieces:
+        result.append(Slot(kind, place, offset, shape))
+        offset += result[-1].size
+    return tuple(result)
+
+
+@lru_cache(maxsize=512)
+def source_slots(params: LoopParams) -> tuple[Slot, ...]:
+    """Where each argument of a loop lies in the packed vector of its kind of dtype."""
+    body, length = params.body, (params.length,)
+    groups = (("carry", body.carries, ()), ("stack", body.stacks, length), ("const", body.consts, ()))
+    return _slots(
+        [
+            (kind, k, (*lead, *node.shape))
+            for kind, nodes, lead in groups
+            for k, node in enumerate(nodes)
+            if (node.dtype.kind == "f") == params.floats
+        ]
+    )
+
+
+@lru_cache(maxsize=512)
+def result_slots(params: LoopParams) -> tuple[Slot, ...]:
+    """Where each result of a loop lies in the packed vector of its kind of dtype."""
+    body, length = params.body, (params.length,)
+    groups = (("final", body.carries, ()), ("before", body.carries, length), ("output", body.outputs, length))
+    return _slots(
+        [
+            (kind, k, (*lead, *node.shape))
+            for kind, nodes, lead in groups
+            for k, node in enumerate(nodes)
+            if (node.dtype.kind == "f") == params.floats
+        ]
+    )
+
+
+def total(slots: Sequence[Slot]) -> int:
+    """The length of the packed vector."""
+    return slots[-1].offset + slots[-1].size if slots else 0
+
+
+def pack(parts: Sequence[tuple[int, Node]], size: int, rest: Shape, dtype: DType) -> Node:
+    """A vector (with axes ``rest`` behind it) that has each ``(offset, node)``, flattened, at its offset."""
+    from ..build import assembled, movement_reshape
+
+    axes = identity(1 + len(rest))
+    flat = [(o, movement_reshape(n, (n.size // max(math.prod(rest), 1), *rest))) for o, n in parts if n.size]
+    placed = [(n, (Affine(o, ((0, 1),)), *axes[1:])) for o, n in flat]
+    return assembled(placed, (size, *rest), dtype, disjoint=True)
+
+
+def unpack(vector: Node, slot: Slot) -> Node:
+    """The array in a slot; axes behind the first stay. The packed part itself, where the vector was packed so."""
+    from ..build import index_node, movement_reshape, zeros
+
+    rest = vector.shape[1:]
+    shape = (*slot.shape, *rest)
+    if math.prod(shape) == 0:
+        return zeros(shape, vector.dtype)
+    part = packed_part(vector, slot)
+    if part is not None:
+        return movement_reshape(part, shape)
+    strides = []
+    stride = 1
+    for a in reversed(range(len(slot.shape))):
+        if slot.shape[a] > 1:
+            strides.append((a, stride))
+        stride *= slot.shape[a]
+    lead = len(slot.shape)
+    axes = identity(lead + len(rest))
+    return index_node(vector, shape, (Affine(slot.offset, tuple(sorted(strides))), *axes[lead:]))
+
+
+def packed_part(vector: Node, slot: Slot) -> Node | None:
+    """The part that fills a slot exactly."""
+    if vector.op.name != "assemble" or not vector.params.disjoint:
+        whole = slot.offset == 0 and vector.shape[:1] == (slot.size,)
+        return vector if whole and vector.op.name != "loop" else None
+    for part, rows in zip(vector.inputs, vector.params.rows, strict=True):
+        if part.shape == (slot.size, *vector.shape[1:]) and rows[1:] == identity(part.ndim)[1:]:
+            start = rows[0]
+            if isinstance(start, Affine) and start.offset == slot.offset and start.strides in (((0, 1),), ()):
+                return part
+    return None
+
+
+def filled(vector: Node, slot: Slot) -> Node | None:
+    """The array in a slot of a packed vector; None where nothing was packed there (structural zeros)."""
+    from ..index import bounds
+
+    if slot.size == 0 or vector.size == 0:
+        return None
+    if vector.op.name == "assemble":
+        end = slot.offset + slot.size
+        for part, rows in zip(vector.inputs, vector.params.rows, strict=True):
+            low, high = bounds(rows[0], part.shape)
+            if low < end and high >= slot.offset:
+                break
+        else:
+            return None
+    return unpack(vector, slot)
+
+
+class Loop(NamedTuple):
+    """The results of a loop: last carries, carries before each step, outputs of each step."""
+
+    finals: tuple[Node, ...]
+    befores: tuple[Node, ...]
+    outputs: tuple[Node, ...]
+
+
+def loop_nodes(
+    body: Body, length: int, reverse: bool, inits: Sequence[Node], stacks: Sequence[Node], consts: Sequence[Node]
+) -> Loop:
+    """A loop over the given arguments, each of the shape and dtype that the body has for it."""
+    given = {"carry": inits, "stack": stacks, "const": consts}
+    floats = [node.dtype for node in (*body.inputs, *body.results) if node.dtype.kind == "f"]
+    dtype = floats[0] if floats else np.dtype("f8")
+    packed = []
+    for kind in (True, False):
+        slots = source_slots(LoopParams(body, length, reverse, dtype, kind))
+        parts = [(s.offset, given[s.kind][s.place]) for s in slots]
+        packed.append(pack(parts, total(slots), (), dtype if kind else INT))
+    found: dict[tuple[str, int], Node] = {}
+    for kind in (True, False):
+        params = LoopParams(body, length, reverse, dtype, kind)
+        slots = result_slots(params)
+        if slots:
+            node = loop(*packed, params=params)
+            found.update({(s.kind, s.place): unpack(node, s) for s in slots})
+    return loop_results(body, found)
+
+
+def loop_results(body: Body, found: dict[tuple[str, int], Node]) -> Loop:
+    """The results by name."""
+    carries = range(len(body.carries))
+    return Loop(
+        tuple(found["final", k] for k in carries),
+        tuple(found["before", k] for k in carries),
+        tuple(found["output", k] for k in range(len(body.outputs))),
+    )
+
+
+# --- the records ------------------------------------------------------------------------------------------------
+
+
+def _loop_infer(params: LoopParams, floats: Node, ints: Node) -> tuple[Shape, DType]:
+    size = total(source_slots(params._replace(floats=True)))
+    assert floats.shape == (size,) and (floats.dtype == params.dtype or not size), (floats, params)
+    return (total(result_slots(params)),), params.dtype if params.floats else INT
+
+
+def _loop_evaluate(params: LoopParams, floats: Array, ints: Array) -> Array:
+    # Programs of loops are taken apart by ``plan/loops.py``; this is for one loop alone, in tests and constants.
+    from ...run import Program, compile_numpy
+    from ..node import new_input
+
+    given = [new_input(a.shape, a.dtype) for a in (floats, ints)]
+    return compile_numpy(Program(tuple(given), (loop(*given, params=params),)))([floats, ints])[0]
+
+
+def _loop_edges(node: Node) -> Edges:
+    params = node.params
+    if not params.floats or 0 in (node.size, node.inputs[0].size):
+        return (None, None)
+    matrix = loop_matrix(*node.inputs, node, params=params)
+    (row, col) = identity(2)
+    return (Term(matrix.shape, (row,), (col,), ((matrix, (0, 1)),)),), None
+
+
+loop = register(
+    Operation(name="loop", family="control", evaluate=_loop_evaluate, infer=_loop_infer, edges=_loop_edges, cost=100.0)
+)
+
+
+def _matrix_rows(matrix: Node) -> int:
+    return 1
+
+
+def _matrix_product(matrix: Node, array: Node, transposed: bool) -> Node:
+    # The derivative of a loop is a loop over the derivative of its body, which takes the machinery of the rooms to the
+    # right: the one rule that cannot be written with builders alone.
+    from ...differentiate.loops import pull, push
+
+    return pull(matrix, array) if transposed else push(matrix, array)
+
+
+def _matrix_slots(matrix: Node, transposed: bool) -> tuple[tuple[int, int], ...]:
+    slots = (result_slots if transposed else source_slots)(matrix.params)
+    return tuple((s.offset, s.size) for s in slots if s.size)
+
+
+def formed(matrix: Node, leaves: Sequence[Node], arrays: Sequence[Array]) -> Array:
+    """The matrix of a linear map as an array, by its own product with the identity on the smaller side."""
+    from ...run import Program, compile_numpy
+    from ..build import constant_array, movement_reshape, transpose
+
+    assert matrix.op.matrix is not None
+    split = matrix.op.matrix.rows(matrix)
+    rows, cols = matrix.shape[:split], matrix.shape[split:]
+    by_rows = math.prod(rows) < math.prod(cols)
+    axes = rows if by_rows else cols
+    size = math.prod(axes)
+    eye = movement_reshape(constant_array(np.eye(size, dtype=matrix.dtype)), (*axes, size))
+    node = matrix.op.matrix.product(matrix, eye, by_rows)
+    if by_rows:
+        node = transpose(node, (node.ndim - 1, *range(node.ndim - 1)))
+    node = movement_reshape(node, matrix.shape)
+    return compile_numpy(Program(tuple(leaves), (node,)))(list(arrays))[0]
+
+
+def _loop_matrix_evaluate(params: LoopParams, *arrays: Array) -> Array:
+    from ..node import new_input
+
+    leaves = [new_input(a.shape, a.dtype) for a in arrays]
+    return formed(loop_matrix(*leaves, params=params), leaves, arrays)
+
+
+loop_matrix = register(
+    Operation(
+        name="loop_matrix",
+        family="matrix",
+        evaluate=_loop_matrix_evaluate,
+        infer=lambda params, floats, ints, result: ((result.size, floats.size), params.dtype),
+        edges=lambda node: (None, None, None),
+        matrix=Matrix(_matrix_rows, _matrix_product, slots=_matrix_slots),
+    )
+)
+
+
+# --- what is run ------------------------------------------------------------------------------------------------
+
+
+class RunParams(NamedTuple):
+    """A loop as executors see it: what is stored is what is read, and every argument is an array of its own.
+
+    The result is an array of objects, one flat array for each of: last carries ``finals``, carries before each step
+    ``befores`` (positions among the carries), all outputs.
+    """
+
+    body: Body
+    length: int
+    reverse: bool
+    finals: tuple[int, ...]
+    befores: tuple[int, ...]
+
+
+class PartParams(NamedTuple):
+    """Which result of a run, its size and dtype."""
+
+    place: int
+    size: int
+    dtype: DType
+
+
+def _run_evaluate(params: RunParams, *arrays: Array) -> Any:
+    from ...run.loops import run_loop
+
+    return run_loop(params)(*arrays)
+
+
+def _no_edges(node: Node) -> Edges:
+    return tuple(None for _ in node.inputs)
+
+
+loop_run = register(
+    Operation(
+        name="loop_run",
+        family="control",
+        evaluate=_run_evaluate,
+        infer=lambda params, *_: (
+            (len(params.finals) + len(params.befores) + len(params.body.outputs),),
+            np.dtype(object),
+        ),
+        edges=_no_edges,
+        cost=100.0,
+    )
+)
+loop_part = register(
+    Operation(
+        name="loop_part",
+        family="control",
+        evaluate=lambda params, results: results[params.place],
+        infer=lambda params, results: ((params.size,), params.dtype),
+        edges=_no_edges,
+        cost=0,
+    )
+)
+
+
+__all__ = [
+    "Body",
+    "Loop",
+    "LoopParams",
+    "PartParams",
+    "RunParams",
+    "Slot",
+    "filled",
+    "formed",
+    "loop",
+    "loop_matrix",
+    "loop_nodes",
+    "loop_part",
+    "loop_results",
+    "loop_run",
+    "make_body",
+    "pack",
+    "result_slots",
+    "source_slots",
+    "total",
+    "unpack",
+    "worth_storing",
+]

@@ -1,0 +1,90 @@
+"""Loops run from Python: one call of the compiled body for each step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ..graph.node import Array, Node
+from ..graph.ops.control import Body, RunParams
+from .program import Program, Runnable
+
+Compile = Callable[[Program], Runnable]
+
+
+def loop_step(node: Node, compile_body: Compile | None = None) -> Callable[..., Any]:
+    """The function of arrays that runs a ``loop_run``."""
+    return run_loop(node.params, compile_body)
+
+
+def steps_of(params: RunParams, consts: tuple[Array, ...]) -> range:
+    """The numbers of the steps to run, in order."""
+    first, last = 0, params.length
+    if params.body.window is not None:
+        low, high = (int(consts[k]) for k in params.body.window)
+        first, last = max(low, 0), min(high, params.length)
+    return range(last - 1, first - 1, -1) if params.reverse else range(first, last)
+
+
+def storage(params: RunParams) -> list[Array]:
+    """Fresh arrays for what is stored at each step: carries before it, then its outputs.
+
+    Where only a run can tell which steps there are, the others are zero.
+    """
+    body = params.body
+    make = np.zeros if body.dynamic else np.empty
+    nodes = [*(body.carries[k] for k in params.befores), *body.outputs]
+    return [make((params.length, *node.shape), dtype=node.dtype) for node in nodes]
+
+
+def run_loop(params: RunParams, compile_body: Compile | None = None) -> Callable[..., Any]:
+    """``(initial carries, stacks, constants) -> array of the results`` (see ``RunParams``)."""
+    from .numpy_executor import compile_numpy
+
+    body = params.body
+    run = (compile_body or compile_numpy)(Program(body.inputs, body.results))
+    go = None if body.go is None else compile_numpy(Program(body.inputs, (body.go,)))
+    carries, stacks = len(body.carries), len(body.stacks)
+    shapes = [node.shape for node in body.carries]
+
+    def loop(*arrays: Array) -> Any:
+        carry = [np.ascontiguousarray(a).reshape(s) for a, s in zip(arrays, shapes, strict=False)]
+        stacked = [np.ascontiguousarray(a) for a in arrays[carries : carries + stacks]]
+        consts = tuple(
+            np.ascontiguousarray(a).reshape(node.shape)
+            for a, node in zip(arrays[carries + stacks :], body.consts, strict=True)
+        )
+        stored = storage(params)
+        befores = [(stored[j], k) for j, k in enumerate(params.befores)]
+        outputs = stored[len(befores) :]
+        for t in steps_of(params, consts):
+            values = [np.array(t), *carry, *(np.asarray(s[t]) for s in stacked), *consts]
+            if go is not None and not go(values)[0]:
+                break
+            for buffer, k in befores:
+                buffer[t] = carry[k]
+            results = run(values)
+            carry = results[:carries]
+            for buffer, value in zip(outputs, results[carries:], strict=True):
+                buffer[t] = value
+        return bundle([*(np.array(carry[k]) for k in params.finals), *stored])
+
+    return loop
+
+
+def bundle(arrays: list[Array]) -> Any:
+    """Arrays of any shapes, flat, as one array of objects."""
+    result = np.empty(len(arrays), dtype=object)
+    for k, array in enumerate(arrays):
+        result[k] = array.reshape(math.prod(array.shape))
+    return result
+
+
+def body_size(body: Body) -> int:
+    """How many operations a step is."""
+    from ..graph.node import topological
+
+    return sum(1 for node in topological(body.results) if node.op.family != "leaf")
