@@ -166,7 +166,7 @@ class _Edges:
                 for term in terms:
                     if opaque_map(term) is not None:
                         self.ends.update((node, source))
-                        self._add(node, source, term)
+                        self._put(node, source, term)  # as it is: its matrix must be told from other factors
                         continue
                     large = math.prod(term.domain) > self.unrestricted
                     if self.whole_maps and any([factor.op.matrix for factor, _ in term.factors]):
@@ -177,8 +177,11 @@ class _Edges:
     def _add(self, to: Key, source: Node, term: Term) -> None:
         normal = normalise(term)
         if normal is not None:
-            edges = self.before.setdefault(to, {})
-            edges[source] = add_terms((*edges[source], normal)) if source in edges else (normal,)
+            self._put(to, source, normal)
+
+    def _put(self, to: Key, source: Node, term: Term) -> None:
+        edges = self.before.setdefault(to, {})
+        edges[source] = add_terms((*edges[source], term)) if source in edges else (term,)
 
 
 class _Run:

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ...errors import DifferentiationError
 from ..index import Affine, identity
 from ..node import INPUT, Array, DType, Edges, InputParams, Matrix, Node, Operation, Shape, Term, register
 from ..node import substitute_nodes as _substitute
@@ -301,6 +302,13 @@ def _loop_evaluate(params: LoopParams, floats: Array, ints: Array) -> Array:
     return compile_numpy(Program(tuple(given), (loop(*given, params=params),)))([floats, ints])[0]
 
 
+def never_formed(node: Node) -> Edges:
+    """An opaque matrix is multiplied by at once; one that was left as a factor must not count as a constant."""
+    raise DifferentiationError(
+        f"a derivative of {node.op.name} was asked for, which is never formed: a defect of jacana, please report it"
+    )
+
+
 def _loop_edges(node: Node) -> Edges:
     params = node.params
     if not params.floats or 0 in (node.size, node.inputs[0].size):
@@ -364,7 +372,7 @@ loop_matrix = register(
         family="matrix",
         evaluate=_loop_matrix_evaluate,
         infer=lambda params, floats, ints, result: ((result.size, floats.size), params.dtype),
-        edges=lambda node: (None, None, None),
+        edges=never_formed,
         matrix=Matrix(_matrix_rows, _matrix_product, slots=_matrix_slots),
     )
 )

@@ -14,7 +14,7 @@ import numpy as np
 
 from ..index import Affine, identity
 from ..node import Array, DType, Edges, Matrix, Node, Operation, Shape, Term, register
-from .control import INT, Slot, formed, make_body, pack, total, unpack
+from .control import INT, Slot, formed, make_body, never_formed, pack, total, unpack
 from .peel import peel
 
 
@@ -320,7 +320,7 @@ custom_matrix = register(
         family="matrix",
         evaluate=_matrix_evaluate,
         infer=lambda params, floats, *others: ((total(params.outputs()), floats.size), params.dtype),
-        edges=lambda node: tuple(None for _ in node.inputs),
+        edges=never_formed,
         matrix=Matrix(lambda matrix: 1, _matrix_product, slots=lambda matrix, transposed: ()),
     )
 )
