@@ -23,7 +23,7 @@ from .errors import (
 from .record import Variable
 from .run import executor, native_available, set_executor
 from .selections import diagonal, gauss_newton, jacobian_columns, jacobian_rows, trace
-from .transforms import grad, hessian, jacobian, jvp, value_and_grad, value_and_jacobian, vjp
+from .transforms import compile, grad, hessian, jacobian, jvp, value_and_grad, value_and_jacobian, vjp
 
 if TYPE_CHECKING:
     from . import optimize, scipy
@@ -41,6 +41,7 @@ __all__ = [
     "UnsupportedOperationError",
     "Variable",
     "__version__",
+    "compile",
     "diagonal",
     "executor",
     "explain",

@@ -22,7 +22,7 @@ from .graph.build import apply, constant_array
 from .graph.node import Array, Node, literal, substitute_nodes
 from .graph.ops.reduction import AxesParams, reduce_all
 from .record import Recording, Variable, as_node, current_recording, leaf_value, record, wrap_node
-from .run import Compiled, Program, compile_numpy
+from .run import Compiled, Program, check_compilable, compile_numpy
 
 MAX_PATHS = 32  # recordings kept for one signature; the least recently used goes first
 MAX_SIGNATURES = 256
@@ -62,7 +62,7 @@ class _Path:
 
     __slots__ = ("compiled", "finish", "free", "guarded", "plain", "watches")
 
-    def __init__(self, recording: Recording, built: Built) -> None:
+    def __init__(self, recording: Recording, built: Built, native: bool) -> None:
         self.watches = recording.watches
         self.finish = built.finish
         check = guard_node(recording.guards)
@@ -71,7 +71,7 @@ class _Path:
         free = Program(recording.inputs, outputs).free_inputs()
         self.free = free
         self.plain = not free and not self.guarded
-        self.compiled = Compiled(Program((*recording.inputs, *free), outputs))
+        self.compiled = Compiled(Program((*recording.inputs, *free), outputs), native)
 
     def run(self, values: Sequence[Array]) -> list[Array] | None:
         """The arrays of the built nodes, or None where a guard says that this is another path."""
@@ -81,6 +81,8 @@ class _Path:
             return self.compiled(values)
         try:
             results = self.compiled(values)
+        except InvalidInputError:
+            raise  # not of the program: the executor cannot be had
         except Exception:
             return None  # an error on a path that may not be the right one: record again and let it speak there
         return results if results.pop() else None
@@ -109,14 +111,28 @@ def guard_node(guards: Sequence[tuple[Node, Array]]) -> Node | None:
 class Replay:
     """A user's function, a build step, and every recording made so far. Safe to call from many threads."""
 
-    def __init__(self, function: Callable[..., Any], build: Build, argnums: int | Sequence[int], verb: str) -> None:
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        build: Build,
+        argnums: int | Sequence[int] | None,
+        verb: str,
+        native: bool = False,
+    ) -> None:
+        """``argnums``: None if nothing is differentiated. ``native``: compile at the first call."""
         if not callable(function):
             raise InvalidInputError(f"{verb} takes a function, not {type(function).__name__}")
+        if native:
+            check_compilable("jacana.compile" if verb == "compile" else f"{verb}(..., compile=True)")
+        self.native = native
         self.function, self.build, self.verb = function, build, verb
         self.watched = function  # the code whose outside state a recording depends on
         self.single = isinstance(argnums, (int, np.integer))
-        self.argnums = (int(argnums),) if isinstance(argnums, (int, np.integer)) else tuple(argnums)
-        if not self.argnums or not all(isinstance(k, (int, np.integer)) for k in self.argnums):
+        chosen = () if argnums is None else argnums
+        self.argnums = (int(chosen),) if isinstance(chosen, (int, np.integer)) else tuple(chosen)
+        if (argnums is not None and not self.argnums) or not all(
+            isinstance(k, (int, np.integer)) for k in self.argnums
+        ):
             raise InvalidInputError(f"argnums must be an integer or a sequence of integers, not {argnums!r}")
         self._paths: OrderedDict[Any, list[_Path]] = OrderedDict()
         self._lock = threading.RLock()
@@ -166,7 +182,7 @@ class Replay:
                 return path.finish(results)
         recording, traced = self._record(arguments, values)
         built = self.build(traced)
-        path = _Path(recording, built)
+        path = _Path(recording, built, self.native)
         results = path.run(values)
         if results is None:
             # The recording's own guards do not hold on its own input: the function is not a function of its arguments

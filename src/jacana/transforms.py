@@ -1,4 +1,4 @@
-"""The public verbs: jacobian, value_and_jacobian, grad, value_and_grad, hessian, jvp, vjp.
+"""The public verbs: compile, jacobian, value_and_jacobian, grad, value_and_grad, hessian, jvp, vjp.
 
 Each takes a function of plain NumPy code and returns a function. The first call with a new signature records the
 function and derives the program of its derivative; later calls replay that program without running Python code of the
@@ -26,7 +26,17 @@ from .run import Program, compile_numpy
 if TYPE_CHECKING:
     from .report.structure import Structure
 
-__all__ = ["Transformed", "grad", "hessian", "jacobian", "jvp", "value_and_grad", "value_and_jacobian", "vjp"]
+__all__ = [
+    "Transformed",
+    "compile",
+    "grad",
+    "hessian",
+    "jacobian",
+    "jvp",
+    "value_and_grad",
+    "value_and_jacobian",
+    "vjp",
+]
 
 
 class Transformed:
@@ -35,8 +45,15 @@ class Transformed:
     Recordings are kept with the object, so make it once and call it often.
     """
 
-    def __init__(self, function: Callable[..., Any], build: Build, argnums: int | Sequence[int], verb: str) -> None:
-        self._replay = Replay(function, build, argnums, verb)
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        build: Build,
+        argnums: int | Sequence[int] | None,
+        verb: str,
+        compile: bool = False,
+    ) -> None:
+        self._replay = Replay(function, build, argnums, verb, compile)
         functools.update_wrapper(self, function, updated=())
         self.__doc__ = f"{verb} of {self._replay.name}.\n\n{getattr(function, '__doc__', None) or ''}"
 
@@ -78,6 +95,48 @@ def _checked_order(order: str) -> None:
         raise InvalidInputError(f"order must be one of {', '.join(get_args(Order))}, not {order!r}")
 
 
+# --- the function itself ----------------------------------------------------------------------------------------
+
+
+def compile(function: Callable[..., Any]) -> Transformed:
+    """``function`` itself as machine code, made at the first call with a new signature.
+
+    It is recorded and replayed like any transform: looks at values are guarded and captured arrays are followed, so
+    the result is that of ``function``. The same goes for ``compile=True`` of the other transforms. Compiled programs
+    are kept on disk, where the next process finds them (``jacana cache``).
+
+    Args:
+        function: plain NumPy code; takes arrays or pytrees of arrays, returns an array or a pytree of arrays.
+
+    Returns:
+        A function of the same arguments; every result is a fresh array (scalars are zero-dimensional arrays).
+        Where NumPy has been chosen explicitly (``jc.executor("numpy")``, ``JACANA_EXECUTOR=numpy``), NumPy runs.
+
+    Raises:
+        InvalidInputError: llvmlite, the extra ``native``, is not installed.
+        RecordingError: the function hands a recorded value to code that a recording cannot follow.
+
+    >>> import numpy as np
+    >>> import jacana as jc
+    >>> @jc.compile
+    ... def energy(x):
+    ...     return np.sum(x**2) if x[0] > 0 else np.sum(np.abs(x))
+    >>> energy(np.array([1.0, 2.0])), energy(np.array([-1.0, 2.0]))
+    (array(5.), array(3.))
+    """
+    return Transformed(function, _build_value, None, "compile", compile=True)
+
+
+def _build_value(traced: Traced) -> Built:
+    if traced.output_tree.is_leaf():
+        return Built(list(traced.outputs), _first)
+    return Built(list(traced.outputs), functools.partial(trees.unflatten, traced.output_tree))
+
+
+def _first(arrays: list[Any]) -> Any:
+    return arrays[0]
+
+
 # --- Jacobians --------------------------------------------------------------------------------------------------
 
 
@@ -87,6 +146,7 @@ def jacobian(
     *,
     format: Format = "dense",
     order: Order = "auto",
+    compile: bool = False,
 ) -> Transformed:
     """The whole Jacobian of ``function``, its structure found by jacana.
 
@@ -98,6 +158,8 @@ def jacobian(
             ``(y.size, x.size)``, leaves one after another in the order of the trees, C order within a leaf, canonical;
             its index arrays are computed once, shared and read-only.
         order: order of elimination: ``"auto"``, ``"forward"``, ``"reverse"`` or ``"cost"``. The numbers are the same.
+        compile: make machine code at the first call instead of when the function turns out to be hot; see
+            :func:`compile`.
 
     Returns:
         A function of the same arguments. The dtype is the common one of result and argument.
@@ -119,7 +181,7 @@ def jacobian(
     Method: vertex elimination on a graph with structured edges; Griewank and Walther, "Evaluating Derivatives"
     (2008), chapter 9.
     """
-    return Transformed(function, _jacobian_build(format, order, with_value=False), argnums, "jacobian")
+    return Transformed(function, _jacobian_build(format, order, with_value=False), argnums, "jacobian", compile)
 
 
 def value_and_jacobian(
@@ -128,6 +190,7 @@ def value_and_jacobian(
     *,
     format: Format = "dense",
     order: Order = "auto",
+    compile: bool = False,
 ) -> Transformed:
     """``(function(...), jacobian)`` from one program that computes both; see :func:`jacobian`.
 
@@ -141,7 +204,7 @@ def value_and_jacobian(
            [0., 6.]])
     """
     build = _jacobian_build(format, order, with_value=True)
-    return Transformed(function, build, argnums, "value_and_jacobian")
+    return Transformed(function, build, argnums, "value_and_jacobian", compile)
 
 
 def _jacobian_build(format: str, order: Order, with_value: bool) -> Build:
@@ -176,12 +239,14 @@ def _gradient_nodes(node: Node, by: list[Node], order: Order) -> list[Node]:
     return [cast_to(block, x.dtype) for block, x in zip(dense_jacobians([node], by, order)[0], by, strict=True)]
 
 
-def grad(function: Callable[..., Any], argnums: int | Sequence[int] = 0) -> Transformed:
+def grad(function: Callable[..., Any], argnums: int | Sequence[int] = 0, *, compile: bool = False) -> Transformed:
     """The gradient of a scalar function, in the tree, shapes and dtypes of the argument.
 
     Args:
         function: plain NumPy code that returns one scalar (an array of one element will do).
         argnums: the positional argument (or arguments) to differentiate by.
+        compile: make machine code at the first call instead of when the function turns out to be hot; see
+            :func:`compile`.
 
     Raises:
         DifferentiationError: the result is not a scalar.
@@ -191,10 +256,12 @@ def grad(function: Callable[..., Any], argnums: int | Sequence[int] = 0) -> Tran
     >>> jc.grad(lambda p: np.sum(p["a"] ** 2) * p["b"])({"a": np.array([1.0, 2.0]), "b": 3.0})
     {'a': array([ 6., 12.]), 'b': array(5.)}
     """
-    return Transformed(function, functools.partial(_gradient_build, False, "grad"), argnums, "grad")
+    return Transformed(function, functools.partial(_gradient_build, False, "grad"), argnums, "grad", compile)
 
 
-def value_and_grad(function: Callable[..., Any], argnums: int | Sequence[int] = 0) -> Transformed:
+def value_and_grad(
+    function: Callable[..., Any], argnums: int | Sequence[int] = 0, *, compile: bool = False
+) -> Transformed:
     """``(function(...), gradient)`` from one program that computes both; see :func:`grad`.
 
     >>> import numpy as np
@@ -202,7 +269,8 @@ def value_and_grad(function: Callable[..., Any], argnums: int | Sequence[int] = 
     >>> jc.value_and_grad(lambda x: np.sum(x**3))(np.array([1.0, 2.0]))
     (array(9.), array([ 3., 12.]))
     """
-    return Transformed(function, functools.partial(_gradient_build, True, "value_and_grad"), argnums, "value_and_grad")
+    build = functools.partial(_gradient_build, True, "value_and_grad")
+    return Transformed(function, build, argnums, "value_and_grad", compile)
 
 
 def _gradient_build(with_value: bool, verb: str, traced: Traced) -> Built:
@@ -223,6 +291,7 @@ def hessian(
     *,
     format: Format = "dense",
     order: Order = "auto",
+    compile: bool = False,
 ) -> Transformed:
     """The Hessian of a scalar function: the Jacobian of its gradient's program, by the same elimination.
 
@@ -232,6 +301,8 @@ def hessian(
         format: ``"dense"``: shape ``x.shape + x.shape`` (pytrees: a tree of trees); ``"csr"``: one
             ``scipy.sparse.csr_array`` of shape ``(x.size, x.size)``.
         order: order of elimination of the second pass.
+        compile: make machine code at the first call instead of when the function turns out to be hot; see
+            :func:`compile`.
 
     Raises:
         DifferentiationError: the result is not a scalar.
@@ -246,7 +317,7 @@ def hessian(
     checked_format(format)
     _checked_order(order)
 
-    return Transformed(function, functools.partial(_build_hessian, format, order), argnums, "hessian")
+    return Transformed(function, functools.partial(_build_hessian, format, order), argnums, "hessian", compile)
 
 
 def _build_hessian(format: str, order: Order, traced: Traced) -> Built:
@@ -259,13 +330,15 @@ def _build_hessian(format: str, order: Order, traced: Traced) -> Built:
 # --- products ---------------------------------------------------------------------------------------------------
 
 
-def jvp(function: Callable[..., Any], argnums: int | Sequence[int] = 0) -> Callable[..., Any]:
+def jvp(function: Callable[..., Any], argnums: int | Sequence[int] = 0, *, compile: bool = False) -> Callable[..., Any]:
     """Value and Jacobian-vector product: ``jvp(f)(x, tangent) -> (f(x), J @ tangent)``.
 
     Args:
         function: plain NumPy code.
         argnums: the positional argument (or arguments) that moves. The tangent is the last positional argument of the
             call, in the tree and shapes of that argument (a tuple of them if ``argnums`` is a sequence).
+        compile: make machine code at the first call instead of when the function turns out to be hot; see
+            :func:`compile`.
 
     Raises:
         InvalidInputError: the tangent has another tree or shape than the argument.
@@ -275,16 +348,18 @@ def jvp(function: Callable[..., Any], argnums: int | Sequence[int] = 0) -> Calla
     >>> jc.jvp(np.sin)(np.array([0.0, np.pi]), np.array([1.0, 2.0]))[1]
     array([ 1., -2.])
     """
-    return _product(function, argnums, "jvp")
+    return _product(function, argnums, "jvp", compile)
 
 
-def vjp(function: Callable[..., Any], argnums: int | Sequence[int] = 0) -> Callable[..., Any]:
+def vjp(function: Callable[..., Any], argnums: int | Sequence[int] = 0, *, compile: bool = False) -> Callable[..., Any]:
     """Value and vector-Jacobian product: ``vjp(f)(x, cotangent) -> (f(x), cotangent @ J)``.
 
     Args:
         function: plain NumPy code.
         argnums: the positional argument (or arguments) to differentiate by. The cotangent is the last positional
             argument of the call, in the tree and shapes of the result.
+        compile: make machine code at the first call instead of when the function turns out to be hot; see
+            :func:`compile`.
 
     Raises:
         InvalidInputError: the cotangent has another tree or shape than the result.
@@ -295,10 +370,12 @@ def vjp(function: Callable[..., Any], argnums: int | Sequence[int] = 0) -> Calla
     >>> jc.vjp(lambda x: W @ x)(np.ones(3), np.array([1.0, 10.0]))[1]
     array([30., 41., 52.])
     """
-    return _product(function, argnums, "vjp")
+    return _product(function, argnums, "vjp", compile)
 
 
-def _product(function: Callable[..., Any], argnums: int | Sequence[int], verb: str) -> Callable[..., Any]:
+def _product(
+    function: Callable[..., Any], argnums: int | Sequence[int], verb: str, compile: bool
+) -> Callable[..., Any]:
     def with_vector(vector: Any, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
         return function(*args, **kwargs), vector
 
@@ -332,7 +409,7 @@ def _product(function: Callable[..., Any], argnums: int | Sequence[int], verb: s
 
         return Built([*outputs, *products], finish)
 
-    replay = Replay(with_vector, build, positions, verb)
+    replay = Replay(with_vector, build, positions, verb, compile)
     replay.watched = function
 
     def product(*args: Any, **kwargs: Any) -> Any:

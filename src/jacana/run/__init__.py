@@ -1,6 +1,6 @@
 """Executors behind one small interface: ``Program`` in, a function of arrays out."""
 
-from .executors import Compiled, current_executor, executor, native_available, set_executor
+from .executors import Compiled, check_compilable, current_executor, executor, native_available, set_executor
 from .numpy_executor import compile_numpy
 from .program import Program, Runnable
 
@@ -8,6 +8,7 @@ __all__ = [
     "Compiled",
     "Program",
     "Runnable",
+    "check_compilable",
     "compile_numpy",
     "current_executor",
     "executor",
