@@ -7,6 +7,7 @@ and guards hold; if there is none it makes one, so that value-dependent control 
 
 from __future__ import annotations
 
+import functools
 import inspect
 import threading
 from collections import OrderedDict
@@ -22,7 +23,7 @@ from .graph.build import apply, constant_array
 from .graph.node import Array, Node, literal, substitute_nodes
 from .graph.ops.reduction import AxesParams, reduce_all
 from .record import Recording, Variable, as_node, current_recording, leaf_value, record, wrap_node
-from .run import Compiled, Program, check_compilable, compile_numpy
+from .run import Compiled, Origin, Program, check_compilable, compile_numpy
 
 MAX_PATHS = 32  # recordings kept for one signature; the least recently used goes first
 MAX_SIGNATURES = 256
@@ -47,11 +48,25 @@ class Traced:
 
 @dataclass(frozen=True)
 class Built:
-    """The nodes to compute and how their arrays become what the user gets."""
+    """The nodes to compute and how their arrays become what the user gets.
 
-    nodes: list[Node]
+    Attributes:
+        derived: the nodes, or a function that derives them when they are needed.
+        finish: from their arrays to the result.
+        inline: whether ``finish`` also takes Variables, inside another recorded function.
+        how: with the traced program, all that the nodes depend on: two functions that derive from equal programs with
+            equal ``how`` derive equal nodes, also in another process. None: no such promise is made.
+    """
+
+    derived: list[Node] | Callable[[], list[Node]]
     finish: Callable[[list[Any]], Any]
-    inline: bool = True  # whether ``finish`` also takes Variables, inside another recorded function
+    inline: bool = True
+    how: str | None = None
+
+    @functools.cached_property
+    def nodes(self) -> list[Node]:
+        """The nodes to compute."""
+        return self.derived if isinstance(self.derived, list) else self.derived()
 
 
 Build = Callable[[Traced], Built]
@@ -62,16 +77,18 @@ class _Path:
 
     __slots__ = ("compiled", "finish", "free", "guarded", "plain", "watches")
 
-    def __init__(self, recording: Recording, built: Built, native: bool) -> None:
+    def __init__(self, recording: Recording, traced: Traced, built: Built, native: bool) -> None:
         self.watches = recording.watches
         self.finish = built.finish
         check = guard_node(recording.guards)
         self.guarded = check is not None
-        outputs = (*built.nodes, check) if check is not None else tuple(built.nodes)
-        free = Program(recording.inputs, outputs).free_inputs()
-        self.free = free
+        checks = () if check is None else (check,)
+        roots = (*(built.nodes if built.how is None else traced.outputs), *checks)
+        self.free = free = Program(recording.inputs, roots).free_inputs()
         self.plain = not free and not self.guarded
-        self.compiled = Compiled(Program((*recording.inputs, *free), outputs), native)
+        inputs = (*recording.inputs, *free)
+        origin = None if built.how is None else Origin(inputs, roots, f"{built.how} {traced.wanted} {self.guarded}")
+        self.compiled = Compiled(lambda: Program(inputs, (*built.nodes, *checks)), native, origin)
 
     def run(self, values: Sequence[Array]) -> list[Array] | None:
         """The arrays of the built nodes, or None where a guard says that this is another path."""
@@ -182,7 +199,7 @@ class Replay:
                 return path.finish(results)
         recording, traced = self._record(arguments, values)
         built = self.build(traced)
-        path = _Path(recording, built, self.native)
+        path = _Path(recording, traced, built, self.native)
         results = path.run(values)
         if results is None:
             # The recording's own guards do not hold on its own input: the function is not a function of its arguments

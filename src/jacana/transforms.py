@@ -18,10 +18,9 @@ from . import trees
 from .differentiate import Order, dense_jacobians, jvp_nodes, vjp_nodes
 from .errors import DifferentiationError, InvalidInputError
 from .graph.build import cast_to, movement_reshape
-from .graph.node import Array, Node, new_input
+from .graph.node import Node
 from .replay import Build, Built, Replay, Traced
 from .results import Format, deliver
-from .run import Program, compile_numpy
 
 if TYPE_CHECKING:
     from .report.structure import Structure
@@ -275,14 +274,17 @@ def value_and_grad(
 
 def _gradient_build(with_value: bool, verb: str, traced: Traced) -> Built:
     node = _scalar_output(traced, verb)
-    gradients = _gradient_nodes(node, traced.by, "auto")
     tree = traced.wanted_tree
 
+    def derive() -> list[Node]:
+        gradients = _gradient_nodes(node, traced.by, "auto")
+        return [node, *gradients] if with_value else gradients
+
     def finish(arrays: list[Any]) -> Any:
-        gradient = trees.unflatten(tree, arrays[-len(gradients) :] if gradients else [])
+        gradient = trees.unflatten(tree, arrays[1:] if with_value else arrays)
         return (trees.unflatten(traced.output_tree, arrays[:1]), gradient) if with_value else gradient
 
-    return Built([node, *gradients] if with_value else gradients, finish)
+    return Built(derive, finish, how=f"gradient {with_value}")
 
 
 def hessian(
@@ -427,29 +429,3 @@ def _product(
 
 def _shapes(nodes: Sequence[Node]) -> str:
     return ", ".join(str(node.shape) for node in nodes) or "no leaves"
-
-
-# --- for the define-by-run face ---------------------------------------------------------------------------------
-
-
-def node_jacobians(outputs: list[Node], inputs: list[Node], leaf_values: dict[Node, Array]) -> list[list[Array]]:
-    """Dense Jacobians of nodes by nodes at the given values of the leaves."""
-    blocks = dense_jacobians(outputs, inputs)
-    flat = _run_nodes([node for row in blocks for node in row], leaf_values)
-    return [flat[i * len(inputs) : (i + 1) * len(inputs)] for i in range(len(outputs))]
-
-
-def node_vjp(
-    outputs: list[Node], cotangents: list[Array], inputs: list[Node], leaf_values: dict[Node, Array]
-) -> list[Array]:
-    """The vector-Jacobian product of nodes at the given values of the leaves, in the dtypes of ``inputs``."""
-    seeds = [new_input(y.shape, y.dtype) for y in outputs]
-    nodes = [cast_to(n, x.dtype) for n, x in zip(vjp_nodes(outputs, seeds, inputs), inputs, strict=True)]
-    given = {s: np.asarray(c, dtype=s.dtype) for s, c in zip(seeds, cotangents, strict=True)}
-    return _run_nodes(nodes, {**leaf_values, **given})
-
-
-def _run_nodes(nodes: list[Node], leaf_values: dict[Node, Array]) -> list[Array]:
-    leaves = [node for node in Program((), tuple(nodes)).free_inputs() if node in leaf_values]
-    run = compile_numpy(Program(tuple(leaves), tuple(nodes)))
-    return run([np.ascontiguousarray(leaf_values[node]) for node in leaves])

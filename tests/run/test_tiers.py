@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+from collections import OrderedDict
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -40,7 +41,11 @@ def automatic() -> Iterator[None]:
 
 @pytest.fixture
 def hot(monkeypatch: Any, automatic: None) -> None:
-    """Every program is worth compiling as soon as it has run once."""
+    """Every program is worth compiling as soon as it has run once, and none has been compiled yet."""
+    if jc.native_available():
+        from jacana.run.native import executor
+
+        monkeypatch.setattr(executor, "_loaded", OrderedDict())
     monkeypatch.setattr(executors, "COMPILE_SECONDS", 0.0)
     monkeypatch.setattr(executors, "INSTRUCTION_SECONDS", 0.0)
     monkeypatch.setattr(executors, "_in_background", True)
@@ -191,10 +196,10 @@ def test_no_call_waits_for_the_compiler(hot, monkeypatch):
     begun, finish = threading.Event(), threading.Event()
     compile_native = native.compile_native
 
-    def slow(program):
+    def slow(*given):
         begun.set()
         assert finish.wait(60)
-        return compile_native(program)
+        return compile_native(*given)
 
     monkeypatch.setattr(native, "compile_native", slow)
     transform = jc.jacobian(residual)
@@ -213,7 +218,7 @@ def test_no_call_waits_for_the_compiler(hot, monkeypatch):
 def test_a_program_that_cannot_be_compiled_stays_with_numpy_and_says_so_once(hot, monkeypatch):
     from jacana.run import native
 
-    def broken(program):
+    def broken(*given):
         raise ArithmeticError("no such instruction")
 
     monkeypatch.setattr(native, "compile_native", broken)
@@ -230,7 +235,7 @@ def test_a_program_that_cannot_be_compiled_stays_with_numpy_and_says_so_once(hot
 def test_a_program_that_is_gone_is_not_compiled(hot, monkeypatch):
     from jacana.run import native
 
-    monkeypatch.setattr(native, "compile_native", lambda program: pytest.fail("nobody wants this any more"))
+    monkeypatch.setattr(native, "compile_native", lambda *given: pytest.fail("nobody wants this any more"))
     with background.compiling:
         transform = jc.jacobian(residual)
         transform(X)

@@ -2,10 +2,11 @@
 
 from .executors import Compiled, check_compilable, current_executor, executor, native_available, set_executor
 from .numpy_executor import compile_numpy
-from .program import Program, Runnable
+from .program import Origin, Program, Runnable
 
 __all__ = [
     "Compiled",
+    "Origin",
     "Program",
     "Runnable",
     "check_compilable",

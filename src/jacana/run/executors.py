@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import math
 import os
 import time
 import warnings
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Literal, TypeAlias, get_args
 
 from ..errors import InvalidInputError
+from ..graph.fingerprint import Fingerprint, fingerprint
 from ..graph.node import Array, Node
-from . import background
+from . import background, store
 from .numpy_executor import compile_numpy
-from .program import Program, Runnable
+from .program import Origin, Program, Runnable
 
 ExecutorName: TypeAlias = Literal["auto", "numpy", "native"]
 
@@ -116,6 +118,7 @@ def native_available() -> bool:
     return available()
 
 
+RECALL_SECONDS = 0.004  # of NumPy's time after which it is worth looking whether the program was compiled before
 COMPILE_SECONDS = 0.02  # of a module with one small loop
 INSTRUCTION_SECONDS = 1e-4  # of each arithmetic instruction in straight-line code
 UNROLLED_AXIS = 16  # elements up to which an axis is written out rather than looped over
@@ -137,12 +140,18 @@ class Compiled:
     the background, and the first call after that compares the two.
 
     Args:
+        program: the program, or a function that derives it when it is needed.
         native: in automatic mode, compile at the first call.
+        origin: what the program is derived from; then machine code that was kept is found without deriving it.
     """
 
-    def __init__(self, program: Program, native: bool = False) -> None:
-        self.program = program
+    def __init__(
+        self, program: Program | Callable[[], Program], native: bool = False, origin: Origin | None = None
+    ) -> None:
+        self._given = program
         self.native = native
+        self._origin = origin
+        self._looked = False  # for machine code of another process
         self._numpy: Runnable | None = None
         self._native: Runnable | None = None
         self._fastest: Runnable | None = None  # what automatic mode has settled on
@@ -150,6 +159,11 @@ class Compiled:
         self._price: float | None = None
         self._submitted = 0  # the process that is compiling this in the background
         self._failure: Exception | None = None
+
+    @functools.cached_property
+    def program(self) -> Program:
+        """The program."""
+        return self._given if isinstance(self._given, Program) else self._given()
 
     def __call__(self, values: Sequence[Array]) -> list[Array]:
         name = _chosen.get() or _default or _from_environment()
@@ -166,6 +180,10 @@ class Compiled:
     def _automatic(self, values: Sequence[Array]) -> list[Array]:
         if self._native is not None:
             return self._compare(values)
+        if self._spent > RECALL_SECONDS and not self._looked:
+            self._looked = True
+            if _compiles_in_background():
+                background.submit(_Task(self, recall=True))
         if self._spent > COMPILE_SECONDS and self._spent > self._compile_price():
             if self._failure is not None:
                 self._give_up(self._failure)
@@ -222,26 +240,52 @@ class Compiled:
     def _with_native(self) -> Runnable:
         if not native_available():
             raise InvalidInputError(f"the native executor {NEEDS_LLVMLITE}")
-        from .native import compile_native
+        from .native import compile_native, recall_native
 
         with background.compiling:
             if self._native is None:
-                self._native = compile_native(self.program)
+                known = self._identity()
+                found = None if known is None else recall_native(known, self._count)
+                self._native = found or compile_native(self.program, known)
         return self._native
+
+    def _identity(self) -> Fingerprint | None:
+        """What machine code of this program is found by."""
+        if self._origin is not None:
+            return self._origin.fingerprint()
+        return fingerprint(self.program.inputs, self.program.outputs)
+
+    @property
+    def _count(self) -> int:
+        return len((self._origin or self.program).inputs)
+
+    def _recall(self) -> None:
+        """Take machine code that another process has left; llvmlite is imported only if there seems to be some."""
+        known = self._identity()
+        if known is None or not store.may_have(known.digest) or not native_available():
+            return
+        from .native import recall_native
+
+        with background.compiling:
+            if self._native is None:
+                self._native = recall_native(known, self._count)
 
 
 class _Task:
     """Compile a program in the background, if it is still wanted when its turn comes."""
 
-    def __init__(self, compiled: Compiled) -> None:
+    def __init__(self, compiled: Compiled, recall: bool = False) -> None:
         self._compiled = weakref.ref(compiled)
+        self._only_recall = recall
 
     def __call__(self) -> None:
         compiled = self._compiled()
         if compiled is None:
             return
         try:
-            if native_available():
+            if self._only_recall:
+                compiled._recall()
+            elif native_available():
                 compiled._with_native()
             else:
                 compiled._fastest = compiled._with_numpy()

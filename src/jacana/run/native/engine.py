@@ -13,7 +13,7 @@ from typing import Any
 import llvmlite.binding as llvm
 import numpy as np
 
-_lock = threading.Lock()
+_lock = threading.RLock()
 _names = itertools.count()
 
 
@@ -31,7 +31,7 @@ class Machine:
         )
         self.lanes = 8 if features.get("avx512f") else 4
         self.wide = features.get("avx512f") or features.get("avx2") or False
-        self.libm = ctypes.CDLL(ctypes.util.find_library("m")) if sys.platform != "win32" else ctypes.cdll.msvcrt
+        self.libm = _mathematics()
         self.libmvec: ctypes.CDLL | None = None
         if sys.platform.startswith("linux") and self.wide:
             try:
@@ -54,6 +54,16 @@ class Machine:
             if library is not None and hasattr(library, symbol):
                 return ctypes.cast(getattr(library, symbol), ctypes.c_void_p).value or 0
         raise KeyError(symbol)
+
+
+def _mathematics() -> ctypes.CDLL:
+    """The C library's mathematics."""
+    if sys.platform == "win32":
+        return ctypes.cdll.msvcrt
+    try:
+        return ctypes.CDLL("libm.so.6")  # asking where it is starts a compiler or a linker
+    except OSError:
+        return ctypes.CDLL(ctypes.util.find_library("m"))
 
 
 _machine: Machine | None = None
@@ -83,12 +93,22 @@ def optimise(text: str) -> Any:
     return module
 
 
-def load(text: str, symbols: set[str], exported: list[str]) -> tuple[dict[str, int], Any]:
-    """Compile a module and return the addresses of its functions and the handle that keeps them alive."""
+def object_image(text: str) -> bytes:
+    """A module as relocatable machine code."""
+    with _lock:
+        image: bytes = machine().target_machine.emit_object(optimise(text))
+        return image
+
+
+def link(image: bytes, symbols: set[str], exported: list[str]) -> tuple[dict[str, int], Any]:
+    """Load an object image and return the addresses of its functions and the handle that keeps them alive.
+
+    Raises:
+        KeyError: a C function is not there.
+        RuntimeError: LLVM cannot load the image.
+    """
     m = machine()
     with _lock:
-        module = optimise(text)
-        image = m.target_machine.emit_object(module)
         library = llvm.JITLibraryBuilder().add_object_img(image)
         for symbol in sorted(symbols):
             library.import_symbol(symbol, m.address(symbol))
@@ -126,11 +146,14 @@ def fast_calls() -> bool:
 
 
 def builtin(address: int, keep: Any) -> Callable[..., None]:
-    """A Python builtin that calls ``PyObject *(self, PyObject *const *args, Py_ssize_t n)`` at ``address``."""
+    """A Python builtin that calls ``PyObject *(self, PyObject *const *args, Py_ssize_t n)`` at ``address``.
+
+    ``self`` is None, which the code returns.
+    """
     definition = _MethodDef(b"kernel", address, _METH_FASTCALL, None)
     create = ctypes.pythonapi.PyCFunction_NewEx
     create.restype = ctypes.py_object
-    create.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p]
+    create.argtypes = [ctypes.c_void_p, ctypes.py_object, ctypes.c_void_p]
     function: Callable[..., None] = create(ctypes.addressof(definition), None, None)
     _alive.append((definition, keep))
     return function
