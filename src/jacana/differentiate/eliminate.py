@@ -81,8 +81,11 @@ class _TooDearError(Exception):
     """An order costs more than an estimate is worth."""
 
 
-def _size(terms: Terms) -> float:
-    return float(sum(math.prod(t.domain) for t in terms))
+def _size(terms: Terms) -> int:
+    total = 0
+    for term in terms:
+        total += math.prod(term.domain) if term.domain else 1
+    return total
 
 
 class _Graph:
@@ -128,8 +131,8 @@ class _Graph:
 
     def _price(self, node: Node) -> float:
         """The multiplications of eliminating ``node``: each pair of terms meets once for every point they share."""
-        entering = sum(_size(t) for t in self.before.get(node, {}).values())
-        leaving = sum(_size(t) for t in self.after.get(node, {}).values())
+        entering = sum([_size(t) for t in self.before.get(node, {}).values()])
+        leaving = sum([_size(t) for t in self.after.get(node, {}).values()])
         return entering * leaving / max(node.size, 1)
 
     def _eliminate(self, node: Node) -> None:

@@ -187,8 +187,9 @@ def cast_to(node: Node, dtype: DType) -> Node:
 
 def product(a: Node, b: Node) -> Node:
     """The elementwise product of equal shapes, in the common dtype; a factor of one is left out."""
-    dtype = np.result_type(a.dtype, b.dtype)
-    a, b = cast_to(a, dtype), cast_to(b, dtype)
+    if a.dtype != b.dtype:
+        dtype = np.result_type(a.dtype, b.dtype)
+        a, b = cast_to(a, dtype), cast_to(b, dtype)
     if is_one(a):
         return b
     if is_one(b):

@@ -79,7 +79,7 @@ def compile_numpy(program: Program) -> Runnable:
 
 def _broadcast_sources(node: Node) -> tuple[Node, ...]:
     """The arrays that a step takes: NumPy broadcasts by itself, so a replicated input need not be made."""
-    if node.op.family != "elementwise" or node.op is cast:
+    if not node.shape or node.op.family != "elementwise" or node.op is cast:
         return node.inputs
     sources = tuple(_before_broadcast(i) for i in node.inputs)
     if np.broadcast_shapes(*(s.shape for s in sources)) == node.shape:

@@ -120,6 +120,9 @@ def _sum_axes(term: Term, kept: Sequence[int]) -> Term:
 
 def _multiply_out(term: Term) -> Term:
     """Multiply every factor into one that has all its axes already; outer products stay apart."""
+    if len(term.factors) == 2 and not term.factors[0][1] and not term.factors[1][1] and len(term.masks) < 2:
+        (one, _), (other, _) = term.factors  # programs of thousands of scalars are made of these
+        return Term(term.domain, term.row, term.col, ((product(one, other), ()),), term.masks)
     if len(term.factors) > 1:
         merged: list[Factor] = []
         for node, axes in sorted(term.factors, key=lambda f: -len(f[1])):
@@ -157,6 +160,8 @@ def spread_product(factors: Sequence[Factor], axes: tuple[int, ...], sizes: Sequ
     shape = tuple(sizes[a] for a in axes)
     if not factors:
         return full(1.0, shape, np.dtype("f4"))
+    if len(factors) == 1 and factors[0][1] == axes:
+        return factors[0][0]
     have = {a for _, f in factors for a in f}
     present = tuple(a for a in axes if a in have)
     return align(contract_labels(factors, sizes, present), present, axes, sizes)
@@ -177,6 +182,9 @@ def coefficient(term: Term) -> Node:
 
 def add_terms(terms: Iterable[Term]) -> Terms:
     """The sum of terms in normal form: terms of equal structure become one where that makes no factor larger."""
+    terms = tuple(terms)
+    if len(terms) < 2:
+        return terms
     table: dict[tuple[object, ...], list[Term]] = {}
     for term in terms:
         bucket = table.setdefault((term.domain, term.row, term.col), [])
@@ -203,8 +211,10 @@ def _add_pair(a: Term, b: Term) -> Term | None:
         axes = tuple(sorted({*axes, *(x for _, have in masks for x in have)}))
     sizes = a.domain
     left, right = spread_product(a.factors, axes, sizes), spread_product(b.factors, axes, sizes)
-    dtype = np.result_type(left.dtype, right.dtype)
+    dtype = left.dtype if left.dtype == right.dtype else np.result_type(left.dtype, right.dtype)
     left, right = cast_to(left, dtype), cast_to(right, dtype)
+    if not masks:
+        return Term(a.domain, a.row, a.col, ((add(left, right), axes),))
     mask_a = conjunction(a.masks, axes, sizes) if a.masks else None
     mask_b = conjunction(b.masks, axes, sizes) if b.masks else None
     zero = full(0.0, left.shape, dtype)

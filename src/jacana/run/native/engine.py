@@ -79,12 +79,12 @@ def machine() -> Machine:
     return _machine
 
 
-def optimise(text: str) -> Any:
-    """Parsed, verified and optimised LLVM code."""
+def optimise(text: str, quick: bool = False) -> Any:
+    """Parsed, verified and optimised LLVM code; ``quick`` for straight-line code, which has little to gain."""
     m = machine()
     module = llvm.parse_assembly(text)
     module.verify()
-    options = llvm.create_pipeline_tuning_options(speed_level=2)
+    options = llvm.create_pipeline_tuning_options(speed_level=1 if quick else 2)
     options.slp_vectorization = False  # seconds on straight-line code, for less than it saves
     options.loop_vectorization = False  # loops already are explicit vectors
     options.loop_unrolling = False
@@ -93,10 +93,10 @@ def optimise(text: str) -> Any:
     return module
 
 
-def object_image(text: str) -> bytes:
+def object_image(text: str, quick: bool = False) -> bytes:
     """A module as relocatable machine code."""
     with _lock:
-        image: bytes = machine().target_machine.emit_object(optimise(text))
+        image: bytes = machine().target_machine.emit_object(optimise(text, quick))
         return image
 
 

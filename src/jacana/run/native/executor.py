@@ -24,6 +24,7 @@ from .engine import DATA_OFFSET, builtin, fast_calls, link, machine, object_imag
 from .keys import environment
 from .recipe import Recipe, make_recipe, read_recipe, write_recipe
 from .runner import make_runner
+from .split import split_straight
 
 GIL_WORK = 20_000  # elements of work above which a kernel lets other threads run
 REMEMBERED = 256  # programs whose machine code is found again by their structure
@@ -94,6 +95,7 @@ def _compile(program: Program, known: Fingerprint | None) -> Runnable:
     module.data_layout = str(target.target_machine.target_data)
     compiled: list[tuple[str, list[Node | Table]]] = []
     symbols: set[str] = set()
+    cut: list[str] = []
     for step in plan.steps:
         if isinstance(step, Kernel):
             background.checkpoint()
@@ -103,11 +105,15 @@ def _compile(program: Program, known: Fingerprint | None) -> Runnable:
             symbols |= emitter.symbols
             _wrapper(module, emitter.function, len(emitter.used), f"call_{name}", _work(step) > GIL_WORK, symbols)
             compiled.append((f"call_{name}", emitter.used))
+            pieces = split_straight(emitter.function)
+            if pieces is not None:
+                del module.globals[name]
+                cut.append(pieces)
     recipe = make_recipe(program, plan.steps, plan.buffers, plan.zeroed, compiled, symbols)
     functions: dict[str, Callable[..., None]] = {}
     if compiled:
         background.checkpoint()
-        image = object_image(str(module))
+        image = object_image("\n".join([str(module), *cut]), quick=bool(cut))
         functions = _functions(recipe, image)
         text = None if known is None else write_recipe(recipe, known)
         if known is not None and text is not None:
