@@ -22,6 +22,7 @@ from .errors import InvalidInputError
 from .graph.build import apply, constant_array
 from .graph.node import Array, Node, literal, substitute_nodes
 from .graph.ops.reduction import AxesParams, reduce_all
+from .graph.rolling import roll
 from .record import Recording, Variable, as_node, current_recording, leaf_value, record, wrap_node
 from .run import Compiled, Origin, Program, check_compilable, compile_numpy
 
@@ -232,7 +233,7 @@ class Replay:
             raise InvalidInputError(
                 f"{self.name} returned None where an array was expected; does it end with a return statement?"
             )
-        nodes = tuple(self._output_node(leaf) for leaf in outputs)
+        nodes = tuple(roll([self._output_node(leaf) for leaf in outputs]))
         traced = Traced(recording.inputs, arguments.wanted, arguments.wanted_tree, nodes, tree, self.name)
         return recording, traced
 

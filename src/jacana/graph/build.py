@@ -51,11 +51,11 @@ class FrozenArray:
 
     live = False  # nobody can write into it
 
-    def __init__(self, array: Array) -> None:
+    def __init__(self, array: Array, structural: bool | None = None) -> None:
         self.array = np.array(array, order="C")
         self.array.flags.writeable = False
-        self.structural = has_structure(self.array)
-        self._key = (self.array.shape, self.array.dtype.str, self.array.tobytes())
+        self.structural = has_structure(self.array) if structural is None else structural
+        self._key = (self.array.shape, self.array.dtype.str, self.array.tobytes(), self.structural)
 
     def value(self) -> Array:
         return self.array
