@@ -57,12 +57,14 @@ class Built:
         inline: whether ``finish`` also takes Variables, inside another recorded function.
         how: with the traced program, all that the nodes depend on: two functions that derive from equal programs with
             equal ``how`` derive equal nodes, also in another process. None: no such promise is made.
+        plain: whether the result is the one array, or the tuple of the arrays, and nothing else.
     """
 
     derived: list[Node] | Callable[[], list[Node]]
     finish: Callable[[list[Any]], Any]
     inline: bool = True
     how: str | None = None
+    plain: bool = False
 
     @functools.cached_property
     def nodes(self) -> list[Node]:
@@ -76,7 +78,7 @@ Build = Callable[[Traced], Built]
 class _Path:
     """One recording, ready to be replayed."""
 
-    __slots__ = ("compiled", "finish", "free", "guarded", "plain", "watches")
+    __slots__ = ("compiled", "direct", "finish", "free", "guarded", "plain", "watches")
 
     def __init__(self, recording: Recording, traced: Traced, built: Built, native: bool) -> None:
         self.watches = recording.watches
@@ -87,6 +89,7 @@ class _Path:
         roots = (*(built.nodes if built.how is None else traced.outputs), *checks)
         self.free = free = Program(recording.inputs, roots).free_inputs()
         self.plain = not free and not self.guarded
+        self.direct = self.plain and built.plain  # whether nothing remains to be done when the program has run
         inputs = (*recording.inputs, *free)
         origin = None if built.how is None else Origin(inputs, roots, f"{built.how} {traced.wanted} {self.guarded}")
         self.compiled = Compiled(lambda: Program(inputs, (*built.nodes, *checks)), native, origin)
@@ -154,13 +157,15 @@ class Replay:
             raise InvalidInputError(f"argnums must be an integer or a sequence of integers, not {argnums!r}")
         self._paths: OrderedDict[Any, list[_Path]] = OrderedDict()
         self._lock = threading.RLock()
+        # The last path, if it is one builtin: for which executor, the builtin, and whether the path still holds.
+        self.shortest: tuple[str, Callable[[Any], Any], Callable[[], bool]] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {key: value for key, value in self.__dict__.items() if key not in ("_paths", "_lock")}
+        return {key: value for key, value in self.__dict__.items() if key not in ("_paths", "_lock", "shortest")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self._paths, self._lock = OrderedDict(), threading.RLock()
+        self._paths, self._lock, self.shortest = OrderedDict(), threading.RLock(), None
 
     def __call__(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if len(args) == 1 and not kwargs and type(args[0]) is np.ndarray:
@@ -170,6 +175,9 @@ class Replay:
             if known:
                 path = known[-1]
                 if path.watches.unchanged():
+                    if path.direct:
+                        builtin = path.compiled.direct()
+                        self.shortest = None if builtin is None else (*builtin, path.watches.unchanged)
                     values = (x if x.flags.c_contiguous else np.ascontiguousarray(x),)
                     results = path.compiled(values) if path.plain else path.run(values)
                     if results is not None:

@@ -90,7 +90,7 @@ def _trees(
 
     how = f"jacobian {format} {order} {with_value}" if outputs is traced.outputs and terms is None else None
     if traced.output_tree.is_leaf() and traced.wanted_tree.is_leaf():
-        return Built(derive, _pair if with_value else _only, how=how)
+        return Built(derive, _pair if with_value else _only, how=how, plain=True)
     count = len(traced.by)
 
     def finish(arrays: list[Any]) -> Any:

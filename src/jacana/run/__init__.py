@@ -1,6 +1,14 @@
 """Executors behind one small interface: ``Program`` in, a function of arrays out."""
 
-from .executors import Compiled, check_compilable, current_executor, executor, native_available, set_executor
+from .executors import (
+    Compiled,
+    check_compilable,
+    current_executor,
+    executor,
+    executor_is,
+    native_available,
+    set_executor,
+)
 from .numpy_executor import compile_numpy
 from .program import Origin, Program, Runnable
 
@@ -13,6 +21,7 @@ __all__ = [
     "compile_numpy",
     "current_executor",
     "executor",
+    "executor_is",
     "native_available",
     "set_executor",
 ]

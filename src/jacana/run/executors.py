@@ -12,7 +12,7 @@ import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
 from ..errors import InvalidInputError
 from ..graph.fingerprint import Fingerprint, fingerprint
@@ -79,6 +79,11 @@ def executor(name: ExecutorName) -> Iterator[None]:
         yield
     finally:
         _chosen.reset(token)
+
+
+def executor_is(name: str) -> bool:
+    """Whether this executor is in force, quickly."""
+    return (_chosen.get() or _default) == name
 
 
 def current_executor() -> ExecutorName:
@@ -245,7 +250,7 @@ class Compiled:
         with background.compiling:
             if self._native is None:
                 known = self._identity()
-                found = None if known is None else recall_native(known, self._count)
+                found = None if known is None else recall_native(known, self._inputs)
                 self._native = found or compile_native(self.program, known)
         return self._native
 
@@ -256,8 +261,19 @@ class Compiled:
         return fingerprint(self.program.inputs, self.program.outputs)
 
     @property
-    def _count(self) -> int:
-        return len((self._origin or self.program).inputs)
+    def _inputs(self) -> tuple[Node, ...]:
+        return (self._origin or self.program).inputs
+
+    def direct(self) -> tuple[ExecutorName, Callable[[Any], Any]] | None:
+        """The executor in force and, if it runs this program by one builtin, that builtin.
+
+        The builtin takes the argument as it is and gives the array, or the tuple of arrays, that the program computes;
+        None if the argument is not a plain, contiguous array of the program's dtype and shape.
+        """
+        name = _chosen.get() or _default or _from_environment()
+        run = self._native if name == "native" or self.native else self._fastest
+        found = None if name == "numpy" else getattr(run, "direct", None)
+        return None if found is None else (name, found)
 
     def _recall(self) -> None:
         """Take machine code that another process has left; llvmlite is imported only if there seems to be some."""
@@ -268,7 +284,7 @@ class Compiled:
 
         with background.compiling:
             if self._native is None:
-                self._native = recall_native(known, self._count)
+                self._native = recall_native(known, self._inputs)
 
 
 class _Task:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import ctypes.util
+import importlib
 import itertools
 import sys
 import threading
@@ -50,10 +51,27 @@ class Machine:
 
     def address(self, symbol: str) -> int:
         """Where a C function is."""
+        if symbol == NEW_ARRAY:
+            return _numpy_function(NEW_ARRAY_PLACE)
         for library in (self.libmvec, self.libm, ctypes.pythonapi):
             if library is not None and hasattr(library, symbol):
                 return ctypes.cast(getattr(library, symbol), ctypes.c_void_p).value or 0
         raise KeyError(symbol)
+
+
+NEW_ARRAY, NEW_ARRAY_PLACE = "PyArray_NewFromDescr", 94  # in NumPy's table of C functions
+
+
+def _numpy_function(place: int) -> int:
+    """A function of NumPy's C interface, which is a table of pointers."""
+    module: Any = importlib.import_module("numpy._core._multiarray_umath")
+    get = ctypes.pythonapi.PyCapsule_GetPointer
+    get.restype, get.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
+    table = ctypes.cast(get(module._ARRAY_API, None), ctypes.POINTER(ctypes.c_void_p))
+    address = table[place]
+    if not address:
+        raise KeyError(place)
+    return int(address)
 
 
 def _mathematics() -> ctypes.CDLL:
@@ -145,16 +163,16 @@ def fast_calls() -> bool:
     return ctypes.c_void_p.from_address(id(probe) + DATA_OFFSET).value == probe.ctypes.data
 
 
-def builtin(address: int, keep: Any) -> Callable[..., None]:
+def builtin(address: int, keep: Any, owner: Any = None) -> Callable[..., Any]:
     """A Python builtin that calls ``PyObject *(self, PyObject *const *args, Py_ssize_t n)`` at ``address``.
 
-    ``self`` is None, which the code returns.
+    ``self`` is ``owner``; kernels return it, so it is None for them.
     """
     definition = _MethodDef(b"kernel", address, _METH_FASTCALL, None)
     create = ctypes.pythonapi.PyCFunction_NewEx
     create.restype = ctypes.py_object
     create.argtypes = [ctypes.c_void_p, ctypes.py_object, ctypes.c_void_p]
-    function: Callable[..., None] = create(ctypes.addressof(definition), None, None)
+    function: Callable[..., Any] = create(ctypes.addressof(definition), owner, None)
     _alive.append((definition, keep))
     return function
 

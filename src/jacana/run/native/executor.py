@@ -6,8 +6,8 @@ import ctypes
 import math
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from llvmlite import ir
@@ -21,6 +21,8 @@ from ..program import Program, Runnable
 from .codegen import KernelEmitter
 from .emitter import I8, I64, POINTER
 from .engine import DATA_OFFSET, builtin, fast_calls, link, machine, object_image
+from .entry import NAME as ENTRY
+from .entry import bind, emit_entry, entry_of
 from .keys import environment
 from .recipe import Recipe, make_recipe, read_recipe, write_recipe
 from .runner import make_runner
@@ -35,7 +37,7 @@ class Code:
     """Machine code that is loaded: a recipe as JSON, and its functions. It serves every program of its structure."""
 
     recipe: Any
-    functions: dict[str, Callable[..., None]]
+    functions: dict[str, Callable[..., Any]]
 
 
 _loaded: OrderedDict[tuple[bytes, bytes], Code] = OrderedDict()
@@ -50,14 +52,15 @@ def compile_native(program: Program, known: Fingerprint | None = None) -> Runnab
     with background.compiling:
         if known is None:
             known = fingerprint(program.inputs, program.outputs)
-            found = None if known is None else recall_native(known, len(program.inputs))
+            found = None if known is None else recall_native(known, program.inputs)
             if found is not None:
                 return found
         return _compile(program, known)
 
 
-def recall_native(known: Fingerprint, count: int) -> Runnable | None:
-    """A program of ``count`` inputs that has been compiled before, in this process or another."""
+def recall_native(known: Fingerprint, inputs: Sequence[Node]) -> Runnable | None:
+    """A program of these inputs that has been compiled before, in this process or another."""
+    count = len(inputs)
     with background.compiling:
         key = (known.digest, environment())
         with _lock:
@@ -65,7 +68,7 @@ def recall_native(known: Fingerprint, count: int) -> Runnable | None:
             if code is not None:
                 _loaded.move_to_end(key)
         if code is not None:
-            return make_runner(read_recipe(code.recipe, known, count), count, code.functions)
+            return make_runner(read_recipe(code.recipe, known, count), inputs, code.functions)
         found = store.fetch(*key)
         if found is None:
             return None
@@ -76,7 +79,7 @@ def recall_native(known: Fingerprint, count: int) -> Runnable | None:
         except (LookupError, TypeError, ValueError, AttributeError, RuntimeError, OSError):
             return None  # right digest, wrong content: somebody else's format; or a C function is missing here
         _remember(key, Code(text, functions))
-        return make_runner(recipe, count, functions)
+        return make_runner(recipe, inputs, functions)
 
 
 def _remember(key: tuple[bytes, bytes], code: Code) -> None:
@@ -96,6 +99,8 @@ def _compile(program: Program, known: Fingerprint | None) -> Runnable:
     compiled: list[tuple[str, list[Node | Table]]] = []
     symbols: set[str] = set()
     cut: list[str] = []
+    kernels: list[Any] = []
+    releases = False
     for step in plan.steps:
         if isinstance(step, Kernel):
             background.checkpoint()
@@ -103,16 +108,23 @@ def _compile(program: Program, known: Fingerprint | None) -> Runnable:
             emitter = KernelEmitter(module, target, step, name, plan.buffers)
             emitter.emit()
             symbols |= emitter.symbols
-            _wrapper(module, emitter.function, len(emitter.used), f"call_{name}", _work(step) > GIL_WORK, symbols)
+            release = _work(step) > GIL_WORK
+            releases = releases or release
+            kernels.append(emitter.function)
+            _wrapper(module, emitter.function, len(emitter.used), f"call_{name}", release, symbols)
             compiled.append((f"call_{name}", emitter.used))
             pieces = split_straight(emitter.function)
             if pieces is not None:
                 del module.globals[name]
                 cut.append(pieces)
     recipe = make_recipe(program, plan.steps, plan.buffers, plan.zeroed, compiled, symbols)
-    functions: dict[str, Callable[..., None]] = {}
+    functions: dict[str, Callable[..., Any]] = {}
     if compiled:
         background.checkpoint()
+        entry = entry_of(recipe, program.inputs)
+        if entry is not None and not releases:
+            emit_entry(module, entry, kernels[0], symbols)
+            recipe = replace(recipe, symbols=tuple(sorted(symbols)), entered=True)
         image = object_image("\n".join([str(module), *cut]), quick=bool(cut))
         functions = _functions(recipe, image)
         text = None if known is None else write_recipe(recipe, known)
@@ -120,20 +132,23 @@ def _compile(program: Program, known: Fingerprint | None) -> Runnable:
             key = (known.digest, environment())
             _remember(key, Code(text, functions))
             store.keep(*key, text, image)
-    return make_runner(recipe, len(program.inputs), functions)
+    return make_runner(recipe, program.inputs, functions)
 
 
-def _functions(recipe: Recipe, image: bytes) -> dict[str, Callable[..., None]]:
-    """Load machine code and make its functions callable."""
+def _functions(recipe: Recipe, image: bytes) -> dict[str, Callable[..., Any]]:
+    """Load machine code and make its functions callable; the entry becomes a function that binds it."""
     # Without the fast path the kernel itself is called through ctypes.
     quick = fast_calls()
     exported = {name: name if quick else name.removeprefix("call_") for name in recipe.exported}
-    addresses, keep = link(image, set(recipe.symbols), list(exported.values()))
+    addresses, keep = link(image, set(recipe.symbols), [*exported.values(), *([ENTRY] if recipe.entered else [])])
     slots = {step.name: step.slots for step in recipe.launches}
-    return {
+    functions: dict[str, Callable[..., Any]] = {
         name: builtin(addresses[where], keep) if quick else _slow_call(addresses[where], len(slots[name]), keep)
         for name, where in exported.items()
     }
+    if recipe.entered:
+        functions[ENTRY] = lambda entry, fixed: bind(entry, addresses[ENTRY], keep, fixed)
+    return functions
 
 
 def _work(kernel: Kernel) -> int:

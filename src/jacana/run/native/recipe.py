@@ -57,6 +57,7 @@ class Recipe:
     steps: tuple[Launch | Invoke, ...]
     results: tuple[int, ...]
     symbols: tuple[str, ...]
+    entered: bool = False  # whether there is a builtin that does everything (``entry.py``)
 
     @property
     def exported(self) -> list[str]:
@@ -147,6 +148,7 @@ def write_recipe(recipe: Recipe, known: Fingerprint) -> Any | None:
             ],
             "results": recipe.results,
             "symbols": recipe.symbols,
+            "entered": recipe.entered,
         }  # fmt: skip
     except KeyError:
         return None
@@ -187,6 +189,7 @@ def read_recipe(text: Any, known: Fingerprint, count: int) -> Recipe:
         ),
         tuple(text["results"]),
         tuple(text["symbols"]),
+        bool(text["entered"]),
     )  # fmt: skip
     slots = [*recipe.results, *(k for step in recipe.steps for k in step.slots)]
     if not all(0 <= k < count + len(recipe.sources) for k in slots):

@@ -12,6 +12,8 @@ from ...graph.index import Table
 from ...graph.node import Array, LiteralParams, Node, literal_array
 from ..numpy_executor import step as numpy_step
 from ..program import Runnable
+from .entry import NAME as ENTRY
+from .entry import entry_of
 from .recipe import Buffer, Invoke, Launch, Recipe
 
 
@@ -23,8 +25,9 @@ def table_array(table: Table) -> np.ndarray[Any, Any]:
     return values
 
 
-def make_runner(recipe: Recipe, count: int, functions: dict[str, Callable[..., None]]) -> Runnable:
-    """The function that runs a recipe; ``count`` is the number of inputs."""
+def make_runner(recipe: Recipe, inputs: Sequence[Node], functions: dict[str, Callable[..., Any]]) -> Runnable:
+    """The function that runs a recipe. Its attribute ``direct``, if it has one, is the builtin of ``entry.py``."""
+    count = len(inputs)
     fixed: dict[int, Array] = {}
     constants: list[tuple[int, Callable[[], Array]]] = []
     allocate: list[tuple[int, Callable[..., Array], Any, Any]] = []
@@ -52,6 +55,9 @@ def make_runner(recipe: Recipe, count: int, functions: dict[str, Callable[..., N
     if not constants and len(work) == 1 and work[0][2] < 0 and len(set(results)) == len(results):
         single = _single(count, fixed, allocate, work[0], results)
         if single is not None:
+            entry = entry_of(recipe, inputs) if recipe.entered else None
+            if entry is not None:
+                single.direct = functions[ENTRY](entry, fixed)  # type: ignore[attr-defined]
             return single
     return _many(count, len(recipe.sources), fixed, constants, allocate, work, results)
 
