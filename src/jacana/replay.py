@@ -230,6 +230,13 @@ class Replay:
         arguments = _Arguments(self, args, kwargs)
         return self._record(arguments, arguments.values())
 
+    def program(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Program:
+        """The program that a call with these arguments runs, guards included."""
+        recording, traced = self.trace(args, kwargs)
+        check = guard_node(recording.guards)
+        outputs = (*self.build(traced).nodes, *(() if check is None else (check,)))
+        return Program((*recording.inputs, *Program(recording.inputs, outputs).free_inputs()), outputs)
+
     def _record(self, arguments: _Arguments, values: Sequence[Array]) -> tuple[Recording, Traced]:
         def unpacked(_: Any, *variables: Variable) -> Any:
             positional, keywords = arguments.rebuild(variables)

@@ -21,7 +21,8 @@ from .graph.build import cast_to, movement_reshape
 from .graph.node import Node
 from .replay import Build, Built, Replay, Traced
 from .results import Format, deliver
-from .run import executor_is
+from .run import executor_is, native_available
+from .run.executors import NEEDS_LLVMLITE
 
 if TYPE_CHECKING:
     from .report.structure import Structure
@@ -86,6 +87,28 @@ class Transformed:
         from .report.structure import structure_of  # most programs never look
 
         return structure_of(self._replay, args, kwargs)
+
+    def llvm(self, *args: Any, **kwargs: Any) -> str:
+        """The LLVM code, optimised, of what a call with these arguments runs (steps left to NumPy are not in it).
+
+        Raises:
+            InvalidInputError: llvmlite is not installed.
+        """
+        return str(self._module(args, kwargs))
+
+    def assembly(self, *args: Any, **kwargs: Any) -> str:
+        """The same as assembly of this machine; see :meth:`llvm`."""
+        module = self._module(args, kwargs)
+        from .run.native.engine import machine
+
+        return str(machine().target_machine.emit_assembly(module))
+
+    def _module(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if not native_available():
+            raise InvalidInputError(f"machine code {NEEDS_LLVMLITE}")
+        from .run.native.executor import optimised
+
+        return optimised(self._replay.program(args, kwargs))
 
     def __repr__(self) -> str:
         return f"<jacana {self._replay.verb} of {self._replay.name}>"

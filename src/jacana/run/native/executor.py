@@ -20,7 +20,7 @@ from .. import background, store
 from ..program import Program, Runnable
 from .codegen import KernelEmitter
 from .emitter import I8, I64, POINTER
-from .engine import DATA_OFFSET, builtin, fast_calls, link, machine, object_image
+from .engine import DATA_OFFSET, builtin, fast_calls, link, machine, object_image, optimise
 from .entry import NAME as ENTRY
 from .entry import bind, emit_entry, entry_of
 from .keys import environment
@@ -89,7 +89,17 @@ def _remember(key: tuple[bytes, bytes], code: Code) -> None:
             _loaded.popitem(last=False)
 
 
-def _compile(program: Program, known: Fingerprint | None) -> Runnable:
+@dataclass(frozen=True)
+class Emitted:
+    """A program as LLVM code before optimisation; ``quick``: long straight-line code."""
+
+    recipe: Recipe
+    text: str
+    quick: bool
+
+
+def emit_program(program: Program) -> Emitted:
+    """Plan a program and write its kernels as LLVM code."""
     plan = plan_native(program.outputs)
     background.checkpoint()
     target = machine()
@@ -118,14 +128,27 @@ def _compile(program: Program, known: Fingerprint | None) -> Runnable:
                 del module.globals[name]
                 cut.append(pieces)
     recipe = make_recipe(program, plan.steps, plan.buffers, plan.zeroed, compiled, symbols)
+    entry = entry_of(recipe, program.inputs) if kernels and not releases else None
+    if entry is not None:
+        emit_entry(module, entry, kernels[0], symbols)
+        recipe = replace(recipe, symbols=tuple(sorted(symbols)), entered=True)
+    return Emitted(recipe, "\n".join([str(module), *cut]), bool(cut))
+
+
+def optimised(program: Program) -> Any:
+    """The program as a module of optimised LLVM code, to be looked at."""
+    with background.compiling:
+        emitted = emit_program(program)
+        return optimise(emitted.text, emitted.quick)
+
+
+def _compile(program: Program, known: Fingerprint | None) -> Runnable:
+    emitted = emit_program(program)
+    recipe = emitted.recipe
     functions: dict[str, Callable[..., Any]] = {}
-    if compiled:
+    if recipe.launches:
         background.checkpoint()
-        entry = entry_of(recipe, program.inputs)
-        if entry is not None and not releases:
-            emit_entry(module, entry, kernels[0], symbols)
-            recipe = replace(recipe, symbols=tuple(sorted(symbols)), entered=True)
-        image = object_image("\n".join([str(module), *cut]), quick=bool(cut))
+        image = object_image(emitted.text, emitted.quick)
         functions = _functions(recipe, image)
         text = None if known is None else write_recipe(recipe, known)
         if known is not None and text is not None:
