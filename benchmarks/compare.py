@@ -10,180 +10,63 @@ See README.md beside this file for what is measured and how.
 from __future__ import annotations
 
 import json
-import platform
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from functools import partial
-from importlib import metadata
-from math import isnan
-from os import cpu_count
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from measure import TOLERANCE, Result, first_answer, measure, rival
-from problems import Problem, arm, bundle, mlp, reaction_diffusion
+from measure import first_answer, measure
+from problems import (
+    Problem,
+    arm,
+    brusselator,
+    bundle,
+    burgers,
+    elements,
+    mlp,
+    per_sample,
+    pose_graph,
+    rank_one,
+    reaction_diffusion,
+    rosenbrock,
+)
 from rich.console import Console
-from rich.table import Table
+from tables import keep, machine, page, section, show
 
-PROBLEMS: dict[str, Callable[[], Problem]] = {
-    "arm": arm.problem,
-    "bundle": bundle.problem,
-    "reaction_diffusion_20k": partial(reaction_diffusion.problem, 20_000, "reaction_diffusion_20k"),
-    "reaction_diffusion_1m": partial(reaction_diffusion.problem, 1_000_000, "reaction_diffusion_1m"),
-    "mlp": mlp.problem,
+PROBLEMS: dict[str, Callable[[str], Problem]] = {
+    "arm": lambda name: arm.problem(),
+    "bundle": lambda name: bundle.problem(),
+    "reaction_diffusion_20k": partial(reaction_diffusion.problem, 20_000),
+    "reaction_diffusion_1m": partial(reaction_diffusion.problem, 1_000_000),
+    "mlp": lambda name: mlp.problem(),
+    "brusselator_32": partial(brusselator.problem, 32),
+    "brusselator_256": partial(brusselator.problem, 256),
+    "burgers": partial(burgers.problem, 100_000),
+    "pose_graph_grid": partial(pose_graph.problem, "tinyGrid3D"),
+    "pose_graph_intel": partial(pose_graph.problem, "intel"),
+    "pose_graph_sphere": partial(pose_graph.problem, "sphere"),
+    "elements_101": partial(elements.problem, 101),
+    "elements_401": partial(elements.problem, 401),
+    "per_sample_small": partial(per_sample.inputs_problem, 256, (8, 16, 4)),
+    "per_sample": partial(per_sample.inputs_problem, 4096, (64, 128, 16)),
+    "by_weights_small": partial(per_sample.weights_problem, 32, (8, 16, 4)),
+    "by_weights": partial(per_sample.weights_problem, 64, (64, 128, 16)),
+    "rosenbrock_10k": partial(rosenbrock.problem, 10_000),
+    "rosenbrock_1m": partial(rosenbrock.problem, 1_000_000),
+    "rank_one_dense": partial(rank_one.problem, 1000, "dense"),
+    "rank_one_csr": partial(rank_one.problem, 1000, "csr"),
+    "rank_one_operator": partial(rank_one.operator_problem, 1_000_000),
 }
-PACKAGES = ("jacana", "numpy", "scipy", "llvmlite", "jax", "jaxlib", "casadi", "asdex")
-COLUMNS = ("who", "median", "fastest", "who / jacana", "preparation", "first answer", "disagreement")
-JUDGED = "jacana, auto"
-"""The contender the targets are checked on: what a user gets who chooses no executor."""
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """One target and what came of it."""
-
-    promise: str
-    measured: str
-    met: bool | None
-
-    def __str__(self) -> str:
-        word = {True: "met", False: "MISSED", None: "not measured"}[self.met]
-        return f"target {self.promise}: {self.measured}, {word}"
-
-
-def duration(seconds: float) -> str:
-    """Seconds with a unit that suits them."""
-    if isnan(seconds):
-        return "-"
-    for unit, scale in (("s", 1.0), ("ms", 1e-3)):
-        if seconds >= scale:
-            return f"{seconds / scale:.3g} {unit}"
-    return f"{seconds / 1e-6:.3g} µs"
-
-
-def row(result: Result, ours: Result | None) -> tuple[str, ...]:
-    """The cells of one contender, in the order of COLUMNS."""
-    name = result.contender.name
-    if result.skipped:
-        return (name, "skipped", *[""] * (len(COLUMNS) - 2))
-    ratio = f"{result.median / ours.median:.2f}" if ours and ours.agrees and result.agrees else "-"
-    return (
-        name,
-        duration(result.median),
-        duration(result.minimum),
-        ratio,
-        duration(result.preparation),
-        duration(result.first_answer),
-        f"{result.error:.1e}" + ("" if result.agrees else " (does not count)"),
-    )
-
-
-def verdicts(problem: Problem, results: Sequence[Result]) -> list[Verdict]:
-    """What the targets of a problem say about the results."""
-    ours = next((r for r in results if r.contender.name == JUDGED and r.agrees), None)
-    target, other = problem.target, rival(results)
-    found = []
-    if target.ratio is not None:
-        promise = f"at least {target.ratio:g} times as fast as the best rival"
-        if ours and other:
-            ratio = other.median / ours.median
-            found.append(Verdict(promise, f"{ratio:.2f} times ({other.contender.name})", ratio >= target.ratio))
-        else:
-            found.append(Verdict(promise, "no rival" if ours else "no agreeing answer from jacana", None))
-    limits = (
-        ("a call", target.microseconds, 1e6, "µs", ours.median if ours else float("nan")),
-        ("the first answer", target.first_answer_milliseconds, 1e3, "ms", ours.first_answer if ours else float("nan")),
-    )
-    for what, limit, scale, unit, seconds in limits:
-        if limit is not None:
-            met = None if isnan(seconds) else seconds * scale <= limit
-            found.append(Verdict(f"{what} in at most {limit:g} {unit}", duration(seconds), met))
-    return found
-
-
-def notes(results: Sequence[Result]) -> list[str]:
-    """What a reader should know about the contenders, and why some were skipped."""
-    found = []
-    for result in results:
-        texts = [f"skipped, {result.skipped}"] if result.skipped else [result.contender.note, result.remark]
-        found += [f"{result.contender.name}: {text}" for text in texts if text]
-    return found
-
-
-def machine() -> list[str]:
-    """The machine and the versions, without names or paths."""
-    model = platform.processor() or platform.machine()
-    flags: set[str] = set()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        for line in cpuinfo.read_text().splitlines():
-            key, _, value = line.partition(":")
-            if key.strip() == "model name":
-                model = value.strip()
-            elif key.strip() == "flags":
-                flags = set(value.split())
-    vectors = next((name for flag, name in (("avx512f", "AVX-512"), ("avx2", "AVX2")) if flag in flags), "")
-    versions = []
-    for package in PACKAGES:
-        try:
-            versions.append(f"{package} {metadata.version(package)}")
-        except metadata.PackageNotFoundError:
-            versions.append(f"{package} {'(from source)' if package == 'jacana' else 'not installed'}")
-    return [
-        f"Processor: {model}, {cpu_count()} cores" + (f", {vectors}" if vectors else "") + f"; {platform.system()}",
-        f"Python {platform.python_version()}; " + ", ".join(versions),
-    ]
-
-
-def show(console: Console, problem: Problem, results: Sequence[Result]) -> None:
-    ours = next((r for r in results if r.contender.name == JUDGED), None)
-    table = Table(title=problem.title, title_justify="left")
-    for i, column in enumerate(COLUMNS):
-        table.add_column(column, justify="right" if i else "left", no_wrap=True)
-    for result in results:
-        table.add_row(*row(result, ours))
-    console.print(table)
-    for verdict in verdicts(problem, results):
-        console.print(str(verdict), style={True: "green", False: "bold red", None: "yellow"}[verdict.met])
-    for note in notes(results):
-        console.print(f"  {note}", style="dim")
-    console.print()
-
-
-def markdown(problem: Problem, results: Sequence[Result]) -> str:
-    ours = next((r for r in results if r.contender.name == JUDGED), None)
-    lines = [f"## {problem.title}", "", "| " + " | ".join(COLUMNS) + " |", "|---" + "|---:" * (len(COLUMNS) - 1) + "|"]
-    lines += ["| " + " | ".join(row(result, ours)) + " |" for result in results]
-    lines += ["", *(f"* {verdict}" for verdict in verdicts(problem, results))]
-    lines += [f"* {note}" for note in notes(results)]
-    return "\n".join(lines) + "\n"
-
-
-def page(sections: Sequence[str], rounds: int) -> str:
-    """The page that `--write` keeps."""
-    head = [
-        "# Benchmarks",
-        "",
-        "Written by `python benchmarks/compare.py --write docs/benchmarks.md`; `benchmarks/README.md` says what is",
-        "measured and how. Times depend on the machine; the ratios are what counts.",
-        "",
-        *(f"* {line}" for line in machine()),
-        f"* {rounds} interleaved rounds; the median of the rounds counts. An answer counts if it agrees with the first",
-        f"  peer's to {TOLERANCE:g} of the largest entry.",
-        '* "who / jacana" is the median time over that of jacana with the executor it chooses itself ("auto").',
-        '* "First answer" includes the preparation (tracing, colouring, compiling), in a process of its own in which',
-        "  the library is imported and has differentiated something else.",
-        "",
-    ]
-    return "\n".join(head) + "\n" + "\n".join(sections)
 
 
 def main(
     problem: Annotated[list[str] | None, typer.Option(help=f"one of {', '.join(PROBLEMS)}; may be repeated")] = None,
     rounds: Annotated[int, typer.Option(min=1, help="interleaved rounds")] = 25,
     first_answers: Annotated[int, typer.Option(min=0, help="fresh processes for each first answer; 0 for none")] = 3,
-    write: Annotated[Path | None, typer.Option(help="write the tables to this markdown file")] = None,
+    write: Annotated[
+        Path | None, typer.Option(help="write the tables to this markdown file, with the last of what was not run")
+    ] = None,
     first_answer_of: Annotated[str, typer.Option(hidden=True)] = "",
 ) -> None:
     """Compare jacana with its peers."""
@@ -192,22 +75,23 @@ def main(
     if unknown:
         raise typer.BadParameter(f"no problem is called {unknown[0]!r}; there are: {', '.join(PROBLEMS)}")
     if first_answer_of:
-        print(json.dumps(first_answer(PROBLEMS[names[0]](), first_answer_of)))
+        print(json.dumps(first_answer(PROBLEMS[names[0]](names[0]), first_answer_of)))
         return
     console = Console()
     if not console.is_terminal:
         console = Console(width=140)
     for line in machine():
         console.print(line, style="dim")
-    sections = []
     for name in names:
-        chosen = PROBLEMS[name]()
+        chosen = PROBLEMS[name](name)
         with console.status(name) as status:
             results = measure(chosen, rounds, first_answers, status.update)
-        show(console, chosen, results)
-        sections.append(markdown(chosen, results))
+        measured = section(chosen, results, rounds)
+        show(console, measured)
+        if write:
+            kept = keep([measured])
+            write.write_text(page([kept[name] for name in PROBLEMS if name in kept]), encoding="utf-8")
     if write:
-        write.write_text(page(sections, rounds), encoding="utf-8")
         console.print(f"written: {write}")
 
 

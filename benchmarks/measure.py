@@ -33,6 +33,7 @@ class Result:
     skipped: str = ""
     remark: str = ""
     preparation: float = float("nan")
+    preparations: list[float] = field(default_factory=list)
     first_answers: list[float] = field(default_factory=list)
     steady: list[float] = field(default_factory=list)
     error: float = float("nan")
@@ -70,9 +71,11 @@ def jacana_contender(problem: Problem, executor: str) -> Contender:
         import jacana as jc
 
         choose()
-        return jc.jacobian(problem.function, format=problem.format)
+        if problem.ours is not None:
+            return problem.ours()
+        return getattr(jc, problem.derivative)(problem.function, format=problem.format)
 
-    return Contender(f"jacana, {executor}", "jacana", build, enter=choose)
+    return Contender(f"jacana, {executor}", "jacana", build, problem.canonical, enter=choose)
 
 
 def contenders(problem: Problem) -> tuple[Contender, ...]:
@@ -93,7 +96,8 @@ def measure(problem: Problem, rounds: int, first_answers: int, say: Callable[[st
         try:
             start = time.perf_counter()
             call = contender.build()
-            result.preparation = time.perf_counter() - start
+            if not result.is_jacana:  # which prepares when it is called
+                result.preparation = time.perf_counter() - start
             answers = [contender.canonical(call(x)) for x in problem.inputs]
         except Exception as error:
             result.skipped = f"{type(error).__name__}: {error}".splitlines()[0]
@@ -116,20 +120,25 @@ def measure(problem: Problem, rounds: int, first_answers: int, say: Callable[[st
         result.contender.enter()
         answers = [result.contender.canonical(calls[result.contender.name](x)) for x in problem.inputs]
         result.error = max(result.error, *(disagreement(a, b) for a, b in zip(answers, reference, strict=True)))
-    for result in running:
-        runs = min(first_answers, 1) if result.contender.slow else first_answers
-        for _ in range(runs):
+    for i in range(first_answers):
+        for result in running:
+            if result.remark or (i and result.contender.slow):
+                continue
             say(f"{problem.name}: first answer of {result.contender.name}")
             try:
-                result.preparation, total = first_answer_elsewhere(problem.name, result.contender.name)
+                preparation, total = first_answer_elsewhere(problem.name, result.contender.name)
             except RuntimeError as error:
                 result.remark = str(error)
-                break
+                continue
+            result.preparations.append(preparation)
             result.first_answers.append(total)
+    for result in running:
+        if result.preparations:
+            result.preparation = median(result.preparations)
     return results
 
 
-def warm_up(contender: Contender, call: Call, inputs: Sequence[np.ndarray]) -> None:
+def warm_up(contender: Contender, call: Call, inputs: Sequence[Any]) -> None:
     """Call until everything that is made on the way (compiled code, caches, pools) is made."""
     contender.enter()
     seconds = 2.0 if contender.module == "jacana" else 0.3
@@ -139,7 +148,7 @@ def warm_up(contender: Contender, call: Call, inputs: Sequence[np.ndarray]) -> N
         n += 1
 
 
-def calibrate(contender: Contender, call: Call, inputs: Sequence[np.ndarray], seconds: float = 0.03) -> int:
+def calibrate(contender: Contender, call: Call, inputs: Sequence[Any], seconds: float = 0.03) -> int:
     """How many calls take about `seconds`."""
     n = 1
     while (elapsed := batch(contender, call, inputs, n) * n) < seconds / 2 and n < 100_000:
@@ -147,7 +156,7 @@ def calibrate(contender: Contender, call: Call, inputs: Sequence[np.ndarray], se
     return n
 
 
-def batch(contender: Contender, call: Call, inputs: Sequence[np.ndarray], n: int) -> float:
+def batch(contender: Contender, call: Call, inputs: Sequence[Any], n: int) -> float:
     """Mean time of n calls on changing inputs, after one call that is not timed."""
     contender.enter()
     cycle = [inputs[i % len(inputs)] for i in range(n)]
@@ -164,15 +173,33 @@ def batch(contender: Contender, call: Call, inputs: Sequence[np.ndarray], n: int
 
 
 def first_answer(problem: Problem, name: str) -> tuple[float, float]:
-    """Preparation and time to the first answer of a contender in this process; its library is warm, the problem new."""
+    """Preparation and time to the first answer of a contender in this process; its library is warm, the problem new.
+
+    jacana prepares (records, derives, plans, lays out the pattern) in its first call, so that its preparation is the
+    first call less the faster of the two that follow.
+    """
     contender = next(c for c in contenders(problem) if c.name == name)
     warm_library(contender)
-    x = problem.inputs[0].copy()
+    x = fresh(problem.inputs[0])
     start = time.perf_counter()
     call = contender.build()
-    prepared = time.perf_counter()
+    prepared = time.perf_counter() - start
     call(x)
-    return prepared - start, time.perf_counter() - start
+    total = time.perf_counter() - start
+    if contender.module == "jacana":
+        prepared = max(0.0, total - min(timed(call, x), timed(call, x)))
+    return prepared, total
+
+
+def fresh(x: Any) -> Any:
+    """A copy of an input."""
+    return tuple(map(np.copy, x)) if isinstance(x, tuple) else np.copy(x)
+
+
+def timed(call: Call, x: Any) -> float:
+    start = time.perf_counter()
+    call(x)
+    return time.perf_counter() - start
 
 
 def warm_library(contender: Contender) -> None:
@@ -184,15 +211,23 @@ def warm_library(contender: Contender) -> None:
 
             contender.enter()
             jc.jacobian(lambda v: np.exp(v) * v)(x)
-        case "jax" | "asdex":
-            from problems import jax_double
+        case "jax" | "asdex" | "sparsejac":
+            from problems import jax_double, ways
 
             jax = jax_double()
             jax.jit(jax.jacfwd(lambda v: jax.numpy.exp(v) * v))(x).block_until_ready()
-            if contender.module == "asdex":
-                import asdex
+            if contender.module == "asdex":  # whose colouring is compiled when it is first used
+                ways.asdex_jacobian(lambda v: jax.numpy.exp(v) * v, 2)(x)
+                ways.asdex_jacobian(lambda v: jax.numpy.exp(v[:1]) * v[1:], 2)(x)
+                ways.asdex_hessian(lambda v: jax.numpy.sum(jax.numpy.exp(v) * v), 2)(x)
+            elif contender.module == "sparsejac":
+                ways.sparsejac_forward(lambda v: jax.numpy.exp(v) * v, ways.tridiagonal(2))(x)
+        case "torch":
+            from problems import torch_double
 
-                asdex.jacobian_coloring(lambda v: jax.numpy.exp(v) * v, x)
+            torch = torch_double()
+            torch.func.vmap(torch.func.jacrev(lambda v: torch.exp(v) * v))(torch.from_numpy(np.ones((3, 2))))
+            torch.func.vmap(torch.func.jacfwd(lambda v: torch.exp(v) * v))(torch.from_numpy(np.ones((3, 2))))
         case "casadi":
             import casadi as ca
 

@@ -52,16 +52,26 @@ class Target:
 
 @dataclass(frozen=True)
 class Problem:
-    """A benchmark problem: the function in plain NumPy, inputs to call it with, and the peers."""
+    """A benchmark problem: the function in plain NumPy, inputs to call it with, and the peers.
+
+    Attributes:
+        format: what jacana is asked for.
+        inputs: ndarrays, or tuples of them.
+        derivative: "jacobian" or "hessian".
+        ours: prepares jacana where there is more to it than ``jc.jacobian(function, format=format)``.
+        canonical: turns jacana's result into an ndarray or a csr_array for comparison; not timed.
+    """
 
     name: str
     title: str
     function: Call
     format: str
-    inputs: tuple[np.ndarray, ...]
+    inputs: tuple[Any, ...]
     peers: tuple[Contender, ...]
     target: Target = field(default_factory=Target)
-    default: bool = True
+    derivative: str = "jacobian"
+    ours: Callable[[], Call] | None = None
+    canonical: Callable[[Any], Any] = lambda result: result
 
 
 def jax_double() -> Any:
@@ -70,6 +80,14 @@ def jax_double() -> Any:
 
     jax.config.update("jax_enable_x64", True)
     return jax
+
+
+def torch_double() -> Any:
+    """PyTorch in double precision."""
+    import torch
+
+    torch.set_default_dtype(torch.float64)
+    return torch
 
 
 def as_float64(result: Any) -> np.ndarray:
@@ -86,7 +104,9 @@ def csr(data: np.ndarray, indices: np.ndarray, indptr: np.ndarray, shape: tuple[
 
 
 def disagreement(result: Any, reference: Any) -> float:
-    """Largest difference between two Jacobians, over the largest entry of the reference."""
+    """Largest difference between two Jacobians in double precision, over the largest entry of the reference."""
+    if result.dtype != np.float64:
+        raise TypeError(f"float64 expected, got {result.dtype}")
     if result.shape != reference.shape:
         raise ValueError(f"shapes differ: {result.shape} and {reference.shape}")
     scale = float(abs(reference).max())

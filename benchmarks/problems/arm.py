@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from . import Call, Contender, Problem, Target, as_float64, jax_double
+from . import Call, Contender, Problem, Target, as_float64, jax_double, torch_double
 
 LINKS = (
     # d, a, alpha
@@ -76,6 +76,35 @@ def build_jax(mode: str) -> Call:
 
     jacobian = jax.jit({"jacfwd": jax.jacfwd, "jacrev": jax.jacrev}[mode](forward))
     return lambda q: as_float64(jacobian(q))
+
+
+def build_torch(mode: str) -> Call:
+    torch = torch_double()
+
+    def link(theta: Any, d: float, a: float, alpha: float) -> Any:
+        ct, st = torch.cos(theta), torch.sin(theta)
+        ca, sa = float(np.cos(alpha)), float(np.sin(alpha))
+        zero, one = torch.zeros(()), torch.ones(())
+        return torch.stack(
+            [
+                torch.stack([ct, -st * ca, st * sa, a * ct]),
+                torch.stack([st, ct * ca, -ct * sa, a * st]),
+                torch.stack([zero, sa * one, ca * one, d * one]),
+                torch.stack([zero, zero, zero, one]),
+            ]
+        )
+
+    def forward(q: Any) -> Any:
+        T = torch.eye(4)
+        for i, (d, a, alpha) in enumerate(LINKS):
+            T = T @ link(q[i], d, a, alpha)
+        roll = torch.arctan2(T[2, 1], T[2, 2])
+        pitch = torch.arctan2(-T[2, 0], torch.sqrt(T[0, 0] ** 2 + T[1, 0] ** 2))
+        yaw = torch.arctan2(T[1, 0], T[0, 0])
+        return torch.stack([T[0, 3], T[1, 3], T[2, 3], roll, pitch, yaw])
+
+    jacobian = getattr(torch.func, mode)(forward)
+    return lambda q: jacobian(torch.from_numpy(q)).numpy()
 
 
 def casadi_function() -> Any:
@@ -145,6 +174,8 @@ def problem() -> Problem:
                 counts=False,
                 note="memory bound once through Function.buffer(), input and result copied; one caller at a time",
             ),
+            Contender("PyTorch jacfwd", "torch", lambda: build_torch("jacfwd")),
+            Contender("PyTorch jacrev", "torch", lambda: build_torch("jacrev")),
         ),
         target=Target(ratio=4.0, microseconds=5.0, first_answer_milliseconds=100.0),
     )

@@ -13,7 +13,7 @@ import scipy.sparse as sp
 
 from jacana.datasets import bal
 
-from . import Call, Contender, Problem, Target, as_float64, csr, jax_double
+from . import Call, Contender, Problem, Target, as_float64, csr, jax_double, torch_double, ways
 
 N_OBSERVATIONS = 31_843
 
@@ -34,38 +34,51 @@ def pattern() -> tuple[np.ndarray, np.ndarray, tuple[int, int]]:
     return columns.ravel().astype(np.int32), indptr.astype(np.int32), (2 * N_OBSERVATIONS, s.x0.size)
 
 
+@cache
+def places() -> ways.Pattern:
+    """The same, for blocks that come in another way."""
+    indices, indptr, shape = pattern()
+    return ways.pattern_of(np.repeat(np.arange(shape[0]), np.diff(indptr)), indices, shape)
+
+
 def blocks_to_csr(result: tuple[np.ndarray, np.ndarray]) -> sp.csr_array:
     camera_blocks, point_blocks = result
     indices, indptr, shape = pattern()
     return csr(np.concatenate((camera_blocks, point_blocks), axis=2).ravel(), indices, indptr, shape)
 
 
-def build_jax(assemble: bool) -> Call:
-    """One observation written for itself, its Jacobian by reverse mode (2 outputs, 12 inputs), vmap over them all."""
-    jax = jax_double()
-    import jax.numpy as jnp
-
-    s = scene()
-    camera_index, point_index = jnp.asarray(s.camera_index), jnp.asarray(s.point_index)
-    observations = jnp.asarray(s.observations)
+def observation_of(xp: Any) -> Any:
+    """The residual of one observation, for JAX and PyTorch."""
+    cross = xp.linalg.cross
 
     def rotate(w: Any, X: Any) -> Any:
-        angle_squared = jnp.dot(w, w)
+        angle_squared = xp.dot(w, w)
         small = angle_squared < bal.SMALL_ANGLE_SQUARED
-        angle = jnp.sqrt(jnp.where(small, 1.0, angle_squared))
-        along = jnp.where(small, 1.0 - angle_squared / 6.0, jnp.sin(angle) / angle)
-        across = jnp.where(small, 0.5 - angle_squared / 24.0, (1.0 - jnp.cos(angle)) / (angle * angle))
-        turned = jnp.cross(w, X)
-        return X + along * turned + across * jnp.cross(w, turned)
+        angle = xp.sqrt(xp.where(small, 1.0, angle_squared))
+        along = xp.where(small, 1.0 - angle_squared / 6.0, xp.sin(angle) / angle)
+        across = xp.where(small, 0.5 - angle_squared / 24.0, (1.0 - xp.cos(angle)) / (angle * angle))
+        turned = cross(w, X)
+        return X + along * turned + across * cross(w, turned)
 
     def one(camera: Any, point: Any, observation: Any) -> Any:
         P = rotate(camera[0:3], point) + camera[3:6]
         p = -P[0:2] / P[2]
-        f, k1, k2 = camera[6:]
-        r2 = jnp.dot(p, p)
+        f, k1, k2 = camera[6], camera[7], camera[8]
+        r2 = xp.dot(p, p)
         return f * (1.0 + r2 * (k1 + r2 * k2)) * p - observation
 
-    each = jax.vmap(jax.jacrev(one, argnums=(0, 1)))
+    return one
+
+
+def build_jax(assemble: bool) -> Call:
+    """One observation written for itself, its Jacobian by reverse mode (2 outputs, 12 inputs), vmap over them all."""
+    jax = jax_double()
+    jnp = jax.numpy
+
+    s = scene()
+    camera_index, point_index = jnp.asarray(s.camera_index), jnp.asarray(s.point_index)
+    observations = jnp.asarray(s.observations)
+    each = jax.vmap(jax.jacrev(observation_of(jnp), argnums=(0, 1)))
 
     @jax.jit
     def blocks(x: Any) -> tuple[Any, Any]:
@@ -85,8 +98,68 @@ def build_jax(assemble: bool) -> Call:
     return lambda x: csr(as_float64(data(x)), indices, indptr, shape)
 
 
+def build_asdex() -> Call:
+    """All observations at once; asdex finds the pattern."""
+    jax = jax_double()
+    jnp = jax.numpy
+    s = scene()
+    camera_index, point_index = jnp.asarray(s.camera_index), jnp.asarray(s.point_index)
+    observations = jnp.asarray(s.observations)
+    each = jax.vmap(observation_of(jnp))
+
+    def residual(x: Any) -> Any:
+        cameras, points = bal.unpack(x, len(s.cameras))
+        return each(cameras[camera_index], points[point_index], observations).reshape(-1)
+
+    return ways.asdex_jacobian(residual, s.x0.size)
+
+
+def build_torch() -> Call:
+    torch = torch_double()
+    s = scene()
+    camera_index, point_index = torch.from_numpy(s.camera_index), torch.from_numpy(s.point_index)
+    observations = torch.from_numpy(s.observations)
+    each = torch.func.vmap(torch.func.jacrev(observation_of(torch), argnums=(0, 1)))
+    indices, indptr, shape = pattern()
+
+    def call(x: np.ndarray) -> sp.csr_array:
+        cameras, points = bal.unpack(torch.from_numpy(x), len(s.cameras))
+        blocks = each(cameras[camera_index], points[point_index], observations)
+        return csr(torch.concatenate(blocks, 2).reshape(-1).numpy(), indices, indptr, shape)
+
+    return call
+
+
+def build_casadi() -> Call:
+    import casadi as ca
+
+    s = scene()
+
+    def rotate(w: Any, X: Any) -> Any:
+        angle_squared = ca.sumsqr(w)
+        small = angle_squared < bal.SMALL_ANGLE_SQUARED
+        angle = ca.sqrt(ca.if_else(small, 1.0, angle_squared))
+        along = ca.if_else(small, 1.0 - angle_squared / 6.0, ca.sin(angle) / angle)
+        across = ca.if_else(small, 0.5 - angle_squared / 24.0, (1.0 - ca.cos(angle)) / (angle * angle))
+        turned = ca.cross(w, X)
+        return X + along * turned + across * ca.cross(w, turned)
+
+    def one(v: Any, observation: Any) -> Any:
+        P = rotate(v[0:3], v[9:12]) + v[3:6]
+        p = -P[0:2] / P[2]
+        r2 = ca.sumsqr(p)
+        return v[6] * (1.0 + r2 * (v[7] + r2 * v[8])) * p - observation
+
+    def variables(x: np.ndarray) -> np.ndarray:
+        cameras, points = bal.unpack(x, len(s.cameras))
+        return np.concatenate((cameras[s.camera_index], points[s.point_index]), axis=1)
+
+    return ways.casadi_blocks(one, (12, 2), variables, s.observations, places())
+
+
 def problem() -> Problem:
     s = scene()
+    places()  # known by hand, before anybody's clock runs
     rng = np.random.default_rng(16)
     return Problem(
         name="bundle",
@@ -108,6 +181,9 @@ def problem() -> Problem:
                 lambda: build_jax(assemble=True),
                 note="columns and row pointers made by hand beforehand",
             ),
+            Contender("asdex, CSR", "asdex", build_asdex, slow=True),
+            Contender("CasADi SX map, CSR", "casadi", build_casadi, note="block by block, places by hand"),
+            Contender("PyTorch vmap(jacrev), CSR", "torch", build_torch, note="columns and row pointers by hand"),
         ),
         target=Target(ratio=6.0),
     )

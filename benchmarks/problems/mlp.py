@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from . import Call, Contender, Problem, Target, as_float64, jax_double
+from . import Call, Contender, Problem, Target, as_float64, jax_double, torch_double
 
 WIDTH = 1000
 
@@ -39,6 +39,13 @@ def build_jax(mode: str) -> Call:
     return lambda x: as_float64(jacobian(parameters, x))
 
 
+def build_torch(mode: str) -> Call:
+    torch = torch_double()
+    W1, b1, W2, b2 = map(torch.from_numpy, weights())
+    jacobian = getattr(torch.func, mode)(lambda x: W2 @ torch.tanh(W1 @ x + b1) + b2)
+    return lambda x: jacobian(torch.from_numpy(x)).numpy()
+
+
 def problem() -> Problem:
     weights()  # made before anybody's clock runs
     rng = np.random.default_rng(1)
@@ -51,6 +58,8 @@ def problem() -> Problem:
         peers=(
             Contender("JAX jit(jacfwd)", "jax", lambda: build_jax("jacfwd")),
             Contender("JAX jit(jacrev)", "jax", lambda: build_jax("jacrev")),
+            Contender("PyTorch jacfwd", "torch", lambda: build_torch("jacfwd")),
+            Contender("PyTorch jacrev", "torch", lambda: build_torch("jacrev")),
         ),
         target=Target(ratio=1.5),
     )

@@ -58,8 +58,9 @@ def _run(
     leaves = [node for node in order if node in leaf_values]
     constants = [node for node in order if node.op is CONSTANT]
     place = {node: k for k, node in enumerate(leaves)}
-    known = Origin(tuple(leaves), tuple(outputs), f"{what} {[place[node] for node in given]}").fingerprint()
-    values = [np.ascontiguousarray(leaf_values[node]) for node in leaves]
+    how = f"{what} {[place[node] for node in given]}"
+    known = Origin(tuple(leaves), tuple(outputs), how).fingerprint(content=False)
+    values = [np.asarray(leaf_values[node], order="C") for node in leaves]
     if known is None:
         return compile_numpy(Program(tuple(leaves), tuple(derive(list(outputs), list(given)))))(values)
     with _lock:
@@ -74,10 +75,10 @@ def _run(
         inputs = tuple(own.values())
         compiled = Compiled(
             lambda: Program(inputs, tuple(derive(moved, wanted))),
-            origin=Origin(inputs, tuple(moved), f"{what} {[place[node] for node in given]}"),
+            origin=Origin(inputs, tuple(moved), how),
         )
         with _lock:
             _known[known.digest] = compiled
             while len(_known) > KEPT:
                 _known.popitem(last=False)
-    return compiled([*values, *(np.ascontiguousarray(node.params.owner.value()) for node in constants)])
+    return compiled([*values, *(np.asarray(node.params.owner.value(), order="C") for node in constants)])

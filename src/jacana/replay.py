@@ -23,8 +23,22 @@ from .graph.build import apply, constant_array
 from .graph.node import Array, Node, literal, substitute_nodes
 from .graph.ops.reduction import AxesParams, reduce_all
 from .graph.rolling import roll
-from .record import Recording, Variable, as_node, current_recording, leaf_value, record, wrap_node
-from .run import Compiled, Origin, Program, check_compilable, compile_numpy
+from .graph.simplify import simplify
+from .plans import planned
+from .record import (
+    ComplexVariable,
+    Recording,
+    Variable,
+    as_node,
+    current_recording,
+    is_complex,
+    leaf_value,
+    raw,
+    record,
+    stand_in,
+    wrap_node,
+)
+from .run import Program, check_compilable, compile_numpy
 
 MAX_PATHS = 32  # recordings kept for one signature; the least recently used goes first
 MAX_SIGNATURES = 256
@@ -32,7 +46,11 @@ MAX_SIGNATURES = 256
 
 @dataclass(frozen=True)
 class Traced:
-    """What a build step gets: the argument leaves to differentiate by, all argument leaves, and the results."""
+    """What a build step gets: the argument leaves to differentiate by, all argument leaves, and the results.
+
+    A complex leaf has two nodes, its real part and its imaginary part, in ``inputs``, ``wanted`` and ``outputs``;
+    ``complex_wanted`` and ``complex_outputs`` say for each leaf of the trees whether it is complex.
+    """
 
     inputs: tuple[Node, ...]
     wanted: tuple[int, ...]
@@ -40,6 +58,17 @@ class Traced:
     outputs: tuple[Node, ...]
     output_tree: Any
     name: str
+    complex_wanted: tuple[bool, ...] = ()
+    complex_outputs: tuple[bool, ...] = ()
+
+    @property
+    def is_complex(self) -> bool:
+        """Whether a leaf to differentiate by, or a result, is complex: it is two nodes then, its parts."""
+        return any(self.complex_wanted) or any(self.complex_outputs)
+
+    def value(self, arrays: Sequence[Any]) -> Any:
+        """What the function returned, from the arrays of ``outputs``."""
+        return trees.unflatten(self.output_tree, whole_leaves(arrays, self.complex_outputs))
 
     @property
     def by(self) -> list[Node]:
@@ -75,29 +104,39 @@ class Built:
 Build = Callable[[Traced], Built]
 
 
+def whole_leaves(arrays: Sequence[Any], are_complex: Sequence[bool]) -> list[Any]:
+    """One array for each leaf: of two parts where it is complex."""
+    rest = iter(arrays)
+    return [whole(next(rest), next(rest)) if flag else next(rest) for flag in are_complex]
+
+
+def whole(re: Any, im: Any) -> Any:
+    """The complex array, or complex Variable, with these parts."""
+    if isinstance(re, Variable) or isinstance(im, Variable):
+        return ComplexVariable(re, im)
+    z = np.empty(np.shape(re), np.result_type(re, im, np.complex64))
+    z.real, z.imag = re, im
+    return z
+
+
 class _Path:
     """One recording, ready to be replayed."""
 
     __slots__ = ("compiled", "direct", "finish", "free", "guarded", "plain", "watches")
 
-    def __init__(self, recording: Recording, traced: Traced, built: Built, native: bool) -> None:
+    def __init__(self, recording: Recording, traced: Traced, build: Build, native: bool) -> None:
         self.watches = recording.watches
-        self.finish = built.finish
         check = guard_node(recording.guards)
+        found = planned(build, traced, check, native)
+        self.finish, self.free, self.compiled = found.finish, found.free, found.run
         self.guarded = check is not None
-        checks = () if check is None else (check,)
-        roots = (*(built.nodes if built.how is None else traced.outputs), *checks)
-        self.free = free = Program(recording.inputs, roots).free_inputs()
-        self.plain = not free and not self.guarded
-        self.direct = self.plain and built.plain  # whether nothing remains to be done when the program has run
-        inputs = (*recording.inputs, *free)
-        origin = None if built.how is None else Origin(inputs, roots, f"{built.how} {traced.wanted} {self.guarded}")
-        self.compiled = Compiled(lambda: Program(inputs, (*built.nodes, *checks)), native, origin)
+        self.plain = not self.free and not self.guarded
+        self.direct = found.direct if self.plain else None  # where nothing remains to be done by Python
 
     def run(self, values: Sequence[Array]) -> list[Array] | None:
         """The arrays of the built nodes, or None where a guard says that this is another path."""
         if self.free:
-            values = [*values, *(np.ascontiguousarray(leaf_value(node)) for node in self.free)]
+            values = [*values, *(np.asarray(leaf_value(node), order="C") for node in self.free)]
         if not self.guarded:
             return self.compiled(values)
         try:
@@ -136,24 +175,22 @@ class Replay:
         self,
         function: Callable[..., Any],
         build: Build,
-        argnums: int | Sequence[int] | None,
+        argnums: int | Sequence[int],
         verb: str,
         native: bool = False,
+        takes_complex: bool = False,
     ) -> None:
-        """``argnums``: None if nothing is differentiated. ``native``: compile at the first call."""
+        """``native``: compile at the first call. ``takes_complex``: whether ``build`` knows leaves of two parts."""
         if not callable(function):
             raise InvalidInputError(f"{verb} takes a function, not {type(function).__name__}")
         if native:
             check_compilable("jacana.compile" if verb == "compile" else f"{verb}(..., compile=True)")
-        self.native = native
+        self.native, self.takes_complex = native, takes_complex
         self.function, self.build, self.verb = function, build, verb
         self.watched = function  # the code whose outside state a recording depends on
         self.single = isinstance(argnums, (int, np.integer))
-        chosen = () if argnums is None else argnums
-        self.argnums = (int(chosen),) if isinstance(chosen, (int, np.integer)) else tuple(chosen)
-        if (argnums is not None and not self.argnums) or not all(
-            isinstance(k, (int, np.integer)) for k in self.argnums
-        ):
+        self.argnums = (int(argnums),) if isinstance(argnums, (int, np.integer)) else tuple(argnums)
+        if not all(isinstance(k, (int, np.integer)) for k in self.argnums):
             raise InvalidInputError(f"argnums must be an integer or a sequence of integers, not {argnums!r}")
         self._paths: OrderedDict[Any, list[_Path]] = OrderedDict()
         self._lock = threading.RLock()
@@ -168,27 +205,31 @@ class Replay:
         self._paths, self._lock, self.shortest = OrderedDict(), threading.RLock(), None
 
     def __call__(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if len(args) == 1 and not kwargs and type(args[0]) is np.ndarray:
+        if len(args) == 1 and not kwargs and type(args[0]) is np.ndarray and current_recording() is None:
             # The common call, without a tree to flatten: microseconds count here.
             x = args[0]
             known = self._paths.get((x.shape, x.dtype))
             if known:
                 path = known[-1]
                 if path.watches.unchanged():
-                    if path.direct:
-                        builtin = path.compiled.direct()
+                    if path.direct is not None:
+                        builtin = path.direct()
                         self.shortest = None if builtin is None else (*builtin, path.watches.unchanged)
                     values = (x if x.flags.c_contiguous else np.ascontiguousarray(x),)
-                    results = path.compiled(values) if path.plain else path.run(values)
+                    try:
+                        results = path.compiled(values) if path.plain else path.run(values)
+                    except np.linalg.LinAlgError:
+                        results = None  # recorded again, the error comes from the user's line
                     if results is not None:
                         return path.finish(results)
         return self._general(args, kwargs)
 
     def _general(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         arguments = _Arguments(self, args, kwargs)
-        if any(isinstance(leaf, Variable) for leaf in arguments.leaves):
-            return self._inline(arguments)
         values = arguments.values()
+        if any(isinstance(leaf, (Variable, ComplexVariable)) for leaf in arguments.leaves):
+            return self._inline(arguments, *self._record(arguments, values))
+        outer = current_recording()
         with self._lock:
             paths = self._paths.get(arguments.key)
             candidates = list(reversed(paths)) if paths else []
@@ -198,8 +239,15 @@ class Replay:
                     if path in self._paths.get(arguments.key, ()):
                         self._paths[arguments.key].remove(path)
                 continue
-            results = path.run(values)
+            if outer is not None and path.free:
+                return self._inline(arguments, *self._record(arguments, values))
+            try:
+                results = path.run(values)
+            except np.linalg.LinAlgError:
+                continue
             if results is not None:
+                if outer is not None:
+                    outer.watches.include(path.watches)
                 with self._lock:
                     paths = self._paths.setdefault(arguments.key, [])
                     if path in paths and paths[-1] is not path:
@@ -207,15 +255,17 @@ class Replay:
                         paths.append(path)
                 return path.finish(results)
         recording, traced = self._record(arguments, values)
-        built = self.build(traced)
-        path = _Path(recording, traced, built, self.native)
+        path = _Path(recording, traced, self.build, self.native)
+        if outer is not None:
+            if path.free:
+                return self._inline(arguments, recording, traced)
+            outer.watches.include(recording.watches)
         results = path.run(values)
         if results is None:
             # The recording's own guards do not hold on its own input: the function is not a function of its arguments
             # (random numbers, a clock) or compares NaNs. The answer of this call is right; it is not kept.
-            program = Program((*recording.inputs, *path.free), tuple(built.nodes))
-            free = [np.ascontiguousarray(leaf_value(node)) for node in path.free]
-            return built.finish(compile_numpy(program)([*values, *free]))
+            free = [np.asarray(leaf_value(node), order="C") for node in path.free]
+            return path.finish(path.compiled([*values, *free])[:-1])
         with self._lock:
             paths = self._paths.setdefault(arguments.key, [])
             self._paths.move_to_end(arguments.key)
@@ -234,13 +284,13 @@ class Replay:
         """The program that a call with these arguments runs, guards included."""
         recording, traced = self.trace(args, kwargs)
         check = guard_node(recording.guards)
-        outputs = (*self.build(traced).nodes, *(() if check is None else (check,)))
+        outputs = tuple(simplify([*self.build(traced).nodes, *(() if check is None else (check,))]))
         return Program((*recording.inputs, *Program(recording.inputs, outputs).free_inputs()), outputs)
 
     def _record(self, arguments: _Arguments, values: Sequence[Array]) -> tuple[Recording, Traced]:
         def unpacked(_: Any, *variables: Variable) -> Any:
             positional, keywords = arguments.rebuild(variables)
-            return self.function(*positional, **keywords)
+            return stand_in(self.function)(*positional, **keywords)
 
         recording = record(self.watched, values, wrap=unpacked)
         outputs, tree = trees.flatten(recording.result)
@@ -248,8 +298,15 @@ class Replay:
             raise InvalidInputError(
                 f"{self.name} returned None where an array was expected; does it end with a return statement?"
             )
-        nodes = tuple(roll([self._output_node(leaf) for leaf in outputs]))
-        traced = Traced(recording.inputs, arguments.wanted, arguments.wanted_tree, nodes, tree, self.name)
+        flags = tuple(map(is_complex, outputs))
+        if any(flags) and not self.takes_complex:
+            raise InvalidInputError(_refusal(f"{self.verb} of {self.name}: the result is complex", self.verb))
+        nodes = tuple(roll([self._output_node(part) for leaf, flag in zip(outputs, flags, strict=True)
+                            for part in (parts(leaf) if flag else (leaf,))]))  # fmt: skip
+        traced = Traced(
+            recording.inputs, arguments.wanted, arguments.wanted_tree, nodes, tree, self.name,
+            arguments.complex_wanted, flags,
+        )  # fmt: skip
         return recording, traced
 
     @property
@@ -262,10 +319,9 @@ class Replay:
             raise InvalidInputError(f"{self.name} returned {type(leaf).__name__} where an array was expected")
         return as_node(leaf)
 
-    def _inline(self, arguments: _Arguments) -> Any:
-        """Inside another recorded function, or on Variables: the derivative becomes part of the outer program."""
+    def _inline(self, arguments: _Arguments, recording: Recording, traced: Traced) -> Any:
+        """On Variables, or on what an outer recording knows: the derivative becomes part of the outer program."""
         values = arguments.values()
-        recording, traced = self._record(arguments, values)
         built = self.build(traced)
         if not built.inline:
             raise InvalidInputError(
@@ -276,7 +332,7 @@ class Replay:
         program = Program(recording.inputs, tuple(built.nodes))
         free = program.free_inputs()
         run = compile_numpy(Program((*recording.inputs, *free), tuple(built.nodes)))
-        results = run([*values, *(np.ascontiguousarray(leaf_value(node)) for node in free)])
+        results = run([*values, *(np.asarray(leaf_value(node), order="C") for node in free)])
         moved = substitute_nodes([*built.nodes, *guard_nodes], dict(mapping))
         outer = current_recording()
         if outer is not None:
@@ -292,6 +348,8 @@ class _Arguments:
 
     def __init__(self, replay: Replay, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         chosen: dict[int, list[int]] = {}  # the arguments to differentiate by, each with its leaves among the inputs
+        complex_chosen: dict[int, list[bool]] = {}
+        inputs = 0
         for k in replay.argnums:
             position = k + len(args) if k < 0 else k
             if not 0 <= position < len(args):
@@ -299,7 +357,7 @@ class _Arguments:
                     f"{replay.verb} of {replay.name} is by argument {k}, but the call has {len(args)} positional "
                     f"argument{'s' * (len(args) != 1)}"
                 )
-            chosen[position] = []
+            chosen[position], complex_chosen[position] = [], []
         self.leaves: list[Any] = []
         self.input_at: list[int] = []  # which leaves are arrays
         key: list[Any] = []
@@ -310,60 +368,76 @@ class _Arguments:
             for place, leaf in enumerate(leaves):
                 if position in chosen:
                     leaf = _differentiable(leaf, replay, position, tree, place)
-                    chosen[position].append(len(self.input_at))
-                if _is_array(leaf):
+                    complex_chosen[position].append(is_complex(leaf))
+                    chosen[position] += [inputs, inputs + 1] if is_complex(leaf) else [inputs]
+                if is_array(leaf):
                     self.input_at.append(len(self.leaves))
-                    key.append((np.shape(leaf), _dtype(leaf)))
+                    inputs += 2 if is_complex(leaf) else 1
+                    shape = np.shape(leaf)
+                    key.append(("complex", shape, _dtype(leaf)) if is_complex(leaf) else (shape, _dtype(leaf)))
                 else:
                     key.append(_static_key(leaf))
                 self.leaves.append(leaf)
         self.structures = structures
         self.counts = [tree.num_leaves for tree in structures]
         self.wanted = tuple(leaf for k in replay.argnums for leaf in chosen[k % len(args)])
+        self.complex_wanted = tuple(flag for k in replay.argnums for flag in complex_chosen[k % len(args)])
         each = [structures[k % len(args)] for k in replay.argnums]
         self.wanted_tree = each[0] if replay.single else trees.tuple_of(each)
         first = structures[0] if structures else None
-        if len(args) == 1 and not kwargs and first is not None and first.is_leaf() and _is_array(self.leaves[0]):
+        if len(args) == 1 and not kwargs and first is not None and first.is_leaf() and is_array(self.leaves[0]):
             self.key: Any = key[0]
         else:
             self.key = (tuple(structures), tuple(key))
 
     def arrays(self) -> list[Any]:
-        return [self.leaves[k] for k in self.input_at]
+        """One array for each input: two, the parts, for a complex leaf."""
+        leaves = (self.leaves[k] for k in self.input_at)
+        return [part for leaf in leaves for part in (parts(leaf) if is_complex(leaf) else (leaf,))]
 
     def values(self) -> list[Array]:
         """The concrete arrays, C-contiguous."""
         result = []
         for leaf in self.arrays():
-            value = leaf.value if isinstance(leaf, Variable) else np.asarray(leaf)
+            value = np.asarray(raw(leaf))
             result.append(value if value.flags.c_contiguous else np.ascontiguousarray(value))
         return result
 
     def rebuild(self, variables: Sequence[Variable]) -> tuple[list[Any], dict[str, Any]]:
         leaves = list(self.leaves)
-        for k, variable in zip(self.input_at, variables, strict=True):
-            leaves[k] = variable
-        parts: list[Any] = []
+        rest = iter(variables)
+        for k in self.input_at:
+            leaves[k] = ComplexVariable(next(rest), next(rest)) if is_complex(leaves[k]) else next(rest)
+        groups: list[Any] = []
         start = 0
         for tree, count in zip(self.structures, self.counts, strict=True):
-            parts.append(trees.unflatten(tree, leaves[start : start + count]))
+            groups.append(trees.unflatten(tree, leaves[start : start + count]))
             start += count
-        keywords: dict[str, Any] = parts[-1]
-        return list(parts[:-1]), keywords
+        keywords: dict[str, Any] = groups[-1]
+        return list(groups[:-1]), keywords
 
 
-def _is_array(leaf: Any) -> bool:
+def parts(leaf: Any) -> tuple[Any, Any]:
+    """The real and the imaginary part of a complex leaf, as Variables or C-contiguous arrays."""
+    if isinstance(leaf, ComplexVariable):
+        return leaf.real, leaf.imag
+    array = np.asarray(leaf)
+    return np.array(array.real, order="C"), np.array(array.imag, order="C")
+
+
+def is_array(leaf: Any) -> bool:
+    """Whether a leaf of the arguments becomes an input (the others are static)."""
     if isinstance(leaf, (bool, int, str, bytes)):
         return False
-    if isinstance(leaf, Variable):
+    if isinstance(leaf, (Variable, ComplexVariable)):
         return True
-    if isinstance(leaf, (float, np.ndarray, np.generic)):
-        return np.asarray(leaf).dtype.kind in "fbiu"
+    if isinstance(leaf, (float, complex, np.ndarray, np.generic)):
+        return np.asarray(leaf).dtype.kind in "fbiuc"
     return False
 
 
 def _dtype(leaf: Any) -> Any:
-    return leaf.dtype if hasattr(leaf, "dtype") else np.dtype("f8")
+    return leaf.dtype if hasattr(leaf, "dtype") else np.asarray(leaf).dtype
 
 
 def _static_key(leaf: Any) -> Any:
@@ -387,6 +461,16 @@ class _Held:
         return isinstance(other, _Held) and other.value is self.value
 
 
+_DIFFERENTIABLE = tuple(map(np.dtype, ("f8", "f4", "c16", "c8")))
+
+
+def _refusal(what: str, verb: str) -> str:
+    return (
+        f"{what}, which {verb} does not take; jacana.real_form(f) is the same function of real numbers "
+        "(docs/complex.md)"
+    )
+
+
 def _argument_name(function: Callable[..., Any], position: int) -> str:
     try:
         names = list(inspect.signature(function).parameters)
@@ -398,7 +482,7 @@ def _argument_name(function: Callable[..., Any], position: int) -> str:
 def _differentiable(leaf: Any, replay: Replay, position: int, tree: Any, place: int) -> Any:
     name = _argument_name(replay.function, position) + trees.leaf_name(tree, place)
     where = f"{replay.verb} of {replay.name}: {name}"
-    if isinstance(leaf, Variable):
+    if isinstance(leaf, (Variable, ComplexVariable)):
         dtype = leaf.dtype
     elif isinstance(leaf, np.ma.MaskedArray) or (isinstance(leaf, np.ndarray) and type(leaf) is not np.ndarray):
         raise InvalidInputError(f"{where} is a {type(leaf).__name__}; give a plain array, np.asarray(...)")
@@ -410,8 +494,10 @@ def _differentiable(leaf: Any, replay: Replay, position: int, tree: Any, place: 
         raise InvalidInputError(
             f"{where} has dtype {dtype.name}, and there is no derivative by integers; convert it with .astype(float)"
         )
-    if dtype.kind == "c":
-        raise InvalidInputError(f"{where} is complex, which is not supported yet; pass real and imaginary part apart")
-    if dtype.kind != "f" or dtype.itemsize not in (4, 8):
-        raise InvalidInputError(f"{where} has dtype {dtype}; float64 and float32 are supported")
+    if dtype.kind == "c" and not replay.takes_complex:
+        raise InvalidInputError(_refusal(f"{where} is complex", replay.verb))
+    if dtype not in _DIFFERENTIABLE:
+        raise InvalidInputError(f"{where} has dtype {dtype}; float64, float32, complex128 and complex64 are supported")
+    if isinstance(leaf, complex) and not isinstance(leaf, np.generic):
+        return np.complex128(leaf)
     return np.float64(leaf) if isinstance(leaf, float) and not isinstance(leaf, np.generic) else leaf

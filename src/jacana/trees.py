@@ -39,9 +39,15 @@ def tuple_of(structures: Sequence[Any]) -> Any:
     return optree.treespec_tuple(structures, namespace=NAMESPACE)
 
 
+def leaves_and_nones(tree: Any) -> list[Any]:
+    """The leaves of a tree in which None is a leaf too."""
+    leaves: list[Any] = optree.tree_leaves(tree, none_is_leaf=True, namespace=NAMESPACE)
+    return leaves
+
+
 def has_none(tree: Any) -> bool:
     """Whether something in the tree is None (which is no leaf)."""
-    return any(leaf is None for leaf in optree.tree_leaves(tree, none_is_leaf=True, namespace=NAMESPACE))
+    return any(leaf is None for leaf in leaves_and_nones(tree))
 
 
 def leaf_name(structure: Any, k: int) -> str:

@@ -355,6 +355,46 @@ LINALG = {
     "cholesky upper": (lambda a: np.linalg.cholesky(a, upper=True), S + 3 * np.eye(3)),
     "matrix_power": (lambda a: (np.linalg.matrix_power(a, 3), np.linalg.matrix_power(a, -2)), S),
     "linalg.trace": (lambda a: (np.linalg.trace(a), np.linalg.diagonal(a)), S),
+    "slogdet": (lambda a: np.linalg.slogdet(a).logabsdet, S),
+    "slogdet batch": (lambda a: np.linalg.slogdet(a)[1], S2),
+    "eigh": (lambda a: tuple(np.linalg.eigh(a)), S),
+    "eigh batch": (lambda a: tuple(np.linalg.eigh(a, "U")), S2),
+    "eigvalsh": (lambda a: (np.linalg.eigvalsh(a), np.linalg.eigvalsh(a, "u")), S),
+    "eig": (lambda a: tuple(np.linalg.eig(a)), np.tril(S)),
+    "eigvals": (np.linalg.eigvals, np.tril(S2)),
+    "svd": (lambda a: tuple(np.linalg.svd(a)), S),
+    "svd tall": (lambda a: tuple(np.linalg.svd(a)), B.T),
+    "svd wide": (lambda a: tuple(np.linalg.svd(a)), A),
+    "svd thin": (lambda a: tuple(np.linalg.svd(a, full_matrices=False)), S2[:, :2]),
+    "svd values": (lambda a: (np.linalg.svd(a, compute_uv=False), np.linalg.svdvals(a)), A),
+    "svd symmetric": (lambda a: tuple(np.linalg.svd(a + a.T, hermitian=True)), S - np.diag([9.0, 0.0, 0.0])),
+    "svd symmetric values": (lambda a: np.linalg.svd(a, compute_uv=False, hermitian=True), S),
+    "qr": (lambda a: tuple(np.linalg.qr(a)), B.T),
+    "qr wide": (lambda a: tuple(np.linalg.qr(a)), A),
+    "qr complete": (lambda a: tuple(np.linalg.qr(a, "complete")), B.T),
+    "qr complete wide": (lambda a: tuple(np.linalg.qr(a, mode="complete")), A),
+    "qr batch": (lambda a: (*np.linalg.qr(a), np.linalg.qr(a, "r")), S2[:, :2]),
+    "pinv": (lambda a: (np.linalg.pinv(a), np.linalg.pinv(a, rtol=None)), A),
+    "pinv batch": (lambda a: np.linalg.pinv(a, [1e-10, 1e-8]), S2[:, :2]),
+    "pinv symmetric": (lambda a: np.linalg.pinv(a, hermitian=True), S),
+    "lstsq": (lambda a, b: np.linalg.lstsq(a, b)[::2], S, B),
+    "lstsq tall": (lambda a, b: np.linalg.lstsq(a, b), B.T, V),
+    "lstsq tall matrix": (lambda a, b: np.linalg.lstsq(a, b, rcond=1e-9), B.T, B[:2].T),
+    "lstsq wide": (lambda a, b: np.linalg.lstsq(a, b)[::3], A, A[:, 0].copy()),
+    "tensorsolve": (lambda a, b: np.linalg.tensorsolve(a.reshape(3, 1, 3), b[:, None]), S, S[0].copy()),
+    "tensorsolve axes": (lambda a, b: np.linalg.tensorsolve(a.reshape(3, 3, 1), b, axes=(1,)), S, S[0].copy()),
+    "tensorinv": (lambda a: np.linalg.tensorinv(a.reshape(3, 3, 1), ind=1), S),
+    "cond": (lambda a: [np.linalg.cond(a, p) for p in (None, 2, -2, 1, -1, np.inf, "fro", "nuc")], S),
+    "cond batch": (lambda a: (np.linalg.cond(a), np.linalg.cond(a[:, :2]), np.linalg.cond(a, 1)), S2),
+    "matrix_rank": (lambda a: (np.linalg.matrix_rank(a), np.linalg.matrix_rank(a, tol=[1.0])), S),
+    "matrix_rank batch": (lambda a: (np.linalg.matrix_rank(a), np.linalg.matrix_rank(a, hermitian=True)), S2),
+    "norms of matrices": (lambda a: [np.linalg.norm(a, p) for p in ("nuc", 2, -2)], A),
+    "norms of a batch": (lambda a: [np.linalg.norm(a, p, axis=(2, 0), keepdims=True) for p in ("nuc", 2, -2, 1)], S2),
+    "matrix_norm": (lambda a: [np.linalg.matrix_norm(a, ord=p) for p in ("fro", "nuc", 2, -1)], S2),
+    "vector_norm": (lambda a: [np.linalg.vector_norm(a, axis=(0, 2), ord=p, keepdims=p > 1) for p in (1, 2, 3)], S2),
+    "linalg products": (lambda a: (np.linalg.outer(a[0], a[1]), np.linalg.cross(a, a[::-1]), np.linalg.matmul(a, a),
+                                   np.linalg.tensordot(a, a, axes=1), np.linalg.vecdot(a, a[0], axis=0),
+                                   np.linalg.matrix_transpose(a)), S),
 }  # fmt: skip
 
 
@@ -375,14 +415,16 @@ def test_cholesky_of_one_symmetric_matrix_equals_that_of_its_mirror():
 
 def test_every_table_entry_that_takes_an_array_is_covered_somewhere():
     """A new entry of the tables without a case here shows up by name."""
-    text = Path(__file__).read_text()
+    here = Path(__file__)
+    text = here.read_text() + (here.parent / "test_composed_functions.py").read_text()
     names = {f.__name__ for f in (*FUNCTIONS, *UFUNCS)}
     elsewhere = {op.ufunc.__name__ for op in ELEMENTWISE} | {
         "getitem", "setitem", "zeros_like", "ones_like", "empty_like", "copyto", "allclose", "array_equal",
         "array_equiv", "nonzero", "flatnonzero", "argwhere", "shape", "ndim", "size", "result_type", "iscomplexobj",
         "isrealobj", "can_cast", "min_scalar_type", "common_type", "may_share_memory", "shares_memory", "isreal",
         "iscomplex", "array_repr", "array_str", "array2string", "copysign", "bitwise_and", "bitwise_or",
-        "bitwise_xor", "invert",
+        "bitwise_xor", "invert", "angle", "sqrt", "log", "log2", "log10", "arcsin", "arccos", "arctanh",
+        *dir(np.fft),  # test_fourier.py has them
     }  # fmt: skip
     missing = {n for n in names - elsewhere if n not in text}
     assert missing <= {"around", "asanyarray", "ascontiguousarray", "dsplit", "matrix_norm", "real_if_close"}, missing

@@ -416,3 +416,32 @@ def test_nothing_is_read_beyond_the_ends_of_an_argument():
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == 0, (done.returncode, done.stderr)
     assert done.stdout == "as they should be\n"
+
+
+def test_many_added_parts_are_planned_in_two_passes(monkeypatch):
+    # What each part computes gets a buffer of its own; finding them one at a time planned 61 times for a small graph.
+    from jacana.plan import native_plan
+
+    passes = []
+    begin = native_plan._Planner.__init__
+    monkeypatch.setattr(native_plan._Planner, "__init__", lambda self, *args: passes.append(1) or begin(self, *args))
+    x = new_input((90,), F8)
+    often = np.arange(90) * 7 % 70
+    parts = [(op("sin", x * float(k)), (table(np.roll(often, k), 0),)) for k in range(1, 25)]
+    added = build.assembled(parts, (70,), F8, disjoint=False)
+    plan = native_plan.plan_native([added])
+    assert len(passes) == 2
+    assert plan.buffers == {added, *(part for part, _ in parts)}
+
+
+def test_two_axes_longer_than_lanes_are_two_loops():
+    # Written out, 32 points of such an axis took seconds to compile, for each of the diagonals of a stencil.
+    from jacana.plan.native_plan import Kernel, plan_native
+
+    x = new_input((32, 40), F8)
+    (step,) = plan_native([op("sin", x) * x]).steps
+    assert isinstance(step, Kernel)
+    assert step.sizes == (32, 40)
+    (step,) = plan_native([build.broadcast_to(x, (4, 32, 40)) * 2.0]).steps
+    assert isinstance(step, Kernel)
+    assert step.sizes == (32, 40)  # the short axis is written out

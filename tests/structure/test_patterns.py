@@ -531,7 +531,13 @@ row(
     lambda x: np.tril(np.full((4, 4), 3.0)) @ x,
     at(4),
     [(i, j) for i, j in grid(4, 4) if j <= i],
-    extra=[(i, j) for i, j in grid(4, 4) if j > i],
+)
+row(
+    "table with some zeros times vector",
+    lambda x: np.triu(np.full((4, 5), 3.0)) @ x,
+    at(5),
+    [(i, j) for i, j in grid(4, 5) if j >= i],
+    extra=[(i, j) for i, j in grid(4, 5) if j < i],
     reason="zeros in arrays of numbers",
 )
 
@@ -555,6 +561,33 @@ def blocks(x):
 def saddle(z):
     B = at(2, 2)
     return np.block([[np.diag(z[4:]), B], [B.T, np.zeros((2, 2))]]) @ z[:4]
+
+
+# Two zeros in a matrix of nine, used in every step of a time stepping.
+HEAT = np.array([[-2.0, 1.0, 0.0], [1.0, -2.0, 1.0], [0.0, 1.0, -2.0]])
+
+
+@case(
+    "implicit Euler with a small matrix",
+    at(4, 3),
+    [((k, i), (k, j)) for k in range(4) for i, j in grid(3, 3) if abs(i - j) <= 1]
+    + [((k, i), (k - 1, i)) for k in range(1, 4) for i in range(3)],
+)
+def implicit_euler_small(u):
+    before = np.vstack([np.ones(3), u[:-1]])
+    return u - before - 0.1 * (u @ HEAT.T + u**2)
+
+
+@case(
+    "symmetric matrix filled by pairs",
+    at(10),
+    [(i, 6 + j) for i, j in grid(4, 4) if i != j]
+    + [(i, k) for k, (a, b) in enumerate(zip(*np.triu_indices(4, 1), strict=True)) for i in (int(a), int(b))],
+)
+def filled_by_pairs(x):
+    matrix = np.zeros((4, 4))
+    matrix[np.triu_indices(4, 1)] = x[:6]
+    return (matrix + matrix.T) @ x[6:]
 
 
 # --- scans, order, choice ---------------------------------------------------------------------------------------

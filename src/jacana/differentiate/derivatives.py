@@ -25,7 +25,7 @@ def jacobian_dtype(output: Node, source: Node) -> DType:
 
 def dense_jacobians(outputs: Sequence[Node], inputs: Sequence[Node], order: Order = "auto") -> list[list[Node]]:
     """``result[i][j]`` of shape ``outputs[i].shape + inputs[j].shape``."""
-    found = eliminate(outputs, inputs, order, unrestricted=DENSE_LIMIT)
+    found = eliminate(outputs, inputs, order, unrestricted=DENSE_LIMIT, whole_maps=True)
     return [
         [
             dense_node(found.terms[i][j], y.shape, x.shape, jacobian_dtype(y, x))
@@ -56,7 +56,7 @@ def vjp_nodes(
     total = cast_to(pieces[0], dtype)
     for p in pieces[1:]:
         total = total + cast_to(p, dtype)
-    found = eliminate([total], list(inputs), order, unrestricted=DENSE_LIMIT)
+    found = eliminate([total], list(inputs), order, unrestricted=DENSE_LIMIT, whole_maps=True)
     return [dense_node(found.terms[0][j], (), x.shape, jacobian_dtype(total, x)) for j, x in enumerate(inputs)]
 
 
@@ -71,7 +71,7 @@ def jvp_nodes(
         if x.dtype.kind == "f"
     }
     shifted = substitute_nodes(list(outputs), dict(moved))
-    found = eliminate(shifted, [step], order, unrestricted=DENSE_LIMIT)
+    found = eliminate(shifted, [step], order, unrestricted=DENSE_LIMIT, whole_maps=True)
     back = {m: x for x, m in moved.items()}
     tangent_nodes = [
         dense_node(found.terms[i][0], y.shape, (), y.dtype if y.dtype.kind == "f" else np.dtype("f8"))

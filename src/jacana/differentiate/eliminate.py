@@ -16,42 +16,64 @@ from typing import Literal, TypeAlias
 
 from ..graph.index import identity
 from ..graph.node import Node, Term, topological
+from ..structure.packing import pack_terms
 from ..structure.support import restrict_to_factors
-from ..structure.terms import Terms, add_terms, compose_terms, normalise
+from ..structure.terms import Terms, add_terms, compose_structure, compose_terms, normalise
 
 Order: TypeAlias = Literal["forward", "reverse", "cost", "auto"]
 Key: TypeAlias = "Node | int"  # an output vertex is its position, so that an output may also be a node on the way
 
 DENSE_LIMIT = 256  # ``unrestricted`` of dense results
-AUTO_LIMIT = 60  # vertices up to which "auto" also tries pure forward and pure reverse
+AUTO_LIMIT = 60  # vertices up to which "auto" also estimates pure forward and pure reverse
+AUTO_WORTH = 10_000  # multiplications from which another order can save what is worth an estimate
+ESTIMATED_PAIRS = 5_000  # pairs of terms after which an estimate is given up
+PACKED = 24  # terms of an edge that is composed again from which they become one
 
 
 @dataclass(frozen=True)
 class Elimination:
-    """What an elimination found: ``terms[i][j]`` of output i by input j, and the multiplications it estimates."""
+    """What an elimination found: ``terms[i][j]`` of output i by input j, and the multiplications it estimates.
+
+    ``unformed``: whether the matrix of a linear map was met and left whole.
+    """
 
     terms: tuple[tuple[Terms, ...], ...]
     order: str
     cost: float
     vertices: int
+    unformed: bool = False
 
 
 def eliminate(
-    outputs: Sequence[Node], inputs: Sequence[Node], order: Order = "auto", *, unrestricted: int = 0
+    outputs: Sequence[Node],
+    inputs: Sequence[Node],
+    order: Order = "auto",
+    *,
+    unrestricted: int = 0,
+    whole_maps: bool = False,
 ) -> Elimination:
     """The Jacobian of every output by every input, as terms.
 
     ``unrestricted``: points of a domain up to which the zeros of constant matrices are not taken for structure. A
     dense result does not need to know them, and following each of them through small matrices takes long.
+    ``whole_maps``: never take the zeros of a linear map's matrix (a running sum) for structure, so that it need not be
+    formed: what a gradient, a dense result and an operator want.
     """
-    if order != "auto":
-        return _Graph(outputs, inputs, unrestricted).run(order)
-    best = _Graph(outputs, inputs, unrestricted).run("cost")
-    if 1 < best.vertices <= AUTO_LIMIT:
+    edges = _Edges(outputs, inputs, unrestricted, whole_maps)
+    if order not in ("auto", "cost"):
+        return _Run(edges).run(order)
+    try:
+        best = _Run(edges).run("cost")
+    except _GrowthError:
+        return _Run(edges).run("sweep")
+    if order == "cost":
+        return best
+    if best.cost > AUTO_WORTH and 1 < best.vertices <= AUTO_LIMIT:
         for other in ("forward", "reverse"):
-            trial = _Graph(outputs, inputs, unrestricted).run(other)
-            if trial.cost < best.cost:
-                best = trial
+            if _estimate(edges, other, best.cost, ESTIMATED_PAIRS).cost < best.cost:
+                trial = _Run(edges).run(other)
+                if trial.cost < best.cost:
+                    best = trial
     return best
 
 
@@ -67,120 +89,232 @@ class Estimate:
 def estimate(
     outputs: Sequence[Node], inputs: Sequence[Node], order: Order, limit: float = math.inf, pairs: float = math.inf
 ) -> Estimate:
-    """Run an elimination for its cost alone; given up beyond ``limit`` multiplications or ``pairs`` of terms."""
-    graph = _Graph(outputs, inputs, 0)
-    graph.limit, graph.pairs = limit, pairs
+    """What an order would cost; given up beyond ``limit`` multiplications or ``pairs`` of terms."""
+    return _estimate(_Edges(outputs, inputs, 0, False), order, limit, pairs)
+
+
+def _estimate(edges: _Edges, order: Order, limit: float, pairs: float) -> Estimate:
+    run = _Run(edges, structure_only=True)
+    run.limit, run.pairs = limit, pairs
     try:
-        graph.run(order)
-    except _TooDearError:
-        return Estimate(order, graph.cost, False)
-    return Estimate(order, graph.cost, True)
+        run.run(order)
+    except (_TooDearError, _GrowthError):
+        return Estimate(order, run.cost, False)
+    return Estimate(order, run.cost, True)
 
 
 class _TooDearError(Exception):
     """An order costs more than an estimate is worth."""
 
 
-def _size(terms: Terms) -> int:
+class _GrowthError(Exception):
+    """Two edges of many terms would meet: pairs of steps are being multiplied with one another."""
+
+
+def _size(terms: Terms) -> float:
     total = 0
     for term in terms:
-        total += math.prod(term.domain) if term.domain else 1
-    return total
+        total += math.prod(term.domain)
+    return float(total)
 
 
-class _Graph:
-    def __init__(self, outputs: Sequence[Node], inputs: Sequence[Node], unrestricted: int) -> None:
-        self.unrestricted = unrestricted
+class _Edges:
+    """The graph before any vertex is eliminated: what all orders begin with."""
+
+    def __init__(self, outputs: Sequence[Node], inputs: Sequence[Node], unrestricted: int, whole_maps: bool) -> None:
+        self.unrestricted, self.whole_maps, self.unformed = unrestricted, whole_maps, False
         self.outputs, self.inputs = outputs, inputs
         self.before: dict[Key, dict[Node, Terms]] = {}  # vertex -> edges that enter it, by where they come from
-        self.after: dict[Node, dict[Key, Terms]] = {}
-        self.cost = 0.0
-        self.limit = self.pairs = math.inf
         ordered = topological(outputs)
         wanted = set(inputs)
         active: set[Node] = set()
         for node in ordered:
-            if node in wanted or (node.dtype.kind == "f" and any(i in active for i in node.inputs)):
+            if node in wanted or (node.dtype.kind == "f" and not active.isdisjoint(node.inputs)):
                 active.add(node)
         self.order = [node for node in ordered if node in active and node not in wanted]
-        self.rank = {node: k for k, node in enumerate(self.order)}
         for node in self.order:
             self._connect(node, active)
         for k, node in enumerate(outputs):
             if node in active:
-                unit = Term(node.shape, identity(node.ndim), identity(node.ndim))
-                self._add(k, node, normalise(unit))
+                self._add(k, node, Term(node.shape, identity(node.ndim), identity(node.ndim)))
 
     def _connect(self, node: Node, active: set[Node]) -> None:
         for source, terms in zip(node.inputs, node.op.edges(node), strict=True):
             if terms is not None and source in active:
                 for term in terms:
                     large = math.prod(term.domain) > self.unrestricted
+                    if self.whole_maps and any([factor.op.matrix for factor, _ in term.factors]):
+                        large, self.unformed = False, True
                     for part in restrict_to_factors(term) if large else (term,):
-                        self._add(node, source, normalise(part))
+                        self._add(node, source, part)
 
-    def _add(self, to: Key, source: Node, term: Term | None) -> None:
-        if term is not None:
-            self._store(to, source, [term])
+    def _add(self, to: Key, source: Node, term: Term) -> None:
+        normal = normalise(term)
+        if normal is not None:
+            edges = self.before.setdefault(to, {})
+            edges[source] = add_terms((*edges[source], normal)) if source in edges else (normal,)
+
+
+class _Run:
+    """One elimination of all vertices. ``structure_only``: of terms without coefficients, for an estimate."""
+
+    def __init__(self, edges: _Edges, structure_only: bool = False) -> None:
+        self.edges, self.structure_only = edges, structure_only
+        self.before: dict[Key, dict[Node, Terms]] = {}
+        self.after: dict[Node, dict[Key, Terms]] = {node: {} for node in (*edges.order, *edges.inputs)}
+        # The points of all terms that enter and leave a vertex: its price in constant time, however many there are.
+        self.entering: dict[Key, float] = {}
+        self.leaving: dict[Node, float] = dict.fromkeys(self.after, 0.0)
+        self.cost = 0.0
+        self.limit = self.pairs = math.inf
+        self.packed: set[tuple[Key, Node]] = set()
+        self.by_column = False
+        self.strict = False  # whether two packed edges may not meet
+        for to, sources in edges.before.items():
+            if structure_only:
+                sources = {source: _bare(terms) for source, terms in sources.items()}
+            self.before[to] = dict(sources)
+            total = 0.0
+            for source, terms in sources.items():
+                self.after[source][to] = terms
+                size = _size(terms)
+                total += size
+                self.leaving[source] += size
+            self.entering[to] = total
+
+    def _pack(self, to: Key, source: Node, terms: Terms) -> Terms:
+        """The terms of an edge, as one term where they have become many; so they stay from then on."""
+        if len(terms) < 2:
+            return terms
+        rows = self.edges.outputs[to].shape if isinstance(to, int) else to.shape
+        if len(terms) <= PACKED and (to, source) not in self.packed:
+            # Pieces of one row or column that overlap are added up at once, as reverse and forward mode do.
+            size = math.prod(rows) * source.size
+            if size != max(math.prod(rows), source.size) or _size(terms) <= size or any([t.masks for t in terms]):
+                return terms
+        else:
+            self.packed.add((to, source))
+        total = pack_terms(terms, rows, source.shape, self.by_column, self.structure_only)
+        change = _size(total) - _size(terms)
+        self.before[to][source] = self.after[source][to] = total
+        self.entering[to] += change
+        self.leaving[source] += change
+        return total
 
     def _store(self, to: Key, source: Node, terms: list[Term]) -> None:
         edges = self.before.setdefault(to, {})
-        total = add_terms((*edges[source], *terms)) if source in edges else add_terms(terms)
+        present = edges.get(source)
+        if self.structure_only:
+            total = _bare((*(present or ()), *terms))
+        elif present is None:
+            total = add_terms(terms)
+        else:
+            total = add_terms((*present, *terms))
         edges[source] = total
-        self.after.setdefault(source, {})[to] = total
+        self.after[source][to] = total
+        change = _size(total) - (0.0 if present is None else _size(present))
+        self.entering[to] = self.entering.get(to, 0.0) + change
+        self.leaving[source] += change
 
     def _price(self, node: Node) -> float:
         """The multiplications of eliminating ``node``: each pair of terms meets once for every point they share."""
-        entering = sum([_size(t) for t in self.before.get(node, {}).values()])
-        leaving = sum([_size(t) for t in self.after.get(node, {}).values()])
-        return entering * leaving / max(node.size, 1)
+        return self.entering.get(node, 0.0) * self.leaving[node] / max(node.size, 1)
 
     def _eliminate(self, node: Node) -> None:
+        for to, terms in list(self.after[node].items()):
+            self._pack(to, node, terms)
+        for source, terms in list(self.before.get(node, {}).items()):
+            self._pack(node, source, terms)
+        if self.packed:
+            after = {to for to in self.after[node] if (to, node) in self.packed}
+            before = {source for source in self.before.get(node, ()) if (node, source) in self.packed}
+            if self.strict and after and before:
+                raise _GrowthError
+            self.packed.update((to, s) for to in self.after[node] for s in before)
+            self.packed.update((to, s) for to in after for s in self.before.get(node, ()))
         self.cost += self._price(node)
         entering = self.before.pop(node, {})
-        leaving = self.after.pop(node, {})
+        leaving = self.after.pop(node)
         if self.limit < math.inf or self.pairs < math.inf:
             self.pairs -= sum(map(len, entering.values())) * sum(map(len, leaving.values()))
             if self.cost > self.limit or self.pairs < 0:
                 raise _TooDearError
-        for source in entering:
+        for source, terms in entering.items():
             del self.after[source][node]
+            self.leaving[source] -= _size(terms)
         for to, outer in leaving.items():
             del self.before[to][node]
+            self.entering[to] -= _size(outer)
             for source, inner in entering.items():
-                terms = compose_terms(outer, inner)
-                if terms:
-                    self._store(to, source, terms)
+                found = _compose_bare(outer, inner) if self.structure_only else compose_terms(outer, inner)
+                if found:
+                    self._store(to, source, found)
 
     def run(self, order: str) -> Elimination:
+        vertices = self.edges.order
         if order == "forward":
-            for node in self.order:
+            for node in vertices:
                 self._eliminate(node)
         elif order == "reverse":
-            for node in reversed(self.order):
+            for node in reversed(vertices):
                 self._eliminate(node)
         elif order == "cost":
+            self.strict = True
             self._cheapest_first()
+        elif order == "sweep":
+            self._sweep()
         else:
             raise ValueError(f"order must be 'forward', 'reverse', 'cost' or 'auto', not {order!r}")
-        terms = tuple(tuple(self.before.get(k, {}).get(i, ()) for i in self.inputs) for k in range(len(self.outputs)))
-        return Elimination(terms, order, self.cost, len(self.order))
+        rows = range(len(self.edges.outputs))
+        for k in rows:
+            for source in self.edges.inputs:
+                if (k, source) in self.packed:
+                    self._pack(k, source, self.before.get(k, {}).get(source, ()))
+        terms = tuple(tuple(self.before.get(k, {}).get(i, ()) for i in self.edges.inputs) for k in rows)
+        return Elimination(terms, "cost" if order == "sweep" else order, self.cost, len(vertices), self.edges.unformed)
 
-    def _cheapest_first(self) -> None:
+    def _sweep(self) -> None:
+        """What is between the steps first, then step by step from the side of fewer elements.
+
+        Cheapest first would multiply pairs of steps, pairs of pairs, and in the end two full matrices of which every
+        entry is a sum of its own. Multiplied by one step at a time, one matrix grows and the other stays narrow.
+        """
+        self.by_column = sum(y.size for y in self.edges.outputs) < sum(x.size for x in self.edges.inputs)
+        self._cheapest_first(growing=False)
+        left = [node for node in self.edges.order if node in self.after]
+        for node in reversed(left) if self.by_column else left:
+            self._eliminate(node)
+
+    def _grows(self, node: Node) -> bool:
+        """Whether eliminating ``node`` may leave more points on edges than there were."""
+        return self._price(node) > self.entering.get(node, 0.0) + self.leaving[node]
+
+    def _cheapest_first(self, growing: bool = True) -> None:
         # Ties go to the vertex nearest the outputs: for a scalar result that is reverse mode.
-        current = {node: self._price(node) for node in self.order}
-        heap = [(price, -self.rank[node], node) for node, price in current.items()]
+        rank = {node: -k for k, node in enumerate(self.edges.order)}
+        current = {node: self._price(node) for node in rank}
+        heap = [(price, rank[node], node) for node, price in current.items()]
         heapq.heapify(heap)
         while heap:
             price, _, node = heapq.heappop(heap)
-            if current.get(node) != price:
+            if current.get(node) != price or (not growing and self._grows(node)):
                 continue
             del current[node]
-            neighbours = [v for v in (*self.before.get(node, {}), *self.after.get(node, {})) if v in current]
+            neighbours = [v for v in (*self.before.get(node, ()), *self.after[node]) if v in current]
             self._eliminate(node)
             for v in neighbours:
                 assert isinstance(v, Node)
                 renewed = self._price(v)
                 if renewed != current[v]:
                     current[v] = renewed
-                    heapq.heappush(heap, (renewed, -self.rank[v], v))
+                    heapq.heappush(heap, (renewed, rank[v], v))
+
+
+def _bare(terms: Sequence[Term]) -> Terms:
+    """The structure of terms without coefficients; equal ones count once, as when they are added."""
+    return tuple(dict.fromkeys([Term(t.domain, t.row, t.col) for t in terms]))
+
+
+def _compose_bare(outer: Terms, inner: Terms) -> list[Term]:
+    found = [compose_structure(a, b) for a in outer for b in inner]
+    return [term for term in found if term is not None]

@@ -4,7 +4,8 @@ Interning makes equal nodes the same object within one process. Between two proc
 arguments of their own, something else has to say that two programs are the same: a hash over every node in
 topological order, with its operation, its parameters (integer tables by content) and the positions of its inputs.
 Captured arrays are told apart by order of appearance; their content is no part of it, as compiled programs get them as
-arguments, but where their zeros count as structure, the places of the zeros are.
+arguments, but where their zeros count as structure, the places of the zeros are. Arrays that nobody can change are
+part of it as they are, since programs are simplified by what is in them.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .build import FrozenArray
 from .index import Affine, Lookup, Table
 from .node import CONSTANT, INPUT, Node, topological
 
@@ -31,9 +33,10 @@ class _UnknownError(Exception):
     """A parameter of a kind that has no canonical text."""
 
 
-def fingerprint(inputs: Sequence[Node], outputs: Sequence[Node]) -> Fingerprint | None:
+def fingerprint(inputs: Sequence[Node], outputs: Sequence[Node], content: bool = True) -> Fingerprint | None:
     """The structure of the program that computes ``outputs`` from ``inputs``.
 
+    ``content``: whether the numbers in arrays that nobody can change are part of it.
     None if it cannot be told: a leaf that is no input, or a parameter that is neither numbers, names, dtypes, index
     expressions nor tuples of them.
     """
@@ -51,6 +54,8 @@ def fingerprint(inputs: Sequence[Node], outputs: Sequence[Node]) -> Fingerprint 
             elif node.op is CONSTANT:
                 owner = node.params.owner
                 lines.append(f"constant {node.dtype.str} {node.shape} {getattr(owner, 'live', True)}")
+                if content and isinstance(owner, FrozenArray):
+                    lines.append(hashlib.blake2b(owner.array.tobytes(), digest_size=16).hexdigest())
                 if getattr(owner, "structural", False):
                     lines.append(np.packbits(np.asarray(owner.value()) != 0).tobytes().hex())
             else:

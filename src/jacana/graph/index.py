@@ -63,6 +63,7 @@ class Lookup(NamedTuple):
 Index: TypeAlias = Affine | Lookup
 
 _AXES = tuple(Affine(0, ((a, 1),)) for a in range(64))
+_IDENTITIES: tuple[tuple[Index, ...], ...] = tuple(_AXES[:rank] for rank in range(65))
 
 
 def axis(a: int) -> Affine:
@@ -72,18 +73,25 @@ def axis(a: int) -> Affine:
 
 def identity(rank: int) -> tuple[Index, ...]:
     """One plain axis for each of ``rank`` array axes."""
-    return _AXES[:rank]
+    return _IDENTITIES[rank]
 
 
 def axes_of(index: Index) -> tuple[int, ...]:
     """The axes that an expression mentions."""
-    return index.axes if isinstance(index, Lookup) else tuple(a for a, _ in index.strides)
+    if isinstance(index, Lookup):
+        return index.axes
+    strides = index.strides
+    if len(strides) == 1:  # nearly always, and asked all the time
+        return (strides[0][0],)
+    return tuple([a for a, _ in strides])
 
 
 def plain_axis(index: Index) -> int | None:
     """The axis, if the expression is that axis and nothing else."""
-    if isinstance(index, Affine) and index.offset == 0 and len(index.strides) == 1 and index.strides[0][1] == 1:
-        return index.strides[0][0]
+    if isinstance(index, Affine):
+        offset, strides = index
+        if offset == 0 and len(strides) == 1 and strides[0][1] == 1:
+            return strides[0][0]
     return None
 
 
@@ -91,9 +99,12 @@ def shift_axes(index: Index, by: int) -> Index:
     """The same expression over axes renumbered by adding ``by``."""
     if isinstance(index, Lookup):
         return Lookup(index.table, tuple(a + by for a in index.axes))
-    if not index.strides:
+    if not index.strides or not by:
         return index
-    return Affine(index.offset, tuple((a + by, s) for a, s in index.strides))
+    plain = plain_axis(index)
+    if plain is not None:
+        return _AXES[plain + by]
+    return Affine(index.offset, tuple([(a + by, s) for a, s in index.strides]))
 
 
 def evaluate(index: Index, sizes: Sequence[int]) -> IntArray:
@@ -150,17 +161,22 @@ def from_table(values: NDArray[np.integer], axes: Sequence[int]) -> Index:
 def substitute(index: Index, replacement: Sequence[Index], sizes: Sequence[int]) -> Index:
     """The expression with every axis ``a`` replaced by ``replacement[a]``, itself over a domain of ``sizes``."""
     if isinstance(index, Affine):
-        if not index.strides:
+        offset, written = index
+        if not written:
             return index
-        if len(index.strides) == 1:
-            a, stride = index.strides[0]
+        if len(written) == 1:
+            a, stride = written[0]
             inner = replacement[a]
-            if stride == 1 and index.offset == 0:
+            if stride == 1 and offset == 0:
                 return inner
-        if all(isinstance(replacement[a], Affine) for a, _ in index.strides):
-            offset = index.offset
+            if isinstance(inner, Affine):
+                start, steps = inner
+                if stride == 1:
+                    return Affine(offset + start, steps)
+                return Affine(offset + stride * start, tuple([(b, stride * s) for b, s in steps]))
+        if all(isinstance(replacement[a], Affine) for a, _ in written):
             strides: dict[int, int] = {}
-            for a, stride in index.strides:
+            for a, stride in written:
                 inner = replacement[a]
                 assert isinstance(inner, Affine)
                 offset += stride * inner.offset
@@ -193,8 +209,8 @@ def rename(index: Index, names: dict[int, int]) -> Index:
         return index
     if len(index.strides) == 1:
         a, s = index.strides[0]
-        return Affine(index.offset, ((names[a], s),))
-    return Affine(index.offset, tuple(sorted((names[a], s) for a, s in index.strides)))
+        return _AXES[names[a]] if s == 1 and index.offset == 0 else Affine(index.offset, ((names[a], s),))
+    return Affine(index.offset, tuple(sorted([(names[a], s) for a, s in index.strides])))
 
 
 def flatten(indices: Sequence[Index], shape: Sequence[int], sizes: Sequence[int]) -> Index:

@@ -125,13 +125,32 @@ Partial: TypeAlias = "Node | Unit | Masked | None"
 Edges: TypeAlias = "tuple[tuple[Term, ...] | None, ...]"
 
 
+class Matrix(NamedTuple):
+    """How a node that is a matrix multiplies without being formed: a linear map with fast products, such as an FFT.
+
+    ``rows(matrix)`` counts its row axes, which come first. ``product(matrix, array, transposed)`` is ``matrix @ array``
+    for an array whose first axes are the column axes of the matrix (its row axes, if transposed; any others follow);
+    the result has the row (column) axes first. ``support(matrix)`` gives the places where it can be other than zero,
+    each once, as rows of terms; None: anywhere. ``batch(matrix)`` counts the axes before the row axes, one matrix for
+    each of their places: they come first in ``array`` and in the product, too. ``needs(matrix)`` are the nodes that a
+    product is made of.
+    """
+
+    rows: Callable[[Node], int]
+    product: Callable[[Node, Node, bool], Node]
+    support: Callable[[Node], tuple[Term, ...]] | None = None
+    batch: Callable[[Node], int] = lambda matrix: 0
+    needs: Callable[[Node], tuple[Node, ...]] = lambda matrix: matrix.inputs
+
+
 @dataclass(frozen=True, eq=False)
 class Operation:
     """The one record of an operation. Nothing about an operation is written anywhere else.
 
     Attributes:
         name: what it is called in printed programs.
-        family: ``leaf``, ``elementwise``, ``movement``, ``contraction``, ``reduction`` or ``linalg``.
+        family: ``leaf``, ``elementwise``, ``movement``, ``contraction``, ``reduction``, ``linalg``, ``special`` or
+            ``matrix``.
         evaluate: ``(params, *arrays) -> array``, the value by NumPy.
         infer: ``(params, *nodes) -> (shape, dtype)``.
         edges: ``node -> terms of each input`` (None: no derivative with respect to that input).
@@ -141,6 +160,7 @@ class Operation:
         special: ``(inputs, partials)`` rows: the derivative chosen at kinks, ties and bounds.
         smooth: whether the derivative is continuous on ``domain``.
         ufunc: the NumPy ufunc that this record differentiates, if there is one.
+        matrix: for an operation whose result is the matrix of a linear map: how to multiply by it unformed.
     """
 
     name: str
@@ -155,6 +175,7 @@ class Operation:
     smooth: bool = True
     ufunc: np.ufunc | None = None
     aliases: tuple[str, ...] = field(default=())
+    matrix: Matrix | None = None
 
     def __call__(self, *inputs: Node, params: Any = None) -> Node:
         """The node that applies the operation to ``inputs``."""
@@ -273,15 +294,19 @@ def topological(outputs: Iterable[Node]) -> list[Node]:
     """Every node that ``outputs`` need, inputs before users; no recursion, so depth does not matter."""
     order: list[Node] = []
     seen: set[Node] = set()
-    stack: list[tuple[Node, bool]] = [(node, False) for node in outputs]
+    stack: list[Node | None] = list(outputs)
     while stack:
-        node, ready = stack.pop()
-        if ready:
-            order.append(node)
+        node = stack.pop()
+        if node is None:  # the inputs of the node below are done
+            order.append(stack.pop())  # type: ignore[arg-type]
         elif node not in seen:
             seen.add(node)
-            stack.append((node, True))
-            stack.extend((i, False) for i in reversed(node.inputs) if i not in seen)
+            inputs = node.inputs
+            if inputs:
+                stack += (node, None)
+                stack += [i for i in inputs[::-1] if i not in seen]
+            else:
+                order.append(node)
     return order
 
 

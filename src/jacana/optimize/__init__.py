@@ -1,23 +1,65 @@
 """Nonlinear optimisation on exact Jacobians.
 
-`least_squares` is the verb. Behind it stand a solver as a small frozen object (`LevenbergMarquardt`), its state as a
-separate value, and the steps `init`, `step` and `terminate`, for those who write a loop of their own.
+`least_squares` is the verb. Behind it stand small frozen objects: methods with `init`, `step` and `terminate`, controls
+of their trust, linear solvers, losses. The state of a search is a separate value, so loops of one's own are easy to
+write, and a new method is a subclass of `TrustRegion` with one function.
 """
 
-from .least_squares import LeastSquares, Progress, least_squares
-from .levenberg_marquardt import LevenbergMarquardt, LevenbergMarquardtState, Outcome, Problem
+from .batch import BatchResult, fit_batch
+from .bounded import Reflective
+from .controls import Control, Damping, Radius
+from .least_squares import LeastSquares, least_squares
+from .linear.base import Factors, LinearSolver, Step
+from .linear.dense import DenseQR
+from .linear.normal import DenseCholesky
+from .linearization import Linearization
+from .losses import Loss
+from .manifolds import SE3, SO3, Manifold, Positive, Simplex, Sphere, UnitQuaternion
+from .methods import Dogleg, GaussNewton, LevenbergMarquardt, LineSearch, SubspaceDogleg
 from .parameters import Parameters, flatten_parameters
+from .problem import Outcome, Problem
 from .result import LeastSquaresResult
+from .search import Budget, History, Progress
+from .space import Space
+from .trust_region import State, TrustRegion
 
 __all__ = [
+    "SE3",
+    "SO3",
+    "BatchResult",
+    "Budget",
+    "Control",
+    "Damping",
+    "DenseCholesky",
+    "DenseQR",
+    "Dogleg",
+    "Factors",
+    "GaussNewton",
+    "History",
     "LeastSquares",
     "LeastSquaresResult",
     "LevenbergMarquardt",
-    "LevenbergMarquardtState",
+    "LineSearch",
+    "LinearSolver",
+    "Linearization",
+    "Loss",
+    "Manifold",
     "Outcome",
     "Parameters",
+    "Positive",
     "Problem",
     "Progress",
+    "Radius",
+    "Reflective",
+    "Simplex",
+    "Space",
+    "Sphere",
+    "State",
+    "Step",
+    "SubspaceDogleg",
+    "TrustRegion",
+    "UnitQuaternion",
+    "fit_batch",
     "flatten_parameters",
     "least_squares",
 ]

@@ -3,54 +3,32 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import os
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import optree
 from numpy.typing import NDArray
 
+from .. import trees
 from ..errors import InvalidInputError
-from ..transforms import value_and_jacobian
-from .levenberg_marquardt import LevenbergMarquardt, LevenbergMarquardtState, Outcome, Problem
-from .parameters import FloatVector, Parameters, flatten_parameters
-from .result import MESSAGES, LeastSquaresResult
+from ..run import current_executor, executor, native_available
+from ..transforms import jvp, value_and_jacobian
+from .linear.base import LinearSolver
+from .losses import as_loss
+from .problem import FloatVector, Problem
+from .result import LeastSquaresResult, make_result
+from .search import Budget, Progress, resumed, searched
+from .solvers import SPARSE_FTOL, choose_linear_solver, choose_method
+from .space import Space, make_space, names_of
+from .trust_region import TrustRegion
 
-__all__ = ["LeastSquares", "Progress", "least_squares"]
+__all__ = ["LeastSquares", "least_squares"]
 
 _MAX_NAMED = 6  # parameters that a message lists
-
-
-@dataclass(frozen=True)
-class Progress:
-    """What a callback gets after each trial step.
-
-    Attributes:
-        iteration: trial steps so far.
-        cost: half the sum of squares at the best point so far.
-        step_length: length of the last trial step, in the scaled norm of the trust region.
-        radius: of the trust region for the next step.
-        accepted: whether the last trial step became the best point.
-        nfev, njev: points at which the residual and its Jacobian were evaluated so far.
-        flat: the best parameters so far as one vector, shape (n,), read-only.
-        parameters: how `flat` maps to the structure of x0.
-    """
-
-    iteration: int
-    cost: float
-    step_length: float
-    radius: float
-    accepted: bool
-    nfev: int
-    njev: int
-    flat: FloatVector
-    parameters: Parameters
-
-    @property
-    def x(self) -> Any:
-        """The best parameters so far in the structure of x0."""
-        return self.parameters.unravel(self.flat)
+_LARGE = 100_000  # residuals and parameters from which a search is worth machine code from the start
 
 
 def least_squares(
@@ -58,33 +36,74 @@ def least_squares(
     x0: Any,
     *,
     args: Sequence[Any] = (),
+    bounds: Any = None,
+    fixed: Any = None,
+    ties: Mapping[Any, Callable[[Any], Any]] | None = None,
+    loss: Any = None,
+    loss_scale: float = 1.0,
+    weights: Any = None,
+    noise: Any = None,
+    method: str | TrustRegion | None = None,
+    linear_solver: str | LinearSolver | None = None,
+    scale: Any = None,
     max_iterations: int = 2000,
-    ftol: float = 0.0,
+    max_evaluations: int | None = None,
+    max_seconds: float | None = None,
+    ftol: float | None = None,
     xtol: float = 0.0,
     gtol: float = 0.0,
     callback: Callable[[Progress], object] | None = None,
+    progress: bool = False,
+    checkpoint: str | os.PathLike[str] | None = None,
+    resume: str | os.PathLike[str] | None = None,
 ) -> LeastSquaresResult:
     """Minimise half the sum of squares of ``residual(x, *args)`` over x, starting from x0.
 
     The method is Levenberg-Marquardt with a scaled trust region on the exact Jacobian, which jacana derives from the
-    residual itself. By default the search goes on until rounding leaves nothing to gain, which costs an iteration or
-    two where the residual is small at the solution; where it is large and a residual is expensive, ``ftol=1e-12`` or
-    so ends it sooner.
+    residual itself, dense or sparse as it finds it. By default the search in a dense problem goes on until rounding
+    leaves nothing to gain, which costs an iteration or two where the residual is small at the solution; where it is
+    large and a residual is expensive, ``ftol=1e-12`` or so ends it sooner.
 
     Args:
         residual: plain NumPy code; gets x in the structure of x0 and returns an array of any shape, or a structure
             (list, tuple, dictionary) of them. All entries together are the m residuals.
         x0: start: an array of any shape, a number, a list or tuple of numbers (taken as a vector), or any pytree of
-            arrays and numbers. n entries together, float32 if all of them are, else float64. Not modified. m < n is
-            allowed.
+            arrays, numbers and manifolds (`jacana.optimize.SO3` and others). float32 if all of it is, else float64.
+            Not modified. m < n is allowed.
         args: further arguments of `residual`.
-        max_iterations: limit of trial steps.
-        ftol: stop where a full Gauss-Newton step promises to reduce the cost by no more than this fraction.
+        bounds: a pair (lower, upper), each None, a number or in the structure of x0 (or SciPy's ``Bounds``), or a
+            dictionary ``{name: (lower, upper)}``. A parameter whose bounds are equal is fixed there.
+        fixed: names of parameters that keep their values, or a boolean array of the shape of x0. A name is a key of
+            the outermost container of x0, a tuple of keys and indices that leads further in, or an index into an
+            array.
+        ties: ``{name: function}``: the parameter is not searched for but is what the function says of x, for example
+            ``{"b": lambda x: 1.0 - x["a"]}``. The function may look at free and fixed parameters and earlier ties.
+        loss: None for the sum of squares; "huber", "soft_l1", "cauchy", "arctan", "tukey"; a function rho of the
+            squared residual (elementwise plain NumPy; jacana derives what else is needed); or a
+            `jacana.optimize.Loss`, which can take several residuals as one.
+        loss_scale: residuals (after weights and noise) of about this size begin to count less.
+        weights: factors of the squared residuals, a number or in the shape of the residual.
+        noise: standard deviations of the residuals, a number or in the shape of the residual, or their covariance
+            matrix, shape (m, m): residuals are measured in it, and correlations taken into account.
+        method: "lm" (the default), "lm-geodesic", "dogleg", "subspace-dogleg", "gauss-newton", "trf" (the default,
+            and the only one, with bounds), or a `jacana.optimize.TrustRegion` of your own.
+        linear_solver: "qr" (the default for dense Jacobians of up to 400 columns), "cholesky", "sparse", "schur",
+            "lsmr", "cg", "matrix-free" (LSMR on a Jacobian that is never stored), or a
+            `jacana.optimize.LinearSolver`. By default the structure of the Jacobian decides.
+        scale: typical sizes of the parameters, a number or in the structure of x0. By default the columns of the
+            Jacobian say what matters, and units of the parameters make no difference.
+        max_iterations, max_evaluations, max_seconds: limits of trial steps, of points at which the residual is
+            evaluated, and of time.
+        ftol: stop where a full Gauss-Newton step promises to reduce the cost by no more than this fraction. Default 0
+            for dense problems, 1e-10 where each step costs a factorisation of its own.
         xtol: stop where that step is no longer than this fraction of x, both scaled by the columns of the Jacobian.
         gtol: stop where the cosine of the angle between the residual and every column of the Jacobian is no more than
             this.
         callback: called with a `Progress` after each trial step; the search stops if it returns True or raises
             StopIteration.
+        progress: show a line in the terminal when the search takes longer than a second.
+        checkpoint: a file (.npz) to which the search is saved every ten seconds and at its end.
+        resume: such a file, to go on from. `x0` gives the structure only.
 
     Returns:
         A `LeastSquaresResult`: x in the structure of x0, cost, residual, Jacobian, covariance and standard errors,
@@ -92,7 +111,8 @@ def least_squares(
 
     Raises:
         InvalidInputError: x0 is not made of finite real numbers; the residual is empty, not real, or not finite at
-            x0, or its Jacobian is not finite there; a tolerance or the limit makes no sense.
+            x0, or its Jacobian is not finite there; bounds are crossed or x0 is outside; a name is unknown; a shape
+            does not fit; a tolerance or limit makes no sense.
 
     A trial point where the residual or its Jacobian is not finite is refused and the region made smaller. NumPy's
     floating-point warnings are silenced during the search, since wild trial points are part of it.
@@ -100,10 +120,10 @@ def least_squares(
     Where the Jacobian has a rank below n, steps of least length (in the scaled norm) are taken, and the message names
     the parameters that the residual does not determine.
 
-    To fit the same residual many times, make a `LeastSquares` once.
+    To fit the same residual many times, make a `LeastSquares` once; for thousands of data sets see `fit_batch`.
 
     Sources: J. J. Moré, "The Levenberg-Marquardt algorithm: implementation and theory", LNM 630, 1978; see
-    `jacana.optimize.levenberg_marquardt` for what differs.
+    `jacana.optimize.trust_region` for what differs, and the modules of the other methods.
 
     >>> t = np.array([0.0, 1.0, 2.0, 3.0])
     >>> y = 3.0 * np.exp(-0.5 * t)
@@ -112,9 +132,30 @@ def least_squares(
     >>> fit = least_squares(misfit, {"height": 1.0, "rate": 1.0}, args=(t, y))
     >>> fit.success, float(fit.x["height"].round(12)), float(fit.x["rate"].round(12))
     (True, 3.0, 0.5)
+    >>> fit = least_squares(misfit, {"height": 1.0, "rate": 1.0}, args=(t, y), bounds={"rate": (0.6, None)})
+    >>> float(fit.x["rate"])
+    0.6
     """
-    problem = LeastSquares(residual, max_iterations=max_iterations, ftol=ftol, xtol=xtol, gtol=gtol)
-    return problem(x0, args=args, callback=callback)
+    problem = LeastSquares(
+        residual,
+        bounds=bounds,
+        fixed=fixed,
+        ties=ties,
+        loss=loss,
+        loss_scale=loss_scale,
+        weights=weights,
+        noise=noise,
+        method=method,
+        linear_solver=linear_solver,
+        scale=scale,
+        max_iterations=max_iterations,
+        max_evaluations=max_evaluations,
+        max_seconds=max_seconds,
+        ftol=ftol,
+        xtol=xtol,
+        gtol=gtol,
+    )
+    return problem(x0, args=args, callback=callback, progress=progress, checkpoint=checkpoint, resume=resume)
 
 
 class LeastSquares:
@@ -122,8 +163,8 @@ class LeastSquares:
 
     `least_squares` records the residual and derives its Jacobian anew in each call, which takes longer than a small
     fit itself. This object does so once and keeps the recording for as long as x0 has the same structure and shapes
-    and `args` are the same objects. Made with the settings of `least_squares`, called with its x0, args and callback;
-    same results, same errors.
+    and `args` are the same objects. Made with the settings of `least_squares`, called with its x0, args, callback,
+    progress, checkpoint and resume; same results, same errors.
 
     >>> data = np.array([1.0, 4.0])
     >>> fit = LeastSquares(lambda x: x**2 - data)
@@ -138,177 +179,302 @@ class LeastSquares:
         self,
         residual: Callable[..., Any],
         *,
+        bounds: Any = None,
+        fixed: Any = None,
+        ties: Mapping[Any, Callable[[Any], Any]] | None = None,
+        loss: Any = None,
+        loss_scale: float = 1.0,
+        weights: Any = None,
+        noise: Any = None,
+        method: str | TrustRegion | None = None,
+        linear_solver: str | LinearSolver | None = None,
+        scale: Any = None,
         max_iterations: int = 2000,
-        ftol: float = 0.0,
+        max_evaluations: int | None = None,
+        max_seconds: float | None = None,
+        ftol: float | None = None,
         xtol: float = 0.0,
         gtol: float = 0.0,
     ) -> None:
         self.residual = residual
-        self.solver = _solver(max_iterations, ftol, xtol, gtol)
+        self.bounds, self.fixed, self.ties = bounds, fixed, ties
+        self.loss = as_loss(loss, loss_scale)
+        self.weights, self.noise = weights, noise
+        self.method, self.linear_solver, self.scale = method, linear_solver, scale
+        self.max_iterations, self.ftol, self.xtol, self.gtol = max_iterations, ftol, xtol, gtol
+        self.budget = Budget(max_evaluations, max_seconds)
+        _check_settings(self)
         self._recorded: _Recorded | None = None
 
     def __call__(
-        self, x0: Any, *, args: Sequence[Any] = (), callback: Callable[[Progress], object] | None = None
+        self,
+        x0: Any,
+        *,
+        args: Sequence[Any] = (),
+        callback: Callable[[Progress], object] | None = None,
+        progress: bool = False,
+        checkpoint: str | os.PathLike[str] | None = None,
+        resume: str | os.PathLike[str] | None = None,
     ) -> LeastSquaresResult:
-        parameters, start = flatten_parameters(x0)
-        recorded = self._recorded
-        if recorded is None or not recorded.serves(parameters, args):
-            recorded = self._recorded = _record(self.residual, parameters, tuple(args))
-        with np.errstate(all="ignore"):
-            values = self.residual(parameters.unravel(start.copy()), *recorded.arguments)
-            _check_residual(values, parameters, start)
-            point = recorded.problem.linearise(start)
-            _check_jacobian(point[1], parameters, start)
-            return _searched(self.solver, recorded.problem, parameters, start, point, callback)
+        space = make_space(x0, fixed=self.fixed, bounds=self.bounds, ties=self.ties)
+        with np.errstate(all="ignore"), ExitStack() as stack:
+            x = space.first
+            values = self.residual(space.unravel(x.copy()), *args)
+            size = _check_residual(values, space)
+            if size + space.size > _LARGE and current_executor() == "auto" and native_available():
+                # A search of this size will be worth compiling for: no need to find out.
+                stack.enter_context(executor("native"))
+            recorded = self._recorded
+            if recorded is None or not recorded.serves(space, args):
+                recorded = self._recorded = _record(self, space, tuple(args), size)
+            problem = recorded.problem(space)
+            point = problem.linearise(x)
+            _check_jacobian(point[1], space)
+            model = problem.modelled(*point)
+            if recorded.method is None:
+                recorded.method = self._method(model, space.lower is not None)
+            state = recorded.method.init(problem, x, point)
+            if resume is not None:
+                state = resumed(resume, recorded.method, problem, state)
+            state, outcome, history = searched(
+                recorded.method,
+                problem,
+                state,
+                space,
+                budget=self.budget,
+                callback=callback,
+                display=progress,
+                checkpoint=checkpoint,
+            )
+            return make_result(state, outcome, history, problem, space, recorded.method, self._again(args))
+
+    def _method(self, model: Any, bounded: bool) -> TrustRegion:
+        solver = choose_linear_solver(self.linear_solver, model)
+        ftol = self.ftol if self.ftol is not None else (SPARSE_FTOL if solver.damps else 0.0)
+        settings = {"max_iterations": self.max_iterations, "ftol": ftol, "xtol": self.xtol, "gtol": self.gtol}
+        return choose_method(self.method, solver, bounded, settings)
+
+    def _again(self, args: Sequence[Any]) -> Callable[[Any, Any], LeastSquaresResult]:
+        """The same fit from another start, with more parameters fixed; for profiles."""
+
+        def again(x0: Any, fixed: Any) -> LeastSquaresResult:
+            other = LeastSquares.__new__(LeastSquares)
+            other.__dict__.update(self.__dict__)
+            other.fixed, other._recorded = fixed, None
+            return other(x0, args=args)
+
+        return again
 
 
-def _searched(
-    solver: LevenbergMarquardt,
-    problem: Problem,
-    parameters: Parameters,
-    start: FloatVector,
-    point: tuple[NDArray[Any], NDArray[Any]],
-    callback: Callable[[Progress], object] | None,
-) -> LeastSquaresResult:
-    state = solver.init(problem, start, point)
-    outcome = solver.terminate(state)
-    while outcome is None:
-        state = solver.step(problem, state)
-        outcome = solver.terminate(state)
-        if callback is not None and _asks_to_stop(callback, state, parameters):
-            outcome = Outcome.STOPPED if outcome is None else outcome
-    return _result(state, outcome, parameters)
-
-
-@dataclass(frozen=True)
 class _Recorded:
-    """A residual as functions of a flat vector, for one structure of x and one set of further arguments."""
+    """A residual as functions of what a search moves, for one structure of x and one set of further arguments."""
 
-    problem: Problem
-    parameters: Parameters
-    arguments: tuple[Any, ...]
+    def __init__(self, settings: LeastSquares, space: Space, arguments: tuple[Any, ...], build: Any) -> None:
+        self.settings, self.space, self.arguments, self.build = settings, space, arguments, build
+        self.method: TrustRegion | None = None
+        self._problem: Problem | None = None
 
-    def serves(self, parameters: Parameters, args: Sequence[Any]) -> bool:
+    def serves(self, space: Space, args: Sequence[Any]) -> bool:
         same = len(args) == len(self.arguments) and all(a is b for a, b in zip(args, self.arguments, strict=True))
-        return same and parameters == self.parameters
+        if not same or space.parameters != self.space.parameters or space.start.dtype != self.space.start.dtype:
+            return False
+        if space.plain and self.space.plain and not space.tied:
+            return True
+        fixed = np.ones(space.start.size, dtype=bool)
+        fixed[space.free] = False
+        return (
+            np.array_equal(space.free, self.space.free)
+            and space.manifolds == self.space.manifolds
+            and np.array_equal(space.start[fixed], self.space.start[fixed])
+        )
+
+    def problem(self, space: Space) -> Problem:
+        if self._problem is None or not space.plain:
+            self._problem = self.build(space if space.curved else self.space)
+        problem = self._problem
+        if space.lower is None and self.settings.scale is None:
+            return problem
+        return replace(problem, lower=space.lower, upper=space.upper, scale=_scale(self.settings.scale, space))
 
 
-def _record(residual: Callable[..., Any], parameters: Parameters, arguments: tuple[Any, ...]) -> _Recorded:
+def _record(settings: LeastSquares, space: Space, arguments: tuple[Any, ...], size: int) -> _Recorded:
+    whiten = _whitening(settings.weights, settings.noise, size)
+    if settings.loss is not None:
+        settings.loss.check(size)
+    matrix_free = settings.linear_solver == "matrix-free"
+    form: Any = "operator" if matrix_free else "auto"
+
     def flat_residual(x: Any) -> Any:
-        return _raveled(residual(parameters.unravel(x), *arguments))
+        return whiten(_raveled(settings.residual(space.unravel(x), *arguments)))
 
-    linearise = value_and_jacobian(flat_residual)
-    # Each point is handed over as a copy: a residual that writes into its argument must not move the search.
-    problem = Problem(lambda x: np.asarray(flat_residual(x.copy())), lambda x: linearise(x.copy()))
-    return _Recorded(problem, parameters, arguments)
+    def value(x: FloatVector) -> NDArray[Any]:
+        # Each point is handed over as a copy: a residual that writes into its argument must not move the search.
+        return np.asarray(flat_residual(x.copy()))
+
+    if not space.curved:
+        linearise = value_and_jacobian(flat_residual, format=form)
+        second = jvp(lambda x, v: jvp(flat_residual)(x, v)[1])
+
+        def build_flat(_: Space) -> Problem:
+            return Problem(
+                value,
+                lambda x: linearise(x.copy()),
+                loss=settings.loss,
+                curvature=lambda x, v: second(x.copy(), v, v)[1],
+            )
+
+        return _Recorded(settings, space, arguments, build_flat)
+
+    def moved_residual(step: Any, x: Any, frames: Any) -> Any:
+        structure = space.parameters.unravel(space.along(step, x, *frames))
+        return whiten(_raveled(settings.residual(structure, *arguments)))
+
+    linearise_moved = value_and_jacobian(moved_residual, format=form)
+
+    def build_curved(here: Space) -> Problem:
+        zero = np.zeros(here.size)
+        return Problem(
+            lambda x: np.asarray(whiten(_raveled(settings.residual(here.parameters.unravel(x.copy()), *arguments)))),
+            lambda x: linearise_moved(zero, x.copy(), here.frames(x)),
+            loss=settings.loss,
+            retract=here.moved,
+            magnitude=here.magnitude,
+        )
+
+    return _Recorded(settings, space, arguments, build_curved)
+
+
+def _whitening(weights: Any, noise: Any, size: int) -> Callable[[Any], Any]:
+    """Return the function that turns residuals into independent ones of variance 1."""
+    if weights is None and noise is None:
+        return lambda values: values
+    factor = np.ones(size)
+    if weights is not None:
+        given = np.asarray(weights, dtype=np.float64)
+        if given.size not in (1, size) or not np.isfinite(given).all() or (given < 0.0).any():
+            raise InvalidInputError(
+                f"weights must be finite and not negative, one number or one for each of the {size} residuals"
+            )
+        factor = factor * np.sqrt(given.ravel())
+    if noise is not None:
+        given = np.asarray(noise, dtype=np.float64)
+        if given.shape == (size, size) and size > 1:
+            whitener = _inverse_root(given)
+            # With both, weights count after the correlations have been removed.
+            return lambda values: factor * (whitener @ values)
+        if given.size not in (1, size) or not np.isfinite(given).all() or (given <= 0.0).any():
+            raise InvalidInputError(
+                f"noise must be standard deviations above 0, one or one for each of the {size} residuals, or a "
+                f"covariance matrix of shape ({size}, {size}); got shape {given.shape}"
+            )
+        factor = factor / given.ravel()
+    return lambda values: factor * values
+
+
+def _inverse_root(covariance: NDArray[np.float64]) -> NDArray[np.float64]:
+    from scipy.linalg import solve_triangular
+
+    try:
+        root = np.linalg.cholesky(covariance)
+    except np.linalg.LinAlgError:
+        raise InvalidInputError("the covariance matrix of the noise is not positive definite") from None
+    return np.asarray(solve_triangular(root, np.eye(len(root)), lower=True))
+
+
+def _scale(scale: Any, space: Space) -> NDArray[np.float64] | None:
+    if scale is None:
+        return None
+    leaves, structure = trees.flatten(scale)
+    if structure == space.parameters.structure and not structure.is_leaf():
+        shapes = space.parameters.shapes
+        parts = [np.broadcast_to(np.asarray(v, dtype=float), s) for v, s in zip(leaves, shapes, strict=True)]
+        sizes = np.concatenate([part.ravel() for part in parts])
+    else:
+        given = np.asarray(scale, dtype=np.float64)
+        if given.size not in (1, space.start.size):
+            raise InvalidInputError(f"scale has shape {given.shape}, but there are {space.start.size} parameters")
+        sizes = np.broadcast_to(given.ravel(), (space.start.size,))
+    if not (np.isfinite(sizes) & (sizes > 0.0)).all():
+        raise InvalidInputError("scale must be finite and above 0")
+    return np.concatenate((1.0 / sizes[space.free], np.ones(space.size - space.free.size)))
 
 
 # ---- checks ----------------------------------------------------------------------------------------------------------
 
 
-def _solver(max_iterations: int, ftol: float, xtol: float, gtol: float) -> LevenbergMarquardt:
-    for name, value in (("ftol", ftol), ("xtol", xtol), ("gtol", gtol)):
-        if not (math.isfinite(value) and value >= 0.0):
+def _check_settings(settings: LeastSquares) -> None:
+    for name in ("ftol", "xtol", "gtol"):
+        value = getattr(settings, name)
+        if value is not None and not (math.isfinite(value) and value >= 0.0):
             raise InvalidInputError(f"{name} must be a finite number, 0 or more; got {value!r}")
-    if max_iterations < 0:
-        raise InvalidInputError(f"max_iterations must be 0 or more; got {max_iterations!r}")
-    return LevenbergMarquardt(max_iterations=max_iterations, ftol=ftol, xtol=xtol, gtol=gtol)
+    limits = {
+        "max_iterations": settings.max_iterations,
+        "max_evaluations": settings.budget.evaluations,
+        "max_seconds": settings.budget.seconds,
+    }
+    for name, value in limits.items():
+        if value is not None and not value >= 0:
+            raise InvalidInputError(f"{name} must be 0 or more; got {value!r}")
 
 
-def _check_residual(values: Any, parameters: Parameters, start: FloatVector) -> None:
-    accessors, leaves, _ = optree.tree_flatten_with_accessor(values)
+def _check_residual(values: Any, space: Space) -> int:
+    """Return the number of residuals."""
+    leaves, structure = trees.flatten(values)
     arrays = [np.asarray(leaf) for leaf in leaves]
     if not arrays or all(array.size == 0 for array in arrays):
         raise InvalidInputError("the residual is empty: it must return at least one number")
-    for accessor, leaf, array in zip(accessors, leaves, arrays, strict=True):
+    for k, (leaf, array) in enumerate(zip(leaves, arrays, strict=True)):
         if array.dtype.kind == "c":
             raise InvalidInputError("the residual is complex; return its real and imaginary parts as two residuals")
         if array.dtype.kind not in "biuf":
             kind = type(leaf).__name__
             raise InvalidInputError(f"the residual must return real numbers or arrays of them, not {kind}")
+        if np.isfinite(array).all():
+            continue
         bad = np.argwhere(~np.isfinite(array))
-        if len(bad):  # not bad.size, which is 0 for a bad number without axes
-            where = ", ".join(map(str, bad[0].tolist()))
-            entry = accessor.codify("residual") + (f"[{where}]" if where else "")
-            more = f" (and {len(bad) - 1} more entries are not finite)" if len(bad) > 1 else ""
-            raise InvalidInputError(
-                f"{entry} is {array[tuple(bad[0])]} at the start{more}, with {_listed(parameters, start)}; "
-                f"start where the residual is finite"
-            )
-
-
-def _check_jacobian(jacobian: NDArray[Any], parameters: Parameters, start: FloatVector) -> None:
-    bad = np.argwhere(~np.isfinite(jacobian))
-    if bad.size:
-        row, column = bad[0].tolist()
+        where = ", ".join(map(str, bad[0].tolist()))
+        entry = structure.accessors()[k].codify("residual") + (f"[{where}]" if where else "")
+        more = f" (and {len(bad) - 1} more entries are not finite)" if len(bad) > 1 else ""
         raise InvalidInputError(
-            f"the derivative of residual entry {row} (raveled) with respect to {parameters.name(column)} is "
-            f"{jacobian[row, column]} at the start ({len(bad)} of {jacobian.size} entries of the Jacobian are not "
-            f"finite), with {_listed(parameters, start)}; start where the residual is differentiable"
+            f"{entry} is {array[tuple(bad[0])]} at the start{more}, with {_listed(space)}; "
+            f"start where the residual is finite"
         )
+    return sum(array.size for array in arrays)
 
 
-def _listed(parameters: Parameters, start: FloatVector) -> str:
-    shown = [f"{parameters.name(k)} = {start[k]:.6g}" for k in range(min(_MAX_NAMED, start.size))]
+def _check_jacobian(jacobian: Any, space: Space) -> None:
+    stored = jacobian.data if hasattr(jacobian, "indptr") else jacobian
+    if not isinstance(stored, np.ndarray) or np.isfinite(stored).all():
+        return
+    bad = np.argwhere(~np.isfinite(stored))
+    first = tuple(bad[0].tolist())
+    if stored is jacobian:
+        row, column = first
+    else:
+        row = int(np.searchsorted(jacobian.indptr, first[0], side="right")) - 1
+        column = int(jacobian.indices[first[0]])
+    raise InvalidInputError(
+        f"the derivative of residual entry {row} (raveled) with respect to {_step_name(space, column)} is "
+        f"{stored[first]} at the start ({len(bad)} of {stored.size} entries of the Jacobian are not "
+        f"finite), with {_listed(space)}; start where the residual is differentiable"
+    )
+
+
+def _step_name(space: Space, column: int) -> str:
+    if column < space.free.size:
+        return space.parameters.name(int(space.free[column]))
+    return names_of(space)[column]
+
+
+def _listed(space: Space) -> str:
+    start = space.start
+    shown = [f"{space.parameters.name(k)} = {start[k]:.6g}" for k in range(min(_MAX_NAMED, start.size))]
     return ", ".join(shown) + (", ..." if start.size > _MAX_NAMED else "")
-
-
-# ---- pieces ----------------------------------------------------------------------------------------------------------
 
 
 def _raveled(values: Any) -> Any:
     """Return whatever a residual returned as one vector, by functions that a recording can follow."""
     if isinstance(values, list | tuple | dict):
-        leaves: list[Any] = optree.tree_leaves(values)  # type: ignore[arg-type]
+        leaves = trees.flatten(values)[0]
         return np.concatenate([np.ravel(leaf) for leaf in leaves])
     return np.ravel(values)
-
-
-def _asks_to_stop(
-    callback: Callable[[Progress], object], state: LevenbergMarquardtState, parameters: Parameters
-) -> bool:
-    flat = state.x.view()
-    flat.setflags(write=False)
-    progress = Progress(
-        iteration=state.iteration,
-        cost=state.cost,
-        step_length=state.step_length,
-        radius=state.radius,
-        accepted=state.accepted,
-        nfev=state.residual_evaluations,
-        njev=state.jacobian_evaluations,
-        flat=flat,
-        parameters=parameters,
-    )
-    try:
-        return callback(progress) is True
-    except StopIteration:
-        return True
-
-
-def _result(state: LevenbergMarquardtState, outcome: Outcome, parameters: Parameters) -> LeastSquaresResult:
-    def made(message: str) -> LeastSquaresResult:
-        return LeastSquaresResult(
-            x=parameters.unravel(state.x),
-            fun=state.residual,
-            jac=state.jacobian,
-            cost=state.cost,
-            grad=state.gradient,
-            optimality=state.optimality,
-            success=outcome > 0,
-            status=int(outcome),
-            message=message,
-            nfev=state.residual_evaluations,
-            njev=state.jacobian_evaluations,
-            nit=state.iteration,
-            flat=state.x,
-            parameters=parameters,
-        )
-
-    result = made(MESSAGES[outcome])
-    if result.rank == state.x.size:
-        return result
-    names = result.undetermined
-    shown = ", ".join(names[:_MAX_NAMED]) + (", ..." if len(names) > _MAX_NAMED else "")
-    rank = f"The Jacobian there has rank {result.rank} of {state.x.size}"
-    return made(f"{MESSAGES[outcome]} {rank}: the residual does not determine {shown}.")

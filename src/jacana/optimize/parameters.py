@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import optree
 from numpy.typing import NDArray
 
+from .. import trees
 from ..errors import InvalidInputError
 
 __all__ = ["FloatVector", "Parameters", "flatten_parameters"]
@@ -31,7 +31,7 @@ class Parameters:
         label: what the argument is called in messages.
     """
 
-    structure: optree.PyTreeSpec
+    structure: Any
     shapes: tuple[tuple[int, ...], ...]
     label: str = "x0"
 
@@ -49,7 +49,7 @@ class Parameters:
             stop = start + math.prod(shape)
             leaves.append(_shaped(flat[start:stop], shape))
             start = stop
-        return optree.tree_unflatten(self.structure, leaves)
+        return trees.unflatten(self.structure, leaves)
 
     def name(self, position: int, label: str | None = None) -> str:
         """Return what the user would write for entry `position` of the flat vector.
@@ -62,13 +62,22 @@ class Parameters:
             size = math.prod(shape)
             if position < size:
                 index = ", ".join(str(int(k)) for k in np.unravel_index(position, shape))
-                return accessor.codify(root) + (f"[{index}]" if shape else "")
+                return str(accessor.codify(root)) + (f"[{index}]" if shape else "")
             position -= size
         raise IndexError("position beyond the last parameter")
 
     def names(self, label: str | None = None) -> tuple[str, ...]:
         """Return the names of all entries in flat order."""
-        return tuple(self.name(k, label) for k in range(sum(map(math.prod, self.shapes))))
+        root = label if label is not None else self.label
+        names = []
+        for accessor, shape in zip(self.structure.accessors(), self.shapes, strict=True):
+            leaf = str(accessor.codify(root))
+            if not shape:
+                names.append(leaf)
+                continue
+            for index in np.ndindex(*shape):
+                names.append(f"{leaf}[{', '.join(map(str, index))}]")
+        return tuple(names)
 
 
 def flatten_parameters(value: Any, label: str = "x0") -> tuple[Parameters, FloatVector]:
@@ -91,7 +100,7 @@ def flatten_parameters(value: Any, label: str = "x0") -> tuple[Parameters, Float
     """
     if type(value) in (list, tuple) and value and all(isinstance(item, int | float | np.number) for item in value):
         value = np.asarray(value)
-    leaves, structure = optree.tree_flatten(value)
+    leaves, structure = trees.flatten(value)
     arrays = [_numbers(leaf, label) for leaf in leaves]
     single = bool(arrays) and all(array.dtype == np.float32 for array in arrays)
     dtype = np.dtype(np.float32 if single else np.float64)

@@ -10,111 +10,50 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from functools import lru_cache
 
 import numpy as np
 
 from ..graph.index import Index, Lookup, axes_of, flatten, identity, plain_axis
-from ..graph.node import Node, Shape, topological
+from ..graph.node import Node, Shape, new_input, topological
 from ..graph.ops.contraction import contract
 from ..graph.ops.elementwise import cast
 from ..graph.ops.movement import assemble, index, injective
 from ..graph.ops.reduction import reduce_max, reduce_min
-from .points import ZERO, At, Point, counter, flat, locate, resolve, unrolled
+from .grouping import grouped
+from .jobs import Call, Job, Kernel, NativePlan
+from .points import ZERO, At, Point, known, locate, resolve, unrolled
+from .reductions import SPLIT_TILES, UNROLL_REDUCED, Reduction, choose_lane, reduction_of, tile_length
 
 STRAIGHT = 64  # points up to which a job is unrolled without any loop
 UNROLL = 48  # points of the other axes that are unrolled inside the lane loop
 SUM_UNROLL = 16  # terms of a sum that are unrolled
 SMALL_CONTRACTION = 600  # multiplications up to which a contraction is unrolled rather than given to BLAS
 LANE_MIN = 16  # an axis shorter than this is not worth the lanes if there is a longer one
+LANE_LOOP = 32  # an axis from which even a small job is a loop in lanes
 KINDS = (np.dtype("f8"), np.dtype("f4"), np.dtype("i8"), np.dtype("i4"), np.dtype(bool))
+KEEP_COST = 4  # operations from which a value that kernels on several levels need is stored by the first
 LOGIC = ("logical_and", "logical_or", "logical_not")
 COMPARISONS = ("equal", "not_equal", "less", "less_equal", "greater", "greater_equal", "select")
 
 
 class NeedsBufferError(Exception):
-    """Planning found that a node cannot be computed where it is read."""
+    """Planning found that nodes cannot be computed where they are read; or, ``later``, that one should be kept."""
 
-    def __init__(self, node: Node) -> None:
-        super().__init__(node)
-        self.node = node
-
-
-@dataclass(frozen=True)
-class Job:
-    """``buffer[rows(d)] = value[d]`` for every point d of ``domain``, or ``+=`` where parts overlap.
-
-    ``scalar``: two points may fall on the same element, so lanes would lose one of them.
-    """
-
-    buffer: Node
-    domain: Shape
-    rows: tuple[Index, ...]
-    value: Node
-    loops: tuple[int, ...]  # the axes that are loops, the lane axis last; all others are unrolled
-    accumulate: bool = False
-    scalar: bool = False
-
-    @property
-    def sizes(self) -> tuple[int, ...]:
-        return tuple(self.domain[a] for a in self.loops)
-
-    def points(self) -> list[Point]:
-        """Every unrolled point, with loop counters along the loops."""
-        place = {a: k for k, a in enumerate(self.loops)}
-        rest = [a for a in range(len(self.domain)) if a not in place]
-        result = []
-        for fixed in unrolled([self.domain[a] for a in rest]):
-            at = dict(zip(rest, fixed, strict=True))
-            result.append(tuple(counter(place[a]) if a in place else At(at[a]) for a in range(len(self.domain))))
-        return result
-
-    def target(self, point: Point) -> At:
-        """Where a point is stored."""
-        return flat(tuple(resolve(e, point) for e in self.rows), self.buffer.shape)
-
-
-@dataclass
-class Kernel:
-    """Jobs that share their loops. A job that accumulates has a kernel of its own."""
-
-    sizes: tuple[int, ...]
-    jobs: list[Job] = field(default_factory=list)
-
-    @property
-    def accumulate(self) -> bool:
-        return self.jobs[0].accumulate
-
-    @property
-    def scalar(self) -> bool:
-        return self.jobs[0].scalar
-
-
-@dataclass(frozen=True)
-class Call:
-    """A node computed by NumPy from buffers."""
-
-    node: Node
-
-
-@dataclass
-class NativePlan:
-    """Steps in order, and which nodes have buffers (``zeroed``: not every element is written)."""
-
-    steps: list[Kernel | Call]
-    buffers: set[Node]
-    zeroed: set[Node]
+    def __init__(self, *nodes: Node, later: bool = False) -> None:
+        super().__init__(*nodes)
+        self.nodes, self.later = nodes, later
 
 
 def plan_native(outputs: Sequence[Node]) -> NativePlan:
     """The steps that compute ``outputs``."""
     forced: set[Node] = set()
+    kept: set[Node] = set()
     while True:
         try:
-            return _Planner(outputs, forced).plan()
+            return _Planner(outputs, forced, kept).plan()
         except NeedsBufferError as need:
-            forced.add(need.node)
+            (kept if need.later else forced).update(need.nodes)
 
 
 def inlinable(node: Node) -> bool:
@@ -153,7 +92,7 @@ def requests(node: Node, point: Point) -> list[tuple[Node, Point]]:
         source = node.inputs[0]
         return [(source, tuple(resolve(e, point) for e in node.params.indices))]
     if node.op.family == "elementwise":
-        return [(i, point) for i in node.inputs]
+        return [] if known(node) is not None else [(i, point) for i in node.inputs]
     if node.op.family == "reduction":
         return [(node.inputs[0], p) for p in _reduced_points(node, point)]
     if node.op is contract:
@@ -200,9 +139,10 @@ def _reduced_points(node: Node, point: Point) -> list[Point]:
 
 
 class _Planner:
-    def __init__(self, outputs: Sequence[Node], forced: set[Node]) -> None:
+    def __init__(self, outputs: Sequence[Node], forced: set[Node], kept: set[Node]) -> None:
         self.outputs = [node for node in outputs if node.op.family != "leaf"]
-        self.forced = forced
+        # What is kept is stored for later kernels, and computed in place by those that run as early as it can be.
+        self.forced, self.kept = forced | kept, set(kept)
         self.order = topological(outputs)
         self.users: dict[Node, list[Node]] = {node: [] for node in self.order}
         for node in self.order:
@@ -211,46 +151,165 @@ class _Planner:
 
     def plan(self) -> NativePlan:
         self._choose_buffers()
-        level: dict[Node, int] = {}
-        needs: dict[Node, frozenset[Node]] = {}
-        for node in self.order:
-            inner = frozenset().union(*(needs[i] for i in node.inputs)) if node.inputs else frozenset()
-            if node in self.buffers:
-                level[node] = 1 + max((level[d] for d in inner), default=0)
-                needs[node] = frozenset((node,))
-            elif node.op.family == "leaf" and node.op.name != "literal":
-                level[node] = 0
-                needs[node] = frozenset((node,))
-            else:
-                needs[node] = inner
-        kernels: dict[tuple[int, tuple[int, ...], int], Kernel] = {}
-        steps: list[tuple[int, int, Kernel | Call]] = []
+        self._choose_tiles()
+        level = self._levels()
+        jobs: list[tuple[int, Job, int | None]] = []
+        calls: list[tuple[int, Call]] = []
         zeroed = set()
         for node in self.order:
             if node not in self.buffers:
                 continue
             if node in self.calls:
-                steps.append((level[node], len(steps), Call(node)))
-                continue
-            if node.op is assemble and not node.params.full and (node.params.disjoint or node.size > STRAIGHT):
-                zeroed.add(node)
-            for job in self._jobs(node):
-                if 0 in job.domain:
-                    continue
-                # Each addition to what is there is a kernel of its own, and the same part may be added twice.
-                key = (level[node], job.sizes, len(steps) if job.accumulate else -1)
-                if key not in kernels:
-                    kernels[key] = Kernel(job.sizes)
-                    steps.append((level[node], len(steps), kernels[key]))
-                kernels[key].jobs.append(job)
-        for kernel in kernels.values():
-            self._check(kernel)
-        return NativePlan([step for _, _, step in sorted(steps, key=lambda s: s[:2])], self.buffers, zeroed)
+                calls.append((level[node], Call(node)))
+            elif node in self.reductions:
+                jobs.extend(self._reduction_jobs(node, level[node]))
+            else:
+                if node.op is assemble and not node.params.full and (node.params.disjoint or node.size > STRAIGHT):
+                    zeroed.add(node)
+                jobs.extend((level[node], job, self._split_of(job)) for job in self._jobs(node) if 0 not in job.domain)
+        kernels = self._kernels(jobs)
+        for step_level, kernel in kernels:
+            kernel.computed = frozenset(node for node in self.kept if level.get(node) == step_level)
+        steps: list[tuple[int, Kernel | Call]] = [*kernels, *calls]
+        reads = {id(step): self._reads(step) for _, step in steps if isinstance(step, Kernel)}
+        partial = {job.buffer for _, job, _ in jobs if job.tiled}
+        steps.sort(key=lambda step: step[0])
+        return NativePlan(grouped([step for _, step in steps], reads), self.buffers, zeroed, partial)
+
+    def _levels(self) -> dict[Node, int]:
+        """After how many other steps a buffer can be filled. A sum that is cut into tiles takes two."""
+        level: dict[Node, int] = {}
+        ready: dict[Node, int] = {}  # the level after which a node can be had, by a load or by computing it in place
+        for node in self.order:
+            inner = max((ready[i] for i in node.inputs), default=0)
+            ready[node] = inner
+            if node in self.buffers:
+                level[node] = 1 + inner
+                if node in self.reductions and self._cut(self.reductions[node]) is not None:
+                    level[node] += 1
+                if node not in self.kept or node in self.calls or node in self.reductions:
+                    ready[node] = level[node]
+        self._keep_what_is_needed_later(level)
+        return level
+
+    def _keep_what_is_needed_later(self, level: dict[Node, int]) -> None:
+        """An expensive value that kernels on several levels would compute, each for itself, gets a buffer."""
+        roots: dict[Node, frozenset[int]] = {}
+        for node in reversed(self.order):
+            found: set[int] = set()
+            for user in self.users[node]:
+                if user in self.buffers:
+                    cut = user in self.reductions and self._cut(self.reductions[user]) is not None
+                    found.add(level[user] - cut)
+                else:
+                    found |= roots[user]
+            roots[node] = frozenset(found)
+            many = len(found) > 1 and node.size > STRAIGHT and node.op.family == "elementwise"
+            if many and node.op.cost >= KEEP_COST and node not in self.buffers:
+                raise NeedsBufferError(node, later=True)
+
+    def _kernels(self, jobs: Sequence[tuple[int, Job, int | None]]) -> list[tuple[int, Kernel]]:
+        """Jobs of one level with the same loops as one kernel; reductions first, whose loops other jobs may join."""
+        kernels: dict[tuple[object, ...], Kernel] = {}
+        result: list[tuple[int, Kernel]] = []
+        for level, job, split in sorted(jobs, key=lambda j: not j[1].summed):
+            lane = job.lane % max(len(job.sizes), 1)
+            key: tuple[object, ...] = (level, job.sizes, lane, split, job.reduced if job.summed else None)
+            if not job.summed and not job.accumulate and job.loops:
+                along = (level, job.sizes, lane)
+                key = next(
+                    (k for k in kernels if k[:3] == along and k[-1] is not None and lane == len(job.sizes) - 1), key
+                )
+            # Each addition to what is there is a kernel of its own, and the same part may be added twice.
+            key = (level, len(result)) if job.accumulate else key
+            if key not in kernels:
+                tile = self.tile[job.sizes[split]] if split is not None else 0
+                kernels[key] = Kernel(job.sizes, [], split, tile)
+                result.append((level, kernels[key]))
+            kernels[key].jobs.append(job)
+        return result
+
+    def _choose_tiles(self) -> None:
+        """One length of tiles for each size of an axis, so that kernels over the same axis have the same tiles."""
+        inner: dict[int, float] = {}
+        for node in self.buffers - self.calls:
+            found = self.reductions.get(node)
+            domains = [found.domain if found else node.shape]
+            if node.op is assemble:
+                domains = [part.shape for part in node.inputs]
+            for domain in domains:
+                for n in domain:
+                    if n:
+                        inner[n] = max(inner.get(n, 1.0), math.prod(domain) / n)
+        self.tile = {n: tile_length(count) for n, count in inner.items()}
+
+    def _tiles(self, n: int) -> int:
+        return n // self.tile[n] if n in self.tile else 1
+
+    def _split_of(self, job: Job) -> int | None:
+        """The loop that is cut into tiles: the first."""
+        if not job.loops or job.accumulate or job.scalar:
+            return None
+        return 0 if self._tiles(job.sizes[0]) >= 2 else None
+
+    def _cut(self, found: Reduction) -> int | None:
+        """The summed axis that is cut into tiles with a partial result each, if the sum is long."""
+        kept = math.prod(found.domain[a] for a in found.kept)
+        axis = max(found.summed, key=lambda a: found.domain[a])
+        tiles = self._tiles(found.domain[axis])
+        long = found.domain[axis] >= max((found.domain[a] for a in found.kept), default=0)
+        return axis if tiles >= SPLIT_TILES and long and tiles * kept * 16 <= math.prod(found.domain) else None
+
+    def _reduction_jobs(self, node: Node, level: int) -> list[tuple[int, Job, int | None]]:
+        found = self.reductions[node]
+        cut = self._cut(found)
+        if cut is None:
+            job = self._reduction_job(node, found)
+            kept = [k for k, a in enumerate(job.loops) if a not in job.summed]
+            split = kept[0] if kept and self._tiles(job.sizes[kept[0]]) >= 2 else None
+            return [(level, job, split)]
+        shape = tuple(found.domain[a] for a in found.kept)
+        partial = new_input((self._tiles(found.domain[cut]), *shape), node.dtype)
+        first = self._reduction_job(partial, Reduction(*found[:5]), first=cut, tiled=True)
+        axes = tuple(range(len(shape) + 1))
+        rest = Reduction(partial.shape, axes[1:], (0,), ((partial, axes),), found.combine, found.finish)
+        second = self._reduction_job(node, rest)
+        return [(level - 1, first, first.loops.index(cut)), (level, second, None)]
+
+    def _reduction_job(self, buffer: Node, found: Reduction, first: int | None = None, tiled: bool = False) -> Job:
+        """Loops over what is kept outside, over what is summed inside, the lanes last in theirs."""
+        sizes = found.domain
+        lane = choose_lane(found, LANE_MIN)
+        rest = sorted((a for a in range(len(sizes)) if a not in (lane, first)), key=lambda a: (-sizes[a], a))
+        loops = [] if first in (None, lane) else [first]
+        while rest and math.prod(sizes[a] for a in rest) > UNROLL_REDUCED:
+            loops.append(rest.pop(0))
+
+        def place(a: int) -> tuple[bool, bool, bool, int]:
+            return a in found.summed, a == lane, a != first, a
+
+        order = tuple(sorted([*loops, lane], key=place))
+        if math.prod(sizes) <= STRAIGHT and math.prod(sizes[a] for a in found.summed) <= UNROLL:
+            order = ()
+        return Job(
+            buffer,
+            sizes,
+            found.rows,
+            found.factors,
+            order,
+            order.index(lane) if order else -1,
+            summed=found.summed,
+            combine=found.combine,
+            finish=found.finish,
+            tiled=tiled,
+        )
 
     def _choose_buffers(self) -> None:
         results = set(self.outputs)
         wanted = results | self.forced
+        once = self.forced - self.kept  # what must be read where it was stored
         self.calls: set[Node] = set()
+        self.reductions: dict[Node, Reduction] = {}
         self.buffers: set[Node] = set()
         reachable = set(self.order)
         # Inputs of NumPy calls need buffers, so users are looked at before what they use.
@@ -258,10 +317,15 @@ class _Planner:
             if node.op.family == "leaf":
                 continue
             if not inlinable(node):
-                self.calls.add(node)
+                found = reduction_of(node, KINDS)
+                if found is not None and found.domain[choose_lane(found, LANE_MIN)] >= LANE_MIN:
+                    self.reductions[node] = found
+                else:
+                    self.calls.add(node)
                 wanted.add(node)
             if node.op in (reduce_max, reduce_min) and self._compared(node.inputs[0]):
                 wanted.add(node.inputs[0])
+                once.add(node.inputs[0])
             if node in self.calls:
                 wanted.update(i for i in node.inputs if i in reachable)
             elif node.op is index and node in wanted and node not in results and self._only_called(node):
@@ -277,9 +341,12 @@ class _Planner:
             if node.op is contract:
                 terms = math.prod(node.params.sizes) / max(node.size, 1)
             own = terms * node.op.cost + sum(terms * cost[i] for i in node.inputs)
-            if node not in wanted and self._pays(node, own):
+            pays = self._pays(node, own)
+            if pays:
                 wanted.add(node)
-            cost[node] = 0.0 if node in wanted else own
+            elif node in results and node not in once and node.op.family == "elementwise" and node not in self.calls:
+                self.kept.add(node)  # a result that others may compute in place, as if it were none
+            cost[node] = 0.0 if node in wanted and node not in self.kept else own
         self.buffers = {node for node in wanted if node.op.family != "leaf"}
 
     def _compared(self, node: Node) -> bool:
@@ -299,7 +366,7 @@ class _Planner:
         A kernel computes a value once for each point it is read at. Reads at several places of a short axis are such
         points; what repeats work is a loop that the node does not have, or reads that are shifted along a loop.
         """
-        if cost < 4 or node.op is index:
+        if cost < 4 or node.op is index or known(node) is not None:
             return False
         moved = set()
         for user in self.users[node]:
@@ -316,13 +383,20 @@ class _Planner:
         parts = zip(node.inputs, node.params.rows, strict=True)
         if node.params.disjoint:
             return [self._job(node, part.shape, rows, part) for part, rows in parts]
-        jobs = []
-        for part, rows in parts:
-            scalar = not injective(rows, part.shape)
-            if scalar and part.op.family == "elementwise" and part not in self.buffers:
-                raise NeedsBufferError(part)  # its arithmetic belongs in lanes, before the scalar loop that adds it up
-            jobs.append(self._job(node, part.shape, rows, part, accumulate=True, scalar=scalar))
-        return jobs
+        scalars = [not injective(rows, part.shape) for part, rows in zip(node.inputs, node.params.rows, strict=True)]
+        # Their arithmetic belongs in lanes, before the scalar loop that adds them up; all are named at once, as each
+        # name starts the plan anew.
+        arithmetic = [
+            part
+            for part, scalar in zip(node.inputs, scalars, strict=True)
+            if scalar and part.op.family == "elementwise" and part not in self.buffers
+        ]
+        if arithmetic:
+            raise NeedsBufferError(*arithmetic)
+        return [
+            self._job(node, part.shape, rows, part, accumulate=True, scalar=scalar)
+            for (part, rows), scalar in zip(parts, scalars, strict=True)
+        ]
 
     def _job(
         self,
@@ -334,33 +408,40 @@ class _Planner:
         scalar: bool = False,
     ) -> Job:
         total = math.prod(domain)
-        if (total <= STRAIGHT or not domain) and not scalar:
-            return Job(buffer, domain, rows, value, (), accumulate)
+        factors = ((value, tuple(range(value.ndim))),)
+        added = value.op is assemble and not value.params.disjoint  # found at constant places only
+        straight = total <= STRAIGHT and (added or max(domain, default=0) < LANE_LOOP)
+        if straight and not scalar:
+            return Job(buffer, domain, rows, factors, (), accumulate=accumulate)
         if scalar:
-            return Job(buffer, domain, rows, value, tuple(a for a in range(len(domain))), True, True)
+            every = tuple(range(len(domain)))
+            return Job(buffer, domain, rows, factors, every, accumulate=True, scalar=True)
         target = flatten(rows, buffer.shape, domain) if rows else None
         unit = [a for a, s in getattr(target, "strides", ()) if s == 1 and domain[a] >= LANE_MIN]
         lane = unit[0] if unit else max(range(len(domain)), key=lambda a: (domain[a], a))
         rest = sorted((a for a in range(len(domain)) if a != lane), key=lambda a: (-domain[a], a))
         loops = []
-        while rest and math.prod(domain[a] for a in rest) > UNROLL:
+        while rest and (domain[rest[0]] > LANE_MIN or math.prod(domain[a] for a in rest) > UNROLL):
             loops.append(rest.pop(0))
-        return Job(buffer, domain, rows, value, (*sorted(loops), lane), accumulate)
+        return Job(buffer, domain, rows, factors, (*sorted(loops), lane), accumulate=accumulate)
 
-    def _check(self, kernel: Kernel) -> None:
-        """Run through everything the kernel will read, so that what cannot be read in place gets a buffer."""
+    def _reads(self, kernel: Kernel) -> list[tuple[Node, Point]]:
+        """Every load of the kernel. Finding them shows what cannot be read in place and needs a buffer."""
         seen: set[tuple[Node, Point]] = set()
+        loads = []
         stack: list[tuple[Node, Point, Node]] = []
         for job in kernel.jobs:
-            stack.extend((job.value, p, job.buffer) for p in job.points())
+            stack.extend((n, at, job.buffer) for p in job.points() for n, at in job.reads(p))
         while stack:
             node, point, own = stack.pop()
             if (node, point) in seen:
                 continue
             seen.add((node, point))
-            if node.op.family == "leaf" or (node in self.buffers and node is not own):
+            if node.op.family == "leaf" or (node in self.buffers and node is not own and node not in kernel.computed):
+                loads.append((node, point))
                 continue
             stack.extend((n, p, own) for n, p in requests(node, point))
+        return loads
 
 
 def _replicates(node: Node, user: Node) -> bool:

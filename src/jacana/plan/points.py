@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from typing import NamedTuple, TypeAlias
 
+import numpy as np
+
 from ..graph.index import Affine, Index, Lookup, Table
-from ..graph.node import Node, Shape
+from ..graph.node import LITERAL, Node, Shape, literal, literal_array
 
 
 class At(NamedTuple):
@@ -149,6 +152,21 @@ def _invert(rows: Sequence[Index], point: Point, sizes: Shape, shape: Shape) -> 
     if any(e is None for e in inner):
         return None
     return tuple(e for e in inner if e is not None)
+
+
+@lru_cache(maxsize=4096)
+def known(node: Node) -> Node | None:
+    """A number that is computed from literals alone, as a literal; None for everything else."""
+    if node.op is LITERAL:
+        return node
+    if node.ndim or node.op.family != "elementwise":
+        return None
+    inputs = [known(i) for i in node.inputs]
+    if any(i is None for i in inputs):
+        return None
+    with np.errstate(all="ignore"):
+        value = node.op.evaluate(node.params, *(literal_array(i.params) for i in inputs if i is not None))
+    return literal(value, node.dtype)
 
 
 def unrolled(sizes: Sequence[int]) -> Iterator[tuple[int, ...]]:

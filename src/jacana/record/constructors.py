@@ -19,9 +19,10 @@ from typing import Any
 import numpy as np
 
 from .bytecode import called_name
+from .functional import joined_by_trick, vectorized
 from .location import is_user
 from .recording import current_recording
-from .table import FUNCTIONS
+from .table import FUNCTIONS, call_function
 from .variable import Variable, contains_variable, wrap_constant
 
 _ORIGINAL: dict[str, Callable[..., Any]] = {
@@ -33,6 +34,13 @@ _ORIGINAL: dict[str, Callable[..., Any]] = {
 }  # fmt: skip
 _lock = threading.Lock()
 _active = 0
+
+# Methods of NumPy's classes that would ask a Variable for its numbers; a wrapper steps aside if there is no Variable.
+_TRICK: Any = type(np.r_).__mro__[1]
+_METHODS: tuple[tuple[Any, str, Callable[..., Any]], ...] = (
+    (_TRICK, "__getitem__", _TRICK.__getitem__),
+    (np.vectorize, "__call__", np.vectorize.__call__),
+)
 
 
 def _called_by_user(name: str) -> bool:
@@ -60,11 +68,11 @@ def _buffer(name: str) -> Callable[..., Any]:
         if not _called_by_user(name):
             return original(*args, **kwargs)
         if name in ("full", "full_like") and (contains_variable(args) or contains_variable(kwargs)):
-            return FUNCTIONS[original](*args, **kwargs)
+            return call_function(original, args, kwargs)
         result = original(*args, **kwargs)
         if type(result) is Variable:
             return result
-        if name.startswith("empty") and result.dtype.kind == "f":
+        if name.startswith("empty") and result.dtype.kind in "fc":
             result.fill(np.nan)
         return wrap_constant(result) if type(result) is np.ndarray and result.flags.owndata else result
 
@@ -78,7 +86,7 @@ def _conversion(name: str) -> Callable[..., Any]:
         if not _called_by_user(name):
             return original(*args, **kwargs)
         if args and contains_variable(args[0]):
-            return FUNCTIONS[original](*args, **kwargs)
+            return FUNCTIONS[original](*args, **kwargs)  # of complex numbers too
         result = original(*args, **kwargs)
         # What shares the memory of the argument stays what it is: writing to it reaches the argument.
         if type(result) is not np.ndarray or not result.flags.owndata or (args and result is args[0]):
@@ -98,6 +106,22 @@ for _name, _wrapper in _WRAPPERS.items():
     _wrapper.__wrapped__ = _ORIGINAL[_name]  # type: ignore[attr-defined]
 
 
+def _index_trick(self: Any, key: Any) -> Any:
+    original = _METHODS[0][2]
+    if current_recording() is None or not contains_variable(key if isinstance(key, tuple) else (key,)):
+        return original(self, key)
+    return joined_by_trick(original, self, key)
+
+
+def _vectorized_call(self: Any, *args: Any, **kwargs: Any) -> Any:
+    if current_recording() is None or not contains_variable((*args, *kwargs.values())):
+        return _METHODS[1][2](self, *args, **kwargs)
+    return vectorized(self, args, kwargs)
+
+
+_METHOD_WRAPPERS = (_index_trick, _vectorized_call)
+
+
 @contextmanager
 def patched_constructors() -> Iterator[None]:
     """Put the wrappers in place; the last recording to end takes them away again."""
@@ -107,6 +131,8 @@ def patched_constructors() -> Iterator[None]:
         if _active == 1:
             for name, wrapper in _WRAPPERS.items():
                 setattr(np, name, wrapper)
+            for (owner, name, _), wrapper in zip(_METHODS, _METHOD_WRAPPERS, strict=True):
+                setattr(owner, name, wrapper)
     try:
         yield
     finally:
@@ -115,3 +141,5 @@ def patched_constructors() -> Iterator[None]:
             if _active == 0:
                 for name, original in _ORIGINAL.items():
                     setattr(np, name, original)
+                for owner, name, original in _METHODS:
+                    setattr(owner, name, original)

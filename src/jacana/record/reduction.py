@@ -29,6 +29,19 @@ def refuse(name: str, **options: Any) -> None:
             raise unsupported(f"numpy.{name}(..., {option}=...)")
 
 
+def _is_mask(where: Any) -> bool:
+    """Whether a ``where=`` option leaves anything out."""
+    return where is not _MISSING and where is not None and where is not True
+
+
+def _chosen(a: Any, where: Any, neutral: Any) -> Any:
+    """The elements that a ``where=`` option chooses, and the neutral one elsewhere."""
+    if not _is_mask(where):
+        return a
+    kind = np.asarray(raw(a)).dtype
+    return np.where(where, a, np.asarray(raw(neutral), dtype=kind) if tracked(neutral) is None else neutral)
+
+
 def axes_of(axis: Any, rank: int) -> tuple[int, ...]:
     """The axes that an ``axis`` argument names, sorted and not negative."""
     if axis is None or axis is _MISSING:
@@ -60,8 +73,8 @@ def sum_(
     where: Any = _MISSING,
 ) -> Any:  # fmt: skip
     """A contraction without factors."""
-    refuse("sum", where=where)
-    value = np.sum(raw(a), axis=axis, dtype=dtype, **given(keepdims=keepdims))
+    value = np.sum(raw(a), axis=axis, dtype=dtype, **given(keepdims=keepdims, where=raw(where)))
+    a = _chosen(a, where, 0)
     node = tracked(a)
     if node is None:
         result = wrap_constant(value)
@@ -77,7 +90,12 @@ def mean(
     a: Any, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: Any = _MISSING, *, where: Any = _MISSING
 ) -> Any:
     """The sum over the count."""
-    refuse("mean", where=where)
+    if _is_mask(where):
+        value = np.mean(raw(a), axis=axis, dtype=dtype, where=raw(where), **given(keepdims=keepdims))
+        total = np.sum(a, axis=axis, dtype=value.dtype, keepdims=keepdims, where=where)
+        mask = np.broadcast_to(where, np.shape(raw(a)))
+        result = total / np.sum(mask, axis=axis, dtype=value.dtype, keepdims=keepdims)
+        return _store(result, out)
     value = np.mean(raw(a), axis=axis, dtype=dtype, **given(keepdims=keepdims))
     node = tracked(a)
     if node is None:
@@ -96,9 +114,17 @@ def _own_record(name: str, function: Callable[..., Any]) -> Handler:
         a: Any, axis: Any = None, dtype: Any = _MISSING, out: Any = None, keepdims: Any = _MISSING,
         initial: Any = _MISSING, where: Any = _MISSING,
     ) -> Any:  # fmt: skip
-        refuse(name, where=where, initial=initial)
         if dtype is None:
             dtype = _MISSING
+        if _is_mask(where):
+            if initial is _MISSING and name not in _NEUTRAL:
+                raise ValueError(
+                    f"reduction operation {name!r} does not have an identity, so to use a where mask one "
+                    "has to specify 'initial'"
+                )
+            a = _chosen(a, where, _NEUTRAL.get(name, initial))
+        if initial is not _MISSING and initial is not None:
+            return _store(_JOINED[name](handler(a, axis, dtype, None, keepdims), initial), out)
         value = function(raw(a), axis=axis, **given(dtype=dtype, keepdims=keepdims))
         node = tracked(a)
         if node is None:
@@ -114,6 +140,8 @@ def _own_record(name: str, function: Callable[..., Any]) -> Handler:
 
 
 _BOOLEAN = ("any", "all")
+_NEUTRAL: dict[str, Any] = {"prod": 1, "any": False, "all": True}
+_JOINED = {"prod": np.multiply, "max": np.maximum, "min": np.minimum, "any": np.logical_or, "all": np.logical_and}
 implements(np.prod)(_own_record("prod", np.prod))
 
 
@@ -150,9 +178,11 @@ def variance(
     where: Any = _MISSING, mean: Any = _MISSING, correction: Any = _MISSING,
 ) -> Any:  # fmt: skip
     """The mean square distance from the mean."""
-    refuse("var", where=where, mean=mean)
+    refuse("var", mean=mean)
     if correction is not _MISSING:
         ddof = correction
+    if _is_mask(where):
+        return _store(_masked_variance(a, axis, dtype, ddof, keepdims, where), out)
     value = np.var(raw(a), axis=axis, dtype=dtype, ddof=ddof, **given(keepdims=keepdims))
     node = tracked(a)
     if node is None:
@@ -165,6 +195,14 @@ def variance(
     with np.errstate(all="ignore"):
         result = total / max(count - ddof, 0.0)
     return _store(wrap_node(result.node, value), out)
+
+
+def _masked_variance(a: Any, axis: Any, dtype: Any, ddof: Any, keepdims: Any, where: Any) -> Any:
+    value = np.var(raw(a), axis=axis, dtype=dtype, ddof=ddof, where=raw(where), **given(keepdims=keepdims))
+    centred = np.where(where, a - np.mean(a, axis=axis, dtype=dtype, keepdims=True, where=where), 0.0)
+    mask = np.broadcast_to(where, np.shape(raw(a)))
+    count = np.sum(mask, axis=axis, dtype=value.dtype, keepdims=keepdims)
+    return np.sum(centred * centred, axis=axis, dtype=value.dtype, keepdims=keepdims) / np.maximum(count - ddof, 0.0)
 
 
 def mean_of(a: Variable, axes: tuple[int, ...]) -> Any:
@@ -216,17 +254,23 @@ implements(np.argmax)(_arg("argmax", np.argmax))
 implements(np.argmin)(_arg("argmin", np.argmin))
 
 
-@implements(np.cumsum)
-def cumsum(a: Any, axis: Any = None, dtype: Any = None, out: Any = None) -> Any:
-    """Running sums."""
-    value = np.cumsum(raw(a), axis=axis, dtype=dtype)
-    node = tracked(a)
-    if node is None:
-        return _store(wrap_constant(value), out)
-    if axis is None:
-        node, axis = movement_reshape(node, (node.size,)), 0
-    node = REGISTRY["cumsum"](cast_to(node, value.dtype), params=AxisParams(int(axis) % node.ndim))
-    return _store(wrap_node(node, value), out)
+def _running(name: str, function: Callable[..., Any]) -> Handler:
+    def handler(a: Any, axis: Any = None, dtype: Any = None, out: Any = None) -> Any:
+        value = function(raw(a), axis=axis, dtype=dtype)
+        node = tracked(a)
+        if node is None:
+            return _store(wrap_constant(value), out)
+        if axis is None:
+            node, axis = movement_reshape(node, (node.size,)), 0
+        node = REGISTRY[name](cast_to(node, value.dtype), params=AxisParams(int(axis) % node.ndim))
+        return _store(wrap_node(node, value), out)
+
+    return handler
+
+
+cumsum, cumprod = _running("cumsum", np.cumsum), _running("cumprod", np.cumprod)
+implements(np.cumsum)(cumsum)
+implements(np.cumprod)(cumprod)
 
 
 @implements(np.argsort)
@@ -275,13 +319,22 @@ def nansum(a: Any, axis: Any = None, **options: Any) -> Any:
     return np.sum(np.where(np.isnan(a), 0.0, a), axis=axis, **options)
 
 
-def cumulative_sum(
-    x: Any, /, *, axis: Any = None, dtype: Any = None, out: Any = None, include_initial: bool = False
-) -> Any:
-    """Running sums, in the words of the array standard."""
-    if include_initial:
-        raise unsupported("numpy.cumulative_sum(..., include_initial=True)")
-    return cumsum(x, axis, dtype, out)
+def _in_standard_words(running: Handler, neutral: float) -> Handler:
+    """Running sums and products in the words of the array standard."""
+
+    def handler(
+        x: Any, /, *, axis: Any = None, dtype: Any = None, out: Any = None, include_initial: bool = False
+    ) -> Any:  # fmt: skip
+        if axis is None and np.ndim(raw(x)) > 1:
+            raise ValueError("For arrays which have more than one dimension ``axis`` argument is required.")
+        axis = 0 if axis is None else axis
+        result = running(x, axis, dtype)
+        if include_initial:
+            shape = [1 if k == axis % np.ndim(raw(x)) else n for k, n in enumerate(np.shape(raw(x)))]
+            result = np.concatenate((np.full(shape, neutral, raw(result).dtype), result), axis=axis)
+        return _store(result, out)
+
+    return handler
 
 
 def unstack(x: Any, /, *, axis: int = 0) -> tuple[Any, ...]:
@@ -291,7 +344,11 @@ def unstack(x: Any, /, *, axis: int = 0) -> tuple[Any, ...]:
 
 def _of_later_versions() -> None:
     """Functions that the oldest NumPy supported does not have."""
-    for name, handler in (("cumulative_sum", cumulative_sum), ("unstack", unstack)):
+    for name, handler in (
+        ("cumulative_sum", _in_standard_words(cumsum, 0.0)),
+        ("cumulative_prod", _in_standard_words(cumprod, 1.0)),
+        ("unstack", unstack),
+    ):
         if hasattr(np, name):
             implements(getattr(np, name))(handler)
 

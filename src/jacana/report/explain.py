@@ -12,7 +12,7 @@ import numpy as np
 
 from ..errors import InvalidInputError
 from ..graph.node import Array, Node, topological
-from ..plan import Kernel, plan_native
+from ..plan import Call, Group, plan_native
 from ..replay import guard_node
 from ..results import Products, deliver_stacked
 from ..run import native_available
@@ -213,8 +213,8 @@ def _code(derived: Derived, structure: Structure) -> list[str]:
     if len(order) > MAX_PLANNED:
         return [*sentences, "It is too long to plan machine code for a description."]
     plan = plan_native(nodes)
-    kernels = [step for step in plan.steps if isinstance(step, Kernel)]
-    calls = [step.node.op.name for step in plan.steps if not isinstance(step, Kernel)]
+    kernels = [kernel for step in plan.steps if isinstance(step, Group) for kernel in step.kernels]
+    calls = [step.node.op.name for step in plan.steps if isinstance(step, Call)]
     loops = [
         f"{' x '.join(f'{n:,}' for n in kernel.sizes) or 'straight'} ({_count(len(kernel.jobs), 'job')})"
         for kernel in kernels[:6]

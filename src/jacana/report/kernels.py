@@ -11,7 +11,7 @@ import numpy as np
 
 from ..graph.index import Lookup
 from ..graph.node import LITERAL, Node
-from ..plan import Kernel, plan_native
+from ..plan import Group, Job, Kernel, plan_native
 from ..plan.native_plan import requests
 from ..run import native_available
 from ..transforms import Transformed, jacobian
@@ -30,19 +30,25 @@ def kernels_text(function: Callable[..., Any], argnums: int | Sequence[int], arg
     lines = [f"{transform._replay.verb} of {transform._replay.name}: {len(plan.steps):,} steps"]
     total_bytes = total_operations = 0.0
     for number, step in enumerate(plan.steps, 1):
-        if not isinstance(step, Kernel):
+        if not isinstance(step, Group):
             node = step.node
             lines.append(f"{number}. NumPy: {node.op.name} -> {node.dtype.name}{list(node.shape)}")
             continue
-        operations, moved, body = _cost(step, plan.buffers)
-        total_bytes += moved
-        total_operations += operations
-        vector = bool(step.sizes) and step.sizes[-1] >= lanes and not step.scalar
-        width = f"{lanes} lanes" if vector else "scalar"
-        loops = " ".join(f"for {name} in {size:,}:" for name, size in zip("ijklmn", step.sizes, strict=False))
-        lines.append(f"{number}. kernel, {width}: {loops or 'straight-line code'}")
-        lines += [f"     {line}" for line in _stores(step)]
-        lines.append(f"     {body:,} values a point, {operations:,.0f} operations, {_bytes(moved)} moved")
+        if len(step.kernels) > 1:
+            lines.append(f"{number}. {len(step.kernels):,} kernels, run together in each of {step.tiles:,} tiles")
+        for kernel in step.kernels:
+            operations, moved, body = _cost(kernel, plan.buffers)
+            total_bytes += moved
+            total_operations += operations
+            vector = bool(kernel.sizes) and kernel.sizes[kernel.lane] >= lanes and not kernel.scalar
+            width = f"{lanes} lanes" if vector else "scalar"
+            loops = " ".join(f"for {name} in {size:,}:" for name, size in zip("ijklmn", kernel.sizes, strict=False))
+            first = f"{number}." if len(step.kernels) == 1 else "  "
+            lines.append(f"{first} kernel, {width}: {loops or 'straight-line code'}")
+            if kernel.tiles > 1 and len(step.kernels) == 1:
+                lines[-1] += f" in {kernel.tiles:,} tiles"
+            lines += [f"     {line}" for line in _stores(kernel)]
+            lines.append(f"     {body:,} values a point, {operations:,.0f} operations, {_bytes(moved)} moved")
     bandwidth = memory_bandwidth()
     lines.append(
         f"in all {total_operations:,.0f} operations and {_bytes(total_bytes)}; this machine copies "
@@ -68,8 +74,12 @@ def _stores(kernel: Kernel) -> Iterator[str]:
     for job in shown:
         buffer = job.buffer
         sign = "+=" if job.accumulate else "="
+        name = "partial sums" if job.tiled else buffer.op.name
+        value = " * ".join(node.op.name for node, _ in job.factors) or "1"
+        if job.summed:
+            value = f"{job.combine} of {value}"
         points = " x ".join(f"{n:,}" for n in job.domain) or "one point"
-        yield f"{buffer.op.name} {buffer.dtype.name}{list(buffer.shape)} {sign} {job.value.op.name} over {points}"
+        yield f"{name} {buffer.dtype.name}{list(buffer.shape)} {sign} {value} over {points}"
     if len(kernel.jobs) > len(shown):
         yield f"and {len(kernel.jobs) - len(shown):,} more"
 
@@ -81,8 +91,9 @@ def _cost(kernel: Kernel, buffers: set[Node]) -> tuple[float, float, int]:
     tables: dict[Any, int] = {}
     moved = each = 0.0
     for job in kernel.jobs:
-        moved += float(np.prod(job.domain, dtype=np.float64)) * job.buffer.dtype.itemsize * (1 + job.accumulate)
-        stack = [(job.value, point) for point in job.points()]
+        moved += _stored(job) * job.buffer.dtype.itemsize * (1 + job.accumulate)
+        stack = [read for point in job.points() for read in job.reads(point)]
+        each += len(job.factors) * len(job.points()) if job.summed else 0  # multiplications and one addition
         while stack:
             node, point = stack.pop()
             if (node, point) in seen:
@@ -90,7 +101,7 @@ def _cost(kernel: Kernel, buffers: set[Node]) -> tuple[float, float, int]:
             seen.add((node, point))
             if node.op is LITERAL:
                 continue
-            if node.op.family == "leaf" or (node in buffers and node is not job.buffer):
+            if node.op.family == "leaf" or (node in buffers and node is not job.buffer and node not in kernel.computed):
                 read.add(node)
                 continue
             if node.op.name == "index":
@@ -100,6 +111,12 @@ def _cost(kernel: Kernel, buffers: set[Node]) -> tuple[float, float, int]:
             stack.extend(needs)
     moved += sum(node.size * node.dtype.itemsize for node in read) + 4 * sum(tables.values())
     return each * float(np.prod(kernel.sizes, dtype=np.float64)), moved, len(seen)
+
+
+def _stored(job: Job) -> float:
+    """How many elements a job writes."""
+    kept = [n for axis, n in enumerate(job.domain) if axis not in job.summed]
+    return float(job.buffer.size if job.tiled else np.prod(kept, dtype=np.float64))
 
 
 def _bytes(n: float) -> str:

@@ -11,6 +11,7 @@ from .executors import (
 )
 from .numpy_executor import compile_numpy
 from .program import Origin, Program, Runnable
+from .threads import num_threads, set_num_threads
 
 __all__ = [
     "Compiled",
@@ -23,5 +24,7 @@ __all__ = [
     "executor",
     "executor_is",
     "native_available",
+    "num_threads",
     "set_executor",
+    "set_num_threads",
 ]

@@ -16,6 +16,7 @@ from ..graph.ops.movement import assemble, index, positions, strided, writer
 from .program import Program, Runnable
 
 Step = Callable[..., Any]
+_ZERO = Affine(0)
 
 
 def compile_numpy(program: Program) -> Runnable:
@@ -25,25 +26,27 @@ def compile_numpy(program: Program) -> Runnable:
     count = len(nodes)
     fixed: list[Any] = [None] * count
     constants: list[tuple[int, Any]] = []
-    work: list[tuple[int, Step, tuple[int, ...]]] = []
-    for node in nodes:
-        k = place[node]
-        if node.op is LITERAL:
+    reading: list[tuple[int, Node, tuple[int, ...]]] = []
+    for k, node in enumerate(nodes):
+        op = node.op
+        if op is LITERAL:
             fixed[k] = literal_array(node.params)
-        elif node.op is CONSTANT:
+        elif op is CONSTANT:
             constants.append((k, node.params.owner.value))
-        elif node.op is not INPUT:
-            sources = _broadcast_sources(node)
-            work.append((k, step(node), tuple(place[i] for i in sources)))
+        elif op is not INPUT:
+            reading.append((k, node, tuple([place[i] for i in _broadcast_sources(node)])))
     slots = [place[node] for node in program.inputs]
     results = [place[node] for node in program.outputs]
     own = [node.op not in (INPUT, CONSTANT, LITERAL, index) for node in program.outputs]
-    used = {i for _, _, sources in work for i in sources} | set(results)
-    work = [w for w in work if w[0] in used]  # what peeling of broadcasts left without a reader
+    used = set(results)
+    for _, _, sources in reading:
+        used.update(sources)
+    # Not those that peeling of broadcasts left without a reader.
+    work: list[tuple[int, Step, tuple[int, ...]]] = [(k, step(n), sources) for k, n, sources in reading if k in used]
     last: dict[int, int] = {i: position for position, (_, _, sources) in enumerate(work) for i in sources}
     keep = {*results, *slots, *(k for k, _ in constants), *(k for k, v in enumerate(fixed) if v is not None)}
     dead = [
-        tuple(i for i in set(sources) if last[i] == position and i not in keep)
+        tuple([i for i in dict.fromkeys(sources) if last[i] == position and i not in keep])
         for position, (_, _, sources) in enumerate(work)
     ]
     shapes = [node.shape for node in program.outputs]
@@ -81,10 +84,17 @@ def _broadcast_sources(node: Node) -> tuple[Node, ...]:
     """The arrays that a step takes: NumPy broadcasts by itself, so a replicated input need not be made."""
     if not node.shape or node.op.family != "elementwise" or node.op is cast:
         return node.inputs
-    sources = tuple(_before_broadcast(i) for i in node.inputs)
-    if np.broadcast_shapes(*(s.shape for s in sources)) == node.shape:
-        return sources
-    return node.inputs
+    sources = []
+    for i in node.inputs:
+        sources.append(_before_broadcast(i) if i.op is index else i)
+    shape = node.shape
+    if any([s.shape == shape for s in sources]):
+        return tuple(sources)
+    lead = [len(shape) - s.ndim for s in sources]
+    for k, n in enumerate(shape):
+        if n != 1 and not any([k >= m and s.shape[k - m] == n for s, m in zip(sources, lead, strict=True)]):
+            return node.inputs
+    return node.inputs if lead and min(lead) > 0 else tuple(sources)
 
 
 def _before_broadcast(node: Node) -> Node:
@@ -93,12 +103,13 @@ def _before_broadcast(node: Node) -> Node:
         lead = node.ndim - source.ndim
         if lead < 0:
             break
-        if not all(
-            (source.shape[k] == 1 and e == Affine(0))
-            or (plain_axis(e) == lead + k and source.shape[k] == node.shape[lead + k])
-            for k, e in enumerate(node.params.indices)
-        ):
-            break
+        for k, e in enumerate(node.params.indices):
+            n = source.shape[k]
+            if plain_axis(e) == lead + k:
+                if n != node.shape[lead + k]:
+                    return node
+            elif n != 1 or e != _ZERO:
+                return node
         node = source
     return node
 

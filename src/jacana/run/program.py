@@ -42,9 +42,9 @@ class Origin:
     nodes: tuple[Node, ...]
     how: str
 
-    def fingerprint(self) -> Fingerprint | None:
+    def fingerprint(self, content: bool = True) -> Fingerprint | None:
         """The structure of the program, told by that of its origin."""
-        known = fingerprint(self.inputs, self.nodes)
+        known = fingerprint(self.inputs, self.nodes, content)
         if known is None:
             return None
         digest = hashlib.blake2b(known.digest + self.how.encode(), digest_size=len(known.digest)).digest()

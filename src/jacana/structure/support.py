@@ -13,13 +13,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..graph.index import Affine, Index, from_table, identity, substitute
-from ..graph.node import CONSTANT, LITERAL, Array, Factor, Node, Term, literal_array
+from ..graph.index import Affine, Index, evaluate, from_table, identity, substitute
+from ..graph.node import CONSTANT, LITERAL, Array, Factor, Node, Term
 from ..graph.ops.movement import assemble, index
-from .terms import Terms, compose, normalise
+from .terms import Terms, compose, known_array, normalise
 
 DEPTH = 5  # operations that are looked through from a coefficient to an array of known places
 PARTS = 16  # pieces into which a term is cut at most
+UNION = 2**16  # elements up to which the places of a sum are enumerated
 _LOGIC = frozenset({"logical_not", "logical_and", "logical_or", "logical_xor", "cast", "index", "any"})
 
 
@@ -27,6 +28,21 @@ def restrict_to_factors(term: Term) -> Terms:
     """The term over those places only where its factors can be other than zero."""
     found = [(axes, places) for node, axes in term.factors if (places := _places_of(node, DEPTH)) is not None]
     return _restrict(term, found) if found else (term,)
+
+
+def known_mask(term: Term) -> Array | None:
+    """Where the masks of a term hold, over its whole domain, if that does not depend on any argument."""
+    if not term.masks:
+        return None
+    result = np.ones(term.domain, dtype=bool)
+    for node, axes in term.masks:
+        known = _known(node, DEPTH)
+        if known is None:
+            return None
+        order = sorted(range(len(axes)), key=lambda k: axes[k])
+        shape = [n if a in axes else 1 for a, n in enumerate(term.domain)]
+        result &= known.transpose(order).reshape(shape)
+    return result
 
 
 def restrict_to_masks(term: Term) -> Terms:
@@ -70,6 +86,8 @@ def _places_of(node: Node, depth: int) -> Terms | None:
     if node.op is CONSTANT:
         array = _known(node, depth)
         return None if array is None or array.all() else _nonzero(array)
+    if node.op.matrix is not None:
+        return None if node.op.matrix.support is None else _normal(node.op.matrix.support(node))
     if depth == 0:
         return None
     if node.op is assemble:
@@ -86,7 +104,21 @@ def _places_of(node: Node, depth: int) -> Terms | None:
         case "multiply":
             options = [p for i in node.inputs if (p := _places_of(i, depth - 1)) is not None]
             return min(options, key=_count, default=None)
+        case "add" | "subtract" if node.size <= UNION:
+            return _union(node, depth)
     return None
+
+
+def _union(node: Node, depth: int) -> Terms | None:
+    """Where at least one of two arrays can be other than zero."""
+    mask = np.zeros(node.shape, dtype=bool)
+    for source in node.inputs:
+        places = _places_of(source, depth - 1)
+        if places is None:
+            return None
+        for place in places:
+            mask[tuple(evaluate(e, place.domain) for e in place.row)] = True
+    return _nonzero(mask)
 
 
 def _count(places: Terms) -> int:
@@ -144,11 +176,8 @@ def _nonzero(array: Array) -> Terms:
 
 def _known(node: Node, depth: int) -> Array | None:
     """The value of a node that depends on nothing but watched arrays."""
-    if node.op is LITERAL:
-        return literal_array(node.params)
-    if node.op is CONSTANT:
-        owner = node.params.owner
-        return owner.value() if getattr(owner, "structural", False) else None
+    if node.op is LITERAL or node.op is CONSTANT:
+        return known_array(node)
     if depth == 0 or node.op.name not in _LOGIC:
         return None
     values = []
@@ -160,4 +189,4 @@ def _known(node: Node, depth: int) -> Array | None:
     return np.asarray(node.op.evaluate(node.params, *values))
 
 
-__all__ = ["restrict_to_factors", "restrict_to_masks"]
+__all__ = ["known_mask", "restrict_to_factors", "restrict_to_masks"]

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..index import Affine, Lookup, Table, identity
-from ..node import Array, DType, Edges, Node, Operation, Shape, Term, register
+from ..node import Array, DType, Edges, Matrix, Node, Operation, Shape, Term, register
 from .peel import peel
 
 
@@ -18,11 +18,19 @@ class AxesParams(NamedTuple):
 
     axes: tuple[int, ...]
 
+    def batched(self) -> AxesParams:
+        """The same of each sample, with a batch axis in front."""
+        return AxesParams(tuple(k + 1 for k in self.axes))
+
 
 class AxisParams(NamedTuple):
     """The one axis along which the operation works."""
 
     axis: int
+
+    def batched(self) -> AxisParams:
+        """The same of each sample, with a batch axis in front."""
+        return AxisParams(self.axis + 1)
 
 
 def _reduced(params: AxesParams, x: Node) -> tuple[Shape, DType]:
@@ -97,19 +105,90 @@ def _norm_edges(node: Node) -> Edges:
     return _term(x, node.params.axes, select(equal(spread, zero), zero, x / spread))
 
 
-def _cumsum_edges(node: Node) -> Edges:
+class TriangleParams(NamedTuple):
+    """The size and dtype of a lower triangle of ones."""
+
+    size: int
+    dtype: DType
+
+
+def _triangle_product(matrix: Node, array: Node, transposed: bool) -> Node:
+    # Below the diagonal: sums of what came before; above it: of what follows, which is the same read backwards.
+    total = cumsum(_backwards(array) if transposed else array, params=AxisParams(0))
+    return _backwards(total) if transposed else total
+
+
+def _backwards(array: Node) -> Node:
+    from ..build import index_node
+
+    first = Affine(array.shape[0] - 1, ((0, -1),))
+    return index_node(array, array.shape, (first, *identity(array.ndim)[1:]))
+
+
+def _triangle_support(matrix: Node) -> tuple[Term, ...]:
     # Row i takes columns j <= i: the pairs are enumerated once, as two tables over one axis.
+    rows, cols = np.tril_indices(matrix.params.size)
+    return (Term((len(rows),), (Lookup(Table(rows), (0,)), Lookup(Table(cols), (0,))), ()),)
+
+
+triangle = register(
+    Operation(
+        name="triangle",
+        family="matrix",
+        evaluate=lambda params: np.tri(params.size, dtype=params.dtype),
+        infer=lambda params: ((params.size, params.size), params.dtype),
+        edges=lambda node: (),
+        matrix=Matrix(lambda matrix: 1, _triangle_product, _triangle_support),
+    )
+)
+
+
+def _cumsum_edges(node: Node) -> Edges:
+    # A triangle of ones along the axis; products with it are running sums again.
     (x,) = node.inputs
-    axis = node.params.axis
-    row_table, col_table = np.tril_indices(x.shape[axis])
-    pairs = x.ndim - 1
-    domain = (*(n for k, n in enumerate(x.shape) if k != axis), len(row_table))
-    rest = iter(range(x.ndim - 1))
-    lead = [Affine(0) if k == axis else identity(x.ndim)[next(rest)] for k in range(x.ndim)]
-    row: list[Any] = list(lead)
-    col: list[Any] = list(lead)
-    row[axis], col[axis] = Lookup(Table(row_table), (pairs,)), Lookup(Table(col_table), (pairs,))
-    return ((Term(domain, tuple(row), tuple(col)),),)
+    axis, rank = node.params.axis, x.ndim
+    every = identity(rank + 1)
+    size = x.shape[axis]
+    col = tuple(every[rank] if k == axis else every[k] for k in range(rank))
+    ones = triangle(params=TriangleParams(size, x.dtype))
+    return ((Term((*x.shape, size), every[:rank], col, ((ones, (axis, rank)),)),),)
+
+
+def _cumprod_edges(node: Node) -> Edges:
+    # dy[i]/dx[j] for j <= i is the product of the others: of those before j, and of those from j + 1 to i. Nothing is
+    # divided, so zeros are right. The triangle says where the entries are.
+    from ..build import broadcast_axes, constant_array, full
+    from .elementwise import select
+
+    (x,) = node.inputs
+    axis, rank = node.params.axis, x.ndim
+    n = x.shape[axis]
+    if n == 0:
+        return (None,)
+    every = identity(rank + 1)
+    # Axes of the coefficient: those of x with j in the place of the axis, then i.
+    pairs = (*x.shape, n)
+    later = broadcast_axes(x, pairs, [rank if k == axis else k for k in range(rank)])
+    mask = broadcast_axes(constant_array(np.triu(np.ones((n, n), bool), 1)), pairs, (axis, rank))
+    after = cumprod(select(mask, later, full(1.0, pairs, x.dtype)), params=AxisParams(rank))
+    coefficient = after * broadcast_axes(_product_before(node, axis), pairs, tuple(range(rank)))
+    labels = (*(rank if k == axis else k for k in range(rank)), axis)
+    col = tuple(every[rank] if k == axis else every[k] for k in range(rank))
+    ones = triangle(params=TriangleParams(n, x.dtype))
+    return ((Term((*x.shape, n), every[:rank], col, ((coefficient, labels), (ones, (axis, rank)))),),)
+
+
+def _product_before(running: Node, axis: int) -> Node:
+    """Running products one place later: one at the start."""
+    from ..build import assembled, full, index_node
+
+    every = identity(running.ndim)
+    start = tuple(1 if k == axis else n for k, n in enumerate(running.shape))
+    rest = tuple(n - 1 if k == axis else n for k, n in enumerate(running.shape))
+    later = tuple(Affine(1, ((k, 1),)) if k == axis else every[k] for k in range(running.ndim))
+    first = tuple(Affine(0) if k == axis else every[k] for k in range(running.ndim))
+    parts = [(full(1.0, start, running.dtype), first), (index_node(running, rest, every), later)]
+    return assembled(parts, running.shape, running.dtype, disjoint=True)
 
 
 def _no_edges(node: Node) -> Edges:
@@ -186,6 +265,9 @@ def _picked(params: AxisParams, x: Node) -> tuple[Shape, DType]:
 
 cumsum = _along(
     "cumsum", lambda x, k: np.cumsum(x, axis=k, dtype=x.dtype), _cumsum_edges, lambda params, x: (x.shape, x.dtype)
+)
+cumprod = _along(
+    "cumprod", lambda x, k: np.cumprod(x, axis=k, dtype=x.dtype), _cumprod_edges, lambda params, x: (x.shape, x.dtype)
 )
 argmax = _along("argmax", lambda x, k: np.argmax(x, axis=k), _no_edges, _picked)
 argmin = _along("argmin", lambda x, k: np.argmin(x, axis=k), _no_edges, _picked)

@@ -1,13 +1,16 @@
 """One kernel of a plan as an LLVM function: loops, loads, every value once, stores.
 
-Lanes run along the innermost loop. Its last step is moved back so that it ends with the loop: some elements are
-computed twice, which changes nothing, and no remainder loop is needed.
+Lanes run along one loop, as a rule the innermost. Its last step is moved back so that it ends with the loop: some
+elements are computed twice, which changes nothing, and no remainder loop is needed. (Sums, where it would change
+something, leave out what has been done: ``reductions.py``.)
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -18,12 +21,15 @@ from ...graph.node import LITERAL, Node, literal_array
 from ...graph.ops.contraction import contract
 from ...graph.ops.elementwise import select
 from ...graph.ops.movement import assemble, index
-from ...plan.native_plan import Kernel, requests
-from ...plan.points import At, Gather, Point, flat
+from ...plan.jobs import Job, Kernel
+from ...plan.native_plan import requests
+from ...plan.points import At, Gather, Point, flat, known
 from .emitter import I1, I8, I32, I64, POINTER, VALUE_TYPES, Emitter, element, is_vector
 from .engine import Machine
+from .reductions import Reductions, vectors_a_step
 from .runner import table_array
 
+SEQUENTIAL = 16  # terms of a sum that are added one after another
 MAX_STRIDE = 16  # interleaved elements up to which whole blocks are loaded and shuffled
 
 Buffer = Node | Table
@@ -31,40 +37,67 @@ Value = Any
 
 
 class KernelEmitter(Emitter):
-    """Emits ``void name(ptr buffer...)`` for a kernel; ``used`` are the buffers in the order of the parameters."""
+    """Emits ``void name(ptr buffer..., [i64 begin, i64 end, i64 tile])``; ``used`` are the buffers in that order.
+
+    The numbers are the range of the loop that is split, if one is, and which tile that is.
+    """
 
     def __init__(self, module: ir.Module, target: Machine, kernel: Kernel, name: str, buffers: set[Node]) -> None:
         super().__init__(module, target)
         self.kernel, self.buffers = kernel, buffers
-        self.values: dict[tuple[Node, Point], Value] = {}
-        self.integers: dict[Any, Value] = {}
-        self.blocks: dict[Any, list[Value]] = {}
+        self._forget()
         self.used = self._find_buffers()
-        kind = ir.FunctionType(ir.VoidType(), [POINTER] * len(self.used))
+        numbers = [] if kernel.split is None else [I64] * 3
+        kind = ir.FunctionType(ir.VoidType(), [POINTER] * len(self.used) + numbers)
         self.function = ir.Function(module, kind, name)
-        for argument in self.function.args:
+        for argument in self.function.args[: len(self.used)]:
             argument.add_attribute("noalias")
-        self.pointers = dict(zip(self.used, self.function.args, strict=True))
-        self.written = {job.buffer for job in kernel.jobs}
-        self.vector = bool(kernel.sizes) and kernel.sizes[-1] >= self.lanes and not kernel.scalar
-        self.lane_loop = len(kernel.sizes) - 1
+        self.pointers = dict(zip(self.used, self.function.args, strict=False))
+        self.lane_loop = kernel.lane
+        self.vector = bool(kernel.sizes) and kernel.sizes[self.lane_loop] >= self.lanes and not kernel.scalar
+        self.width = vectors_a_step(kernel, self.lanes) if self.vector else 1
         self.own: Node | None = None
 
     def emit(self) -> None:
         """Write the function."""
+        kernel = self.kernel
         self.builder = ir.IRBuilder(self.function.append_basic_block("entry"))
-        with self._loops(self.kernel.sizes):
-            stores: dict[tuple[Node, tuple[Any, ...]], dict[int, Value]] = {}
-            for job in self.kernel.jobs:
-                for point in job.points():
-                    at = job.target(point)
-                    value = self._value(job.value, point, job.buffer)
-                    stores.setdefault((job.buffer, at.terms), {})[at.offset] = value
-            if self.kernel.accumulate:
-                self._add_to_old(stores)
-            for (buffer, terms), places in stores.items():
-                self._store_group(buffer, terms, places)
+        self.counters: list[Value] = [ir.Constant(I64, 0)] * len(kernel.sizes)
+        if kernel.split is not None:
+            self.counters.append(self.function.args[-1])
+        reduced = kernel.reduced
+        stores = [job for job in kernel.jobs if not job.summed]
+        sums = [job for job in kernel.jobs if job.summed]
+        kept = [k for k in range(len(kernel.sizes)) if not reduced[k]]
+        with contextlib.ExitStack() as outer:
+            for depth in kept:
+                outer.enter_context(self._loop(depth))
+            if not sums:
+                self._store(stores)
+            else:
+                Reductions(self, sums, [k for k in range(len(kernel.sizes)) if reduced[k]]).emit(
+                    lambda: self._store(stores)
+                )
         self.builder.ret_void()
+
+    def _forget(self) -> None:
+        """Values belong to one place of the counters."""
+        self.values: dict[tuple[Node, Point], Value] = {}
+        self.integers: dict[Any, Value] = {}
+        self.blocks: dict[Any, list[Value]] = {}
+
+    def _store(self, jobs: Sequence[Job]) -> None:
+        stores: dict[tuple[Node, tuple[Any, ...]], dict[int, Value]] = {}
+        for job in jobs:
+            for point in job.points():
+                at = job.target(point)
+                ((node, here),) = job.reads(point)
+                value = self._value(node, here, job.buffer)
+                stores.setdefault((job.buffer, at.terms), {})[at.offset] = value
+        if self.kernel.accumulate:
+            self._add_to_old(stores)
+        for (buffer, terms), places in stores.items():
+            self._store_group(buffer, terms, places)
 
     def _add_to_old(self, stores: dict[tuple[Node, tuple[Any, ...]], dict[int, Value]]) -> None:
         """What is stored becomes the sum with what is there. Lanes that the step before has done add -0.0: nothing."""
@@ -86,35 +119,40 @@ class KernelEmitter(Emitter):
 
     # --- loops
 
+    def _bounds(self, depth: int) -> tuple[Value, Value]:
+        """Where a loop begins and ends: all of it, or one tile."""
+        if depth == self.kernel.split:
+            return self.function.args[-3], self.function.args[-2]
+        return ir.Constant(I64, 0), ir.Constant(I64, self.kernel.sizes[depth])
+
     @contextmanager
-    def _loops(self, sizes: Sequence[int]) -> Any:
+    def _loop(self, depth: int) -> Iterator[None]:
+        """One loop. In lanes its last step is moved back so that it ends with the loop."""
+        begin, end = self._bounds(depth)
+        lanes = self.lanes * self.width if self.vector and depth == self.lane_loop else 1
+        with self.counting(begin, end, lanes, f"loop{depth}") as position:
+            if self.kernel.sizes[depth] % lanes and self.kernel.sizes[depth] > lanes:
+                limit = self.builder.sub(end, ir.Constant(I64, lanes))
+                position = self.builder.select(self.builder.icmp_signed("<", position, limit), position, limit)
+            self.counters[depth] = position
+            yield
+
+    @contextmanager
+    def counting(self, begin: Value, end: Value, step: int, name: str) -> Iterator[Value]:
+        """``for (p = begin; p < end; p += step)``, entered at least once."""
         builder = self.builder
-        self.counters: list[Value] = []
-        ends = []
-        for depth, size in enumerate(sizes):
-            lanes = self.lanes if self.vector and depth == self.lane_loop else 1
-            steps = -(-size // lanes)
-            before = builder.block
-            head = builder.append_basic_block(f"loop{depth}")
-            builder.branch(head)
-            builder.position_at_end(head)
-            step = builder.phi(I64, f"t{depth}")
-            step.add_incoming(ir.Constant(I64, 0), before)
-            position: Value = step
-            if lanes > 1:
-                position = builder.mul(step, ir.Constant(I64, lanes), flags=("nuw", "nsw"))
-                if size % lanes:
-                    limit = ir.Constant(I64, size - lanes)
-                    position = builder.select(builder.icmp_unsigned("<", position, limit), position, limit)
-            self.counters.append(position)
-            ends.append((head, step, steps))
-        yield
-        for depth, (head, step, steps) in reversed(list(enumerate(ends))):
-            following = builder.add(step, ir.Constant(I64, 1), flags=("nuw", "nsw"))
-            step.add_incoming(following, builder.block)
-            after = builder.append_basic_block(f"after{depth}")
-            builder.cbranch(builder.icmp_unsigned("<", following, ir.Constant(I64, steps)), head, after)
-            builder.position_at_end(after)
+        before = builder.block
+        head = builder.append_basic_block(name)
+        builder.branch(head)
+        builder.position_at_end(head)
+        position = builder.phi(I64, name[0])
+        position.add_incoming(begin, before)
+        yield position
+        following = builder.add(position, ir.Constant(I64, step), flags=("nuw", "nsw"))
+        position.add_incoming(following, builder.block)
+        after = builder.append_basic_block(f"after_{name}")
+        builder.cbranch(builder.icmp_signed("<", following, end), head, after)
+        builder.position_at_end(after)
 
     # --- integers
 
@@ -218,7 +256,7 @@ class KernelEmitter(Emitter):
 
     def _limit(self, atom: Any) -> int:
         if isinstance(atom, int):
-            return self.kernel.sizes[atom]
+            return self.kernel.sizes[atom] if atom < len(self.kernel.sizes) else self.kernel.tiles
         return int(atom.table.values.max()) + 1
 
     def _load_gathered(
@@ -255,7 +293,9 @@ class KernelEmitter(Emitter):
     # --- values
 
     def _is_load(self, node: Node, own: Node) -> bool:
-        return node.op is not LITERAL and (node.op.family == "leaf" or (node in self.buffers and node is not own))
+        if node.op.family == "leaf":
+            return node.op is not LITERAL
+        return node in self.buffers and node is not own and node not in self.kernel.computed
 
     def _value(self, node: Node, point: Point, own: Node) -> Value:
         """A node at a point, computed once in the loop body. An explicit stack: programs may be very deep."""
@@ -265,8 +305,9 @@ class KernelEmitter(Emitter):
             key = (current, here)
             if key in self.values:
                 continue
-            if current.op is LITERAL:
-                self.values[key] = self._literal(current)
+            number = None if current in self.buffers and current is not own else known(current)
+            if number is not None:
+                self.values[key] = self._literal(number)
             elif self._is_load(current, own):
                 self.values[key] = self._load(current, flat(here, current.shape), current.size)
             else:
@@ -293,13 +334,10 @@ class KernelEmitter(Emitter):
             return total
         if node.op is contract:
             width = len(node.inputs)
-            total = None
-            for k in range(0, len(inputs), width):
-                part = inputs[k]
-                for factor in inputs[k + 1 : k + width]:
-                    part = self.mul(part, factor)
-                total = part if total is None else self.add(total, part)
-            return ir.Constant(kind, 0.0) if total is None else total
+            products = [reduce(self.mul, inputs[k : k + width]) for k in range(0, len(inputs), width)]
+            while len(products) > SEQUENTIAL:  # pairwise, as accurate as any other sum
+                products = [reduce(self.add, products[k : k + 2]) for k in range(0, len(products), 2)]
+            return reduce(self.add, products) if products else ir.Constant(kind, 0.0)
         self.out_type = kind
         if node.op is select and inputs[1] is inputs[2]:
             return inputs[1]
@@ -390,14 +428,14 @@ class KernelEmitter(Emitter):
         tables: list[At] = []
         for job in self.kernel.jobs:
             found[job.buffer] = None
-            stack = [(job.value, p) for p in job.points()]
+            stack = [read for p in job.points() for read in job.reads(p)]
             tables.extend(job.target(p) for p in job.points())
             while stack:
                 node, point = stack.pop()
                 if (node, point) in seen:
                     continue
                 seen.add((node, point))
-                if node.op is LITERAL:
+                if known(node) is not None and node not in self.buffers:
                     continue
                 if self._is_load(node, job.buffer):
                     found[node] = None

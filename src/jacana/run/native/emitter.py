@@ -12,6 +12,7 @@ import numpy as np
 from llvmlite import ir
 
 from .engine import Machine
+from .mathematics import source_of, vector_function
 
 I1, I8, I32, I64 = ir.IntType(1), ir.IntType(8), ir.IntType(32), ir.IntType(64)
 F32, F64 = ir.FloatType(), ir.DoubleType()
@@ -67,6 +68,11 @@ class Emitter:
 
     def lane(self, value: Any, k: int) -> Any:
         return self.builder.extract_element(value, ir.Constant(I32, k)) if is_vector(value) else value
+
+    def reserve(self, kind: Any, count: int) -> Any:
+        """Memory for ``count`` values on the stack of the function, wherever in it one is."""
+        with self.builder.goto_entry_block():
+            return self.builder.alloca(kind, ir.Constant(I64, count))
 
     def gather_lanes(self, values: list[Any]) -> Any:
         """One vector of scalars."""
@@ -173,7 +179,7 @@ class Emitter:
         return self.intrinsic("llvm.fabs", a)
 
     def call(self, name: str, *arguments: Any) -> Any:
-        """A function of the C library: in vectors where libmvec has it, else lane by lane."""
+        """A function of the C library: in vectors by our own code or libmvec's, else lane by lane."""
         arguments = self.same(*arguments)
         bits = 64 if element(arguments[0]) == F64 else 32
         scalar = name if bits == 64 else f"{name}f"
@@ -181,7 +187,12 @@ class Emitter:
             self.symbols.add(scalar)
             return self._declared(scalar, arguments, arguments[0].type)
         symbol = self.target.vector_symbol(name, len(arguments), bits)
-        if symbol is not None:
+        source = source_of(name, bits, symbol is not None, self.target.fma)
+        if source == "portable":
+            function, needed = vector_function(self.module, name, self.lanes, bits)
+            self.symbols |= needed
+            return self.builder.call(function, list(arguments))
+        if source == "libmvec" and symbol is not None:
             self.symbols.add(symbol)
             return self._declared(symbol, arguments, arguments[0].type)
         self.symbols.add(scalar)
@@ -189,6 +200,15 @@ class Emitter:
         return self.gather_lanes(
             [self._declared(scalar, [self.lane(a, k) for a in arguments], kind) for k in range(self.lanes)]
         )
+
+    def logaddexp(self, a: Any, b: Any) -> Any:
+        """``max + log1p(exp(-|a - b|))``; equal arguments (infinities too) are ``a + log 2``."""
+        equal = self.add(a, self.const(0.6931471805599453, a))
+        high = self.select(self.compare(">", a, b), a, b)
+        size = self.fabs(self.sub(a, b))
+        rest = self.add(high, self.call("log1p", self.call("exp", self.neg(size))))
+        rest = self.select(self.isnan(size), size, rest)
+        return self.select(self.compare("==", a, b), equal, rest)
 
     def power(self, x: Any, p: Any) -> Any:
         exponent = p.constant if isinstance(p, ir.Constant) else None

@@ -14,6 +14,8 @@ from typing import Any
 import llvmlite.binding as llvm
 import numpy as np
 
+from . import threads
+
 _lock = threading.RLock()
 _names = itertools.count()
 
@@ -31,6 +33,8 @@ class Machine:
             cpu=llvm.get_host_cpu_name(), features=features.flatten(), opt=3, codemodel="jitdefault", jit=True
         )
         self.lanes = 8 if features.get("avx512f") else 4
+        # A fused multiply and add: every 64-bit ARM has it, and all x86 since about 2013.
+        self.fma = bool(features.get("fma")) or self.triple.startswith(("aarch64", "arm64"))
         self.wide = features.get("avx512f") or features.get("avx2") or False
         self.libm = _mathematics()
         self.libmvec: ctypes.CDLL | None = None
@@ -50,9 +54,11 @@ class Machine:
         return symbol if hasattr(self.libmvec, symbol) else None
 
     def address(self, symbol: str) -> int:
-        """Where a C function is."""
+        """Where a C function is, or one of ours."""
         if symbol == NEW_ARRAY:
             return _numpy_function(NEW_ARRAY_PLACE)
+        if symbol == threads.PARALLEL:
+            return threads.parallel_address(self)
         for library in (self.libmvec, self.libm, ctypes.pythonapi):
             if library is not None and hasattr(library, symbol):
                 return ctypes.cast(getattr(library, symbol), ctypes.c_void_p).value or 0

@@ -75,7 +75,7 @@ def _is_live(node: Node) -> bool:
 # --- the code
 
 
-def emit_entry(module: ir.Module, entry: Entry, kernel: Any, symbols: set[str]) -> None:
+def emit_entry(module: ir.Module, entry: Entry, group: Any, symbols: set[str]) -> None:
     """``PyObject *enter(table, PyObject *const *args, Py_ssize_t n)``; the table: see ``_table``."""
     function = ir.Function(module, ir.FunctionType(POINTER, [POINTER, POINTER, I64]), NAME)
     b: Any = ir.IRBuilder(function.append_basic_block("entry"))
@@ -135,7 +135,11 @@ def emit_entry(module: ir.Module, entry: Entry, kernel: Any, symbols: set[str]) 
         place += 1 + len(result.shape)
     for k, slot in enumerate(entry.fixed):
         pointers[slot] = at(3 + k)
-    b.call(kernel, [pointers[slot] for slot in entry.launch.slots])
+    slots = entry.launch.slots
+    buffers = b.alloca(POINTER, ir.Constant(I64, max(len(slots), 1)))
+    for k, slot in enumerate(slots):
+        b.store(pointers[slot], b.gep(buffers, [ir.Constant(I64, k)], inbounds=True, source_etype=POINTER))
+    b.call(group, [buffers])
     if len(made) == 1:
         b.ret(made[0])
     else:

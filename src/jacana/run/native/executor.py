@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import math
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -15,7 +14,7 @@ from llvmlite import ir
 from ...graph.fingerprint import Fingerprint, fingerprint
 from ...graph.index import Table
 from ...graph.node import Array, Node
-from ...plan.native_plan import Kernel, plan_native
+from ...plan import Group, plan_native
 from .. import background, store
 from ..program import Program, Runnable
 from .codegen import KernelEmitter
@@ -27,8 +26,10 @@ from .keys import environment
 from .recipe import Recipe, make_recipe, read_recipe, write_recipe
 from .runner import make_runner
 from .split import split_straight
+from .threads import PARALLEL
 
 GIL_WORK = 20_000  # elements of work above which a kernel lets other threads run
+PARALLEL_WORK = 100_000  # elements of work above which a kernel uses several threads: some tens of microseconds
 REMEMBERED = 256  # programs whose machine code is found again by their structure
 
 
@@ -109,28 +110,33 @@ def emit_program(program: Program) -> Emitted:
     compiled: list[tuple[str, list[Node | Table]]] = []
     symbols: set[str] = set()
     cut: list[str] = []
-    kernels: list[Any] = []
+    groups: list[Any] = []
     releases = False
     for step in plan.steps:
-        if isinstance(step, Kernel):
+        if not isinstance(step, Group):
+            continue
+        number = len(groups)
+        emitters = []
+        for k, kernel in enumerate(step.kernels):
             background.checkpoint()
-            name = f"kernel{len(compiled)}"
-            emitter = KernelEmitter(module, target, step, name, plan.buffers)
-            emitter.emit()
-            symbols |= emitter.symbols
-            release = _work(step) > GIL_WORK
-            releases = releases or release
-            kernels.append(emitter.function)
-            _wrapper(module, emitter.function, len(emitter.used), f"call_{name}", release, symbols)
-            compiled.append((f"call_{name}", emitter.used))
+            emitters.append(KernelEmitter(module, target, kernel, f"kernel{number}_{k}", plan.buffers))
+            emitters[-1].emit()
+            symbols |= emitters[-1].symbols
+        used = list(dict.fromkeys(key for emitter in emitters for key in emitter.used))
+        work = sum(kernel.work() for kernel in step.kernels)
+        releases = releases or work > GIL_WORK
+        groups.append(_group(module, step, emitters, used, f"group{number}", work > PARALLEL_WORK, symbols))
+        _wrapper(module, groups[-1], len(used), f"call_group{number}", work > GIL_WORK, symbols)
+        compiled.append((f"call_group{number}", used))
+        for emitter in emitters:
             pieces = split_straight(emitter.function)
             if pieces is not None:
-                del module.globals[name]
+                del module.globals[emitter.function.name]
                 cut.append(pieces)
-    recipe = make_recipe(program, plan.steps, plan.buffers, plan.zeroed, compiled, symbols)
-    entry = entry_of(recipe, program.inputs) if kernels and not releases else None
+    recipe = make_recipe(program, plan, compiled, symbols)
+    entry = entry_of(recipe, program.inputs) if groups and not releases else None
     if entry is not None:
-        emit_entry(module, entry, kernels[0], symbols)
+        emit_entry(module, entry, groups[0], symbols)
         recipe = replace(recipe, symbols=tuple(sorted(symbols)), entered=True)
     return Emitted(recipe, "\n".join([str(module), *cut]), bool(cut))
 
@@ -160,7 +166,7 @@ def _compile(program: Program, known: Fingerprint | None) -> Runnable:
 
 def _functions(recipe: Recipe, image: bytes) -> dict[str, Callable[..., Any]]:
     """Load machine code and make its functions callable; the entry becomes a function that binds it."""
-    # Without the fast path the kernel itself is called through ctypes.
+    # Without the fast path the group itself is called through ctypes.
     quick = fast_calls()
     exported = {name: name if quick else name.removeprefix("call_") for name in recipe.exported}
     addresses, keep = link(image, set(recipe.symbols), [*exported.values(), *([ENTRY] if recipe.entered else [])])
@@ -174,28 +180,79 @@ def _functions(recipe: Recipe, image: bytes) -> dict[str, Callable[..., Any]]:
     return functions
 
 
-def _work(kernel: Kernel) -> int:
-    return math.prod(kernel.sizes) * sum(len(job.points()) for job in kernel.jobs)
+def _group(
+    module: ir.Module,
+    group: Group,
+    emitters: Sequence[KernelEmitter],
+    used: Sequence[Node | Table],
+    name: str,
+    parallel: bool,
+    symbols: set[str],
+) -> Any:
+    """``void name(ptr *buffers)``: the kernels of a group, tile after tile, on all threads if that pays."""
+    place = {key: k for k, key in enumerate(used)}
+
+    def run(builder: Any, buffers: Any, *numbers: Any) -> None:
+        pointers = []
+        for k in range(len(used)):
+            slot = builder.gep(buffers, [ir.Constant(I64, k)], inbounds=True, source_etype=POINTER)
+            pointers.append(builder.load(slot, typ=POINTER))
+        for emitter in emitters:
+            builder.call(emitter.function, [*(pointers[place[key]] for key in emitter.used), *numbers])
+
+    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [POINTER]), name)
+    builder: Any = ir.IRBuilder(function.append_basic_block("entry"))
+    first = group.kernels[0]
+    if first.split is None:
+        run(builder, function.args[0])
+        builder.ret_void()
+        return function
+    task = ir.Function(module, ir.FunctionType(ir.VoidType(), [POINTER, I64]), f"tile_of_{name}")
+    inner: Any = ir.IRBuilder(task.append_basic_block("entry"))
+    begin = inner.mul(task.args[1], ir.Constant(I64, first.tile))
+    last = inner.icmp_signed("==", task.args[1], ir.Constant(I64, first.tiles - 1))
+    end = inner.select(last, ir.Constant(I64, first.sizes[first.split]), inner.add(begin, ir.Constant(I64, first.tile)))
+    run(inner, task.args[0], begin, end, task.args[1])
+    inner.ret_void()
+    if parallel:
+        each = _external(module, PARALLEL, ir.FunctionType(ir.VoidType(), [POINTER, POINTER, I64]), symbols)
+        builder.call(each, [task, function.args[0], ir.Constant(I64, first.tiles)])
+    else:
+        head = builder.append_basic_block("tile")
+        entry = builder.block
+        builder.branch(head)
+        builder.position_at_end(head)
+        tile = builder.phi(I64)
+        tile.add_incoming(ir.Constant(I64, 0), entry)
+        builder.call(task, [function.args[0], tile])
+        following = builder.add(tile, ir.Constant(I64, 1))
+        tile.add_incoming(following, head)
+        done = builder.append_basic_block("done")
+        builder.cbranch(builder.icmp_signed("<", following, ir.Constant(I64, first.tiles)), head, done)
+        builder.position_at_end(done)
+    builder.ret_void()
+    return function
 
 
-def _wrapper(module: ir.Module, kernel: Any, count: int, name: str, release: bool, symbols: set[str]) -> None:
+def _wrapper(module: ir.Module, group: Any, count: int, name: str, release: bool, symbols: set[str]) -> None:
     """``PyObject *name(self, PyObject *const *args, Py_ssize_t n)``: read the data pointers, call, return None."""
     function = ir.Function(module, ir.FunctionType(POINTER, [POINTER, POINTER, I64]), name)
     builder: Any = ir.IRBuilder(function.append_basic_block("entry"))
-    pointers = []
+    buffers = builder.alloca(POINTER, ir.Constant(I64, max(count, 1)))
     for k in range(count):
         slot = builder.gep(function.args[1], [ir.Constant(I64, k)], inbounds=True, source_etype=POINTER)
         array = builder.load(slot, typ=POINTER)
         field = builder.gep(array, [ir.Constant(I64, DATA_OFFSET)], inbounds=True, source_etype=I8)
-        pointers.append(builder.load(field, typ=POINTER))
+        place = builder.gep(buffers, [ir.Constant(I64, k)], inbounds=True, source_etype=POINTER)
+        builder.store(builder.load(field, typ=POINTER), place)
     if release:
         save = _external(module, "PyEval_SaveThread", ir.FunctionType(POINTER, []), symbols)
         restore = _external(module, "PyEval_RestoreThread", ir.FunctionType(ir.VoidType(), [POINTER]), symbols)
         state = builder.call(save, [])
-        builder.call(kernel, pointers)
+        builder.call(group, [buffers])
         builder.call(restore, [state])
     else:
-        builder.call(kernel, pointers)
+        builder.call(group, [buffers])
     none = function.args[0]  # what the builtin is bound to: no address of this process may be in the code
     builder.call(_external(module, "Py_IncRef", ir.FunctionType(ir.VoidType(), [POINTER]), symbols), [none])
     builder.ret(none)
@@ -207,10 +264,11 @@ def _external(module: ir.Module, name: str, kind: ir.FunctionType, symbols: set[
 
 
 def _slow_call(address: int, count: int, keep: Any) -> Callable[..., None]:
-    kernel = ctypes.CFUNCTYPE(None, *([ctypes.c_void_p] * count))(address)
+    group = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(address)
+    buffers = ctypes.c_void_p * max(count, 1)
 
     def call(*arrays: Array) -> None:
-        kernel(*[a.ctypes.data for a in arrays])
+        group(ctypes.addressof(buffers(*[a.ctypes.data for a in arrays])))
 
     call.keep = keep  # type: ignore[attr-defined]
     return call

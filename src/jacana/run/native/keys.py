@@ -20,7 +20,7 @@ SIZE = 16
 _DERIVING = ("graph", "structure", "differentiate", "plan", "run")
 _ROOMS = tuple(
     f"{__name__.removesuffix('run.native.keys')}{room}."
-    for room in ("structure", "differentiate", "plan", "run.native")
+    for room in ("graph", "structure", "differentiate", "plan", "run.native")
 )
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from ...graph.fingerprint import Fingerprint
 from ...graph.index import Table
 from ...graph.node import CONSTANT, INPUT, LITERAL, DType, LiteralParams, Node, Shape
-from ...plan.native_plan import Call, Kernel
+from ...plan import Call, Group, NativePlan
 from ..program import Program
 
 
@@ -34,7 +34,7 @@ Source: TypeAlias = "Buffer | Table | LiteralParams | Node | None"
 
 @dataclass(frozen=True)
 class Launch:
-    """Call a kernel with the arrays in these slots."""
+    """Call a group of kernels with the arrays in these slots."""
 
     name: str
     slots: tuple[int, ...]
@@ -66,19 +66,15 @@ class Recipe:
 
     @property
     def launches(self) -> list[Launch]:
-        """The kernels in order."""
+        """The groups of kernels in order."""
         return [step for step in self.steps if isinstance(step, Launch)]
 
 
 def make_recipe(
-    program: Program,
-    steps: Sequence[Kernel | Call],
-    buffers: set[Node],
-    zeroed: set[Node],
-    compiled: Sequence[tuple[str, list[Node | Table]]],
-    symbols: set[str],
+    program: Program, plan: NativePlan, compiled: Sequence[tuple[str, list[Node | Table]]], symbols: set[str]
 ) -> Recipe:
-    """Number the buffers of a plan; ``compiled`` are its kernels' functions and the buffers they take, in order."""
+    """Number the buffers of a plan; ``compiled`` are its groups' functions and the buffers they take, in order."""
+    steps = plan.steps
     count = len(program.inputs)
     place: dict[Node | Table, int] = {node: k for k, node in enumerate(program.inputs)}
     sources: list[Source] = []
@@ -93,16 +89,17 @@ def make_recipe(
             source = key.params
         elif key.op is CONSTANT:
             source = key
-        elif key.op is INPUT:
+        elif key.op is INPUT and key not in plan.partial:
             raise AssertionError(key)
         else:
             # A buffer that no job writes is an empty array or an array of structural zeros.
-            source = None if key in invoked else Buffer(key.shape, key.dtype, key in zeroed or key not in written)
+            source = None if key in invoked else Buffer(key.shape, key.dtype, key in plan.zeroed or key not in written)
         sources.append(source)
         place[key] = count + len(sources) - 1
         return place[key]
 
-    written = {job.buffer for step in steps if isinstance(step, Kernel) for job in step.jobs}
+    groups = [step for step in steps if isinstance(step, Group)]
+    written = {job.buffer for group in groups for kernel in group.kernels for job in kernel.jobs}
     calls = iter(compiled)
     done: list[Launch | Invoke] = []
     for step in steps:
@@ -111,7 +108,7 @@ def make_recipe(
         else:
             name, used = next(calls)
             done.append(Launch(name, tuple(slot(key) for key in used)))
-    for node in sorted(buffers, key=lambda node: node.serial):
+    for node in sorted(plan.buffers, key=lambda node: node.serial):
         slot(node)
     results = tuple(slot(node) for node in program.outputs)
     return Recipe(tuple(sources), tuple(done), results, tuple(sorted(symbols)))

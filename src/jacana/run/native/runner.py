@@ -14,6 +14,7 @@ from ..numpy_executor import step as numpy_step
 from ..program import Runnable
 from .entry import NAME as ENTRY
 from .entry import entry_of
+from .memory import maker
 from .recipe import Buffer, Invoke, Launch, Recipe
 
 
@@ -30,7 +31,7 @@ def make_runner(recipe: Recipe, inputs: Sequence[Node], functions: dict[str, Cal
     count = len(inputs)
     fixed: dict[int, Array] = {}
     constants: list[tuple[int, Callable[[], Array]]] = []
-    allocate: list[tuple[int, Callable[..., Array], Any, Any]] = []
+    allocate: list[tuple[int, Callable[[], Array]]] = []
     for k, source in enumerate(recipe.sources, count):
         match source:
             case Table():
@@ -38,13 +39,13 @@ def make_runner(recipe: Recipe, inputs: Sequence[Node], functions: dict[str, Cal
             case LiteralParams():
                 fixed[k] = np.array(literal_array(source))
             case Buffer():
-                allocate.append((k, np.zeros if source.zeroed else np.empty, source.shape, source.dtype))
+                allocate.append((k, maker(source.shape, source.dtype, source.zeroed)))
             case Node():
                 owner = source.params.owner
                 if getattr(owner, "live", True):
                     constants.append((k, owner.value))
                 else:
-                    fixed[k] = np.ascontiguousarray(owner.value())
+                    fixed[k] = np.asarray(owner.value(), order="C")
     work: list[tuple[Callable[..., Any], tuple[int, ...], int]] = []
     for step in recipe.steps:
         if isinstance(step, Launch):
@@ -65,10 +66,10 @@ def make_runner(recipe: Recipe, inputs: Sequence[Node], functions: dict[str, Cal
 def _single(count: int, fixed: dict[int, Array], allocate: list[Any], call: Any, results: list[int]) -> Runnable | None:
     """One kernel and nothing else: the shortest way from arrays to arrays."""
     function, sources, _ = call
-    slots = [k for k, *_ in allocate]
+    slots = [k for k, _ in allocate]
     if sorted(slots) != sorted(results) or any(k < count for k in results):
         return None
-    makers = [next((m, s, d) for k, m, s, d in allocate if k == r) for r in results]
+    makers = [next(make for k, make in allocate if k == r) for r in results]
     # Positions: inputs, then results, then tables.
     position = {k: k for k in range(count)}
     position.update({k: count + j for j, k in enumerate(results)})
@@ -80,7 +81,7 @@ def _single(count: int, fixed: dict[int, Array], allocate: list[Any], call: Any,
     pick = operator.itemgetter(*order)
 
     def run(values: Sequence[Array]) -> list[Array]:
-        answer = [make(shape, dtype) for make, shape, dtype in makers]
+        answer = [make() for make in makers]
         function(*pick((*values, *answer, *tables)))
         return answer
 
@@ -107,8 +108,8 @@ def _many(
         for k, fetch in constants:
             value = fetch()
             buffers[k] = value if value.flags.c_contiguous else np.ascontiguousarray(value)
-        for k, make, shape, dtype in allocate:
-            buffers[k] = make(shape, dtype)
+        for k, make in allocate:
+            buffers[k] = make()
         if not views:
             for function, sources, _ in work:
                 function(*[buffers[i] for i in sources])

@@ -1,0 +1,228 @@
+"""A search from start to end: the loop around a method's steps, with budgets, a callback, a display, checkpoints."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import InvalidInputError
+from .problem import FloatVector, Outcome, Problem
+from .space import Space
+from .trust_region import State, TrustRegion
+
+__all__ = ["Budget", "History", "Progress", "searched"]
+
+_SHOWN_AFTER = 1.0  # seconds of search before the display appears
+_SAVED_EVERY = 10.0  # seconds between checkpoints
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a callback gets after each trial step.
+
+    Attributes:
+        iteration: trial steps so far.
+        cost: at the best point so far.
+        step_length: length of the last trial step, in the scaled norm of the trust region.
+        radius: of the trust region for the next step, or one over its damping.
+        accepted: whether the last trial step became the best point.
+        nfev, njev: points at which the residual and its Jacobian were evaluated so far.
+        seconds: since the search began.
+        flat: all parameters at the best point so far as one vector, read-only.
+        space: how `flat` maps to the structure of x0.
+    """
+
+    iteration: int
+    cost: float
+    step_length: float
+    radius: float
+    accepted: bool
+    nfev: int
+    njev: int
+    seconds: float
+    flat: FloatVector
+    space: Space
+
+    @property
+    def x(self) -> Any:
+        """The best parameters so far in the structure of x0."""
+        return self.space.parameters.unravel(self.flat)
+
+
+@dataclass(frozen=True)
+class History:
+    """One line for each trial step, and one for the start.
+
+    Attributes:
+        cost: after the step, shape (nit + 1,).
+        step_length: of the trial, in the scaled norm.
+        trust: radius of the trust region, or one over the damping, after it.
+        accepted: whether the trial was.
+    """
+
+    cost: FloatVector
+    step_length: FloatVector
+    trust: FloatVector
+    accepted: np.ndarray[Any, np.dtype[np.bool_]]
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What a search may use besides its iterations.
+
+    Attributes:
+        evaluations: points at which the residual may be evaluated, None for any number.
+        seconds: wall-clock time after which no further step is begun, None for any.
+    """
+
+    evaluations: int | None = None
+    seconds: float | None = None
+
+    def spent(self, state: State, seconds: float) -> Outcome | None:
+        """Return which limit has been reached, if one has."""
+        if self.evaluations is not None and state.residual_evaluations >= self.evaluations:
+            return Outcome.EVALUATION_LIMIT
+        if self.seconds is not None and seconds >= self.seconds:
+            return Outcome.TIME_LIMIT
+        return None
+
+
+def searched(
+    method: TrustRegion,
+    problem: Problem,
+    state: State,
+    space: Space,
+    *,
+    budget: Budget = Budget(),
+    callback: Callable[[Progress], object] | None = None,
+    display: bool = False,
+    checkpoint: str | os.PathLike[str] | None = None,
+) -> tuple[State, Outcome, History]:
+    """Step until the method ends, a limit is reached or the callback stops; return the last state, why, the path."""
+    begin = time.perf_counter()
+    lines = [(state.cost, 0.0, state.trust, True)]
+    saved = begin
+    shown = _Display() if display else None
+    try:
+        outcome = method.terminate(state)
+        while outcome is None:
+            seconds = time.perf_counter() - begin
+            outcome = budget.spent(state, seconds)
+            if outcome is not None:
+                break
+            state = method.step(problem, state)
+            outcome = method.terminate(state)
+            lines.append((state.cost, state.step_length, state.trust, state.accepted))
+            if callback is None and shown is None and checkpoint is None:
+                continue
+            seconds = time.perf_counter() - begin
+            if callback is not None and _asks_to_stop(callback, state, space, seconds):
+                outcome = Outcome.STOPPED if outcome is None else outcome
+            if shown is not None:
+                shown.update(state, seconds)
+            if checkpoint is not None and (outcome is not None or begin + seconds - saved > _SAVED_EVERY):
+                save_checkpoint(checkpoint, state)
+                saved = begin + seconds
+    finally:
+        if shown is not None:
+            shown.close()
+    cost, length, trust, accepted = (np.array(column) for column in zip(*lines, strict=True))
+    return state, outcome, History(cost, length, trust, accepted)
+
+
+def _asks_to_stop(callback: Callable[[Progress], object], state: State, space: Space, seconds: float) -> bool:
+    flat = space.full(state.x).view()
+    flat.setflags(write=False)
+    progress = Progress(
+        iteration=state.iteration,
+        cost=state.cost,
+        step_length=state.step_length,
+        radius=state.trust,
+        accepted=state.accepted,
+        nfev=state.residual_evaluations,
+        njev=state.jacobian_evaluations,
+        seconds=seconds,
+        flat=flat,
+        space=space,
+    )
+    try:
+        return callback(progress) is True
+    except StopIteration:
+        return True
+
+
+class _Display:
+    """One line in the terminal that follows a long search; nothing where there is no terminal."""
+
+    def __init__(self) -> None:
+        self._status: Any = None
+
+    def update(self, state: State, seconds: float) -> None:
+        if seconds < _SHOWN_AFTER:
+            return
+        text = (
+            f"iteration {state.iteration}, cost {state.cost:.8g}, step {state.step_length:.2e}, "
+            f"{state.residual_evaluations} evaluations, {seconds:.0f} s"
+        )
+        if self._status is None:
+            from rich.console import Console
+
+            self._status = Console(stderr=True).status(text)
+            self._status.start()
+        self._status.update(text)
+
+    def close(self) -> None:
+        if self._status is not None:
+            self._status.stop()
+
+
+# ---- checkpoints -----------------------------------------------------------------------------------------------------
+
+
+def save_checkpoint(path: str | os.PathLike[str], state: State) -> None:
+    """Write where a search stands, so that a broken-off write leaves the file before it."""
+    target = Path(path)
+    with tempfile.NamedTemporaryFile(dir=target.parent, suffix=".npz", delete=False) as file:
+        np.savez(
+            file,
+            x=state.x,
+            scale=state.scale,
+            trust=state.trust,
+            counts=[state.iteration, state.residual_evaluations, state.jacobian_evaluations, state.refused_values],
+        )
+    os.replace(file.name, target)
+
+
+def resumed(path: str | os.PathLike[str], method: TrustRegion, problem: Problem, state: State) -> State:
+    """Return the state that a checkpoint describes; `state` is one of the same problem.
+
+    Raises:
+        InvalidInputError: the file belongs to a problem of another size.
+    """
+    with np.load(path) as saved:
+        x, scale, trust, counts = saved["x"], saved["scale"], float(saved["trust"]), saved["counts"]
+    if x.shape != state.x.shape or scale.shape != state.scale.shape:
+        raise InvalidInputError(
+            f"the checkpoint {os.fspath(path)} holds {x.size} parameters, but this problem has {state.x.size}"
+        )
+    begun = method.init(problem, x.astype(state.x.dtype))
+    scale = np.maximum(scale, begun.scale) if problem.scale is None else begun.scale
+    factors, active = method.model(problem, begun.point, begun.x, scale)
+    return replace(
+        begun,
+        scale=scale,
+        trust=trust,
+        factors=factors,
+        active=active,
+        iteration=int(counts[0]),
+        residual_evaluations=int(counts[1]) + 1,
+        jacobian_evaluations=int(counts[2]) + 1,
+        refused_values=int(counts[3]),
+    )

@@ -1,0 +1,259 @@
+"""Functions that take functions, functions that write into arrays, and the index tricks ``np.r_`` and ``np.c_``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from .composed import as_numpy
+from .indexing import plain_key
+from .lift import call_on_constants, plain_operand
+from .location import recording_error, unsupported
+from .table import implements
+from .variable import Variable, raw, raw_deep, tracked, wrap_constant
+
+
+def moved_by_codes(function: Callable[..., Any], value: Any, *arrays: Any) -> Any:
+    """What a function does that only moves elements: told by running it on the numbers of the elements."""
+    sizes = [int(np.size(raw_deep(a))) for a in arrays]
+    starts = np.cumsum([0, *sizes])
+    codes = [
+        np.arange(start, start + n).reshape(np.shape(raw_deep(a)))
+        for a, n, start in zip(arrays, sizes, starts, strict=False)
+    ]
+    source = np.concatenate([np.ravel(a) for a in arrays])
+    return as_numpy(value, source[np.asarray(function(*codes))])
+
+
+# --- functions of functions -------------------------------------------------------------------------------------
+
+
+@implements(np.apply_along_axis)
+def apply_along_axis(func1d: Callable[..., Any], axis: int, arr: Any, *args: Any, **kwargs: Any) -> Any:
+    """One call for each line, put together; what a call returns takes the place of the axis."""
+    rank = np.ndim(raw(arr))
+    axis = axis % rank
+    lines = np.moveaxis(arr, axis, -1)
+    shape = np.shape(raw(lines))[:-1]
+    if 0 in shape:
+        raise ValueError("Cannot apply_along_axis when any iteration dimensions are 0")
+    results = [plain_operand(func1d(lines[place], *args, **kwargs)) for place in np.ndindex(*shape)]
+    found = np.shape(raw_deep(results[0]))
+    stacked = np.reshape(np.stack(results), (*shape, *found))
+    order = [*range(axis), *range(len(shape), len(shape) + len(found)), *range(axis, len(shape))]
+    return np.transpose(stacked, order)
+
+
+@implements(np.apply_over_axes)
+def apply_over_axes(func: Callable[..., Any], a: Any, axes: Any) -> Any:
+    """The function over one axis after another, axes kept."""
+    rank = np.ndim(raw(a))
+    for axis in np.ravel(np.asarray(axes)):
+        result = func(a, int(axis) % rank)
+        a = result if np.ndim(raw_deep(result)) == rank else np.expand_dims(result, int(axis) % rank)
+    return a
+
+
+@implements(np.piecewise)
+def piecewise(x: Any, condlist: Any, funclist: Sequence[Any], *args: Any, **kw: Any) -> Any:
+    """Each function on the elements where its condition holds, which is guarded."""
+    given = condlist if isinstance(condlist, (list, tuple)) else [condlist]
+    if np.ndim(raw_deep(given[0])) == 0 and np.ndim(raw(x)) > 0:
+        given = [given]
+    masks = [np.broadcast_to(np.asarray(plain_key(np.not_equal(plain_operand(c), 0))), np.shape(raw(x))) for c in given]
+    if len(funclist) == len(masks) + 1:
+        masks.append(~np.logical_or.reduce(masks))
+    elif len(funclist) != len(masks):
+        raise ValueError(
+            f"with {len(masks)} condition(s), either {len(masks)} or {len(masks) + 1} functions are expected"
+        )
+    result: Any = wrap_constant(np.zeros(np.shape(raw(x)), dtype=raw(x).dtype))
+    for mask, function in zip(masks, funclist, strict=True):
+        if not mask.any():
+            continue
+        part = function(x[mask], *args, **kw) if callable(function) else function
+        if np.ndim(raw(x)):
+            result[mask] = part
+        else:
+            result[...] = np.reshape(part, ())
+    return result
+
+
+def vectorized(vectorize: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+    """A call of ``np.vectorize(f)`` on Variables: one call of f for each element."""
+    if vectorize.signature is not None or kwargs:
+        raise unsupported("numpy.vectorize with a signature or keywords", "Use jacana.vmap, or a loop.")
+    fixed = {k for k in vectorize.excluded if isinstance(k, int)}
+    varied = [plain_operand(a) for k, a in enumerate(args) if k not in fixed]
+    shape = np.broadcast_shapes(*(np.shape(raw_deep(a)) for a in varied))
+    spread = [np.broadcast_to(a, shape) for a in varied]
+    results: list[Any] = []
+    for place in np.ndindex(*shape):
+        rest = iter(a[place] for a in spread)
+        results.append(vectorize.pyfunc(*(a if k in fixed else next(rest) for k, a in enumerate(args))))
+    if not results:
+        raise ValueError("cannot call `vectorize` on size 0 inputs unless `otypes` is set")
+    if isinstance(results[0], tuple):
+        columns = zip(*results, strict=True)
+        return tuple(np.reshape(np.stack([plain_operand(c) for c in column]), shape) for column in columns)
+    return np.reshape(np.stack([np.asarray(r) if tracked(r) is None else r for r in results]), shape)
+
+
+def joined_by_trick(original: Callable[..., Any], trick: Any, key: Any) -> Any:
+    """``np.r_[...]`` and ``np.c_[...]`` with Variables among the parts."""
+    parts = list(key) if isinstance(key, tuple) else [key]
+    head = [p for p in parts if isinstance(p, str)]
+    arrays = [original(trick, p).ravel() if isinstance(p, slice) else plain_operand(p) for p in parts if p not in head]
+    value = original(trick, (*head, *(raw_deep(a) for a in arrays)))
+    return moved_by_codes(lambda *codes: original(trick, (*head, *codes)), value, *arrays)
+
+
+# --- functions that write ---------------------------------------------------------------------------------------
+
+
+def _target(a: Any, name: str) -> Variable:
+    if not isinstance(a, Variable):
+        raise recording_error(
+            f"numpy.{name} cannot write a Variable into a plain ndarray. "
+            "Make the array inside the recorded function with np.zeros(...)."
+        )
+    return a
+
+
+def _repeated(values: Any, count: int) -> Any:
+    values = np.ravel(plain_operand(values))
+    return values[np.arange(count) % max(np.size(raw_deep(values)), 1)]
+
+
+@implements(np.put)
+def put(a: Any, ind: Any, v: Any, mode: str = "raise") -> None:
+    """``a.flat[ind] = v``, with the values repeated as needed."""
+    target = _target(a, "put")
+    size, shape = int(np.size(raw(target))), np.shape(raw(target))
+    places = np.ravel(np.asarray(plain_key(ind)))
+    if mode == "raise":
+        if places.size and (places.min() < -size or places.max() >= size):
+            worst = int(places[(places < -size) | (places >= size)][0])
+            raise IndexError(f"index {worst} is out of bounds for axis 0 with size {size}")
+        places = places % max(size, 1)
+    else:
+        places = np.clip(places, 0, size - 1) if mode == "clip" else places % size
+    if places.size:
+        target[np.unravel_index(places, shape)] = _repeated(v, places.size)
+
+
+@implements(np.place)
+def place(arr: Any, mask: Any, vals: Any) -> None:
+    """The first values go where the mask holds, which is guarded."""
+    target = _target(arr, "place")
+    where = np.nonzero(np.asarray(plain_key(mask)))
+    if len(where[0]):
+        target[where] = _repeated(vals, len(where[0]))
+
+
+@implements(np.putmask)
+def putmask(a: Any, /, mask: Any, values: Any) -> None:
+    """Each masked element takes the value at its own position, values repeated as needed."""
+    target = _target(a, "putmask")
+    where = np.asarray(plain_key(mask))
+    spread = np.reshape(_repeated(values, int(np.size(raw(target)))), np.shape(raw(target)))
+    target[...] = np.where(where, spread, target)
+
+
+@implements(np.put_along_axis)
+def put_along_axis(arr: Any, indices: Any, values: Any, axis: Any) -> None:
+    """The inverse of ``take_along_axis``."""
+    target = _target(arr, "put_along_axis")
+    places = np.asarray(plain_key(indices))
+    if axis is None:
+        target[np.unravel_index(places, np.shape(raw(target)))] = values
+        return
+    key: list[Any] = list(np.ix_(*(np.arange(n) for n in places.shape)))
+    key[axis % places.ndim] = places
+    target[tuple(key)] = values
+
+
+# --- order ------------------------------------------------------------------------------------------------------
+
+
+@implements(np.partition)
+def partition(a: Any, kth: Any, axis: Any = -1, kind: str = "introselect", order: Any = None) -> Any:
+    """A gather in the order that NumPy finds; the order of all values is guarded."""
+    if tracked(a) is None:
+        return wrap_constant(np.partition(raw(a), kth, axis))
+    if axis is None:
+        a, axis = np.ravel(a), -1
+    plain_key(np.argsort(a, axis=axis))
+    return np.take_along_axis(a, np.argpartition(raw(a), kth, axis), axis)
+
+
+@implements(np.argpartition)
+def argpartition(a: Any, kth: Any, axis: Any = -1, kind: str = "introselect", order: Any = None) -> Any:
+    """Integers; the order of all values is guarded."""
+    if tracked(a) is not None:
+        plain_key(np.argsort(np.ravel(a) if axis is None else a, axis=-1 if axis is None else axis))
+    return np.argpartition(raw(a), kth, axis)
+
+
+@implements(np.unique)
+def unique(
+    ar: Any, return_index: bool = False, return_inverse: bool = False, return_counts: bool = False, axis: Any = None,
+    **options: Any,
+) -> Any:  # fmt: skip
+    """The sorted different values: a gather; the order and which values are equal are guarded."""
+    flags = {"return_index": return_index, "return_inverse": return_inverse, "return_counts": return_counts}
+    if tracked(ar) is None:
+        return call_on_constants(np.unique, (ar,), {**flags, "axis": axis, **options})
+    if axis is not None:
+        raise unsupported("numpy.unique(..., axis=...)")
+    found: Any = np.unique(raw(ar), **flags, **options)  # type: ignore[call-overload]
+    flat = np.ravel(ar)
+    ordered = flat[np.argsort(flat)]
+    plain_key(np.equal(ordered[1:], ordered[:-1]))
+    first = np.unique(raw(flat), return_index=True, **options)[1]
+    values = flat[first]
+    return (values, *found[1:]) if isinstance(found, tuple) else values
+
+
+@implements(np.union1d)
+def union1d(ar1: Any, ar2: Any) -> Any:
+    """The different values of both."""
+    return np.unique(np.concatenate((np.ravel(plain_operand(ar1)), np.ravel(plain_operand(ar2)))))
+
+
+@implements(np.trim_zeros)
+def trim_zeros(filt: Any, trim: str = "fb", axis: Any = None) -> Any:
+    """A slice; which elements are zero is guarded."""
+    if axis is not None or np.ndim(raw_deep(filt)) != 1:
+        raise unsupported("numpy.trim_zeros of more than one axis")
+    filt = plain_operand(filt)
+    (places,) = np.nonzero(filt)
+    count = np.shape(raw_deep(filt))[0]
+    start = int(places[0]) if len(places) else count
+    stop = int(places[-1]) + 1 if len(places) else (0 if "f" not in trim else count)
+    return filt[(start if "f" in trim.lower() else 0) : (stop if "b" in trim.lower() else count)]
+
+
+@implements(np.resize)
+def resize(a: Any, new_shape: Any) -> Any:
+    """The elements again and again until the shape is full."""
+    value = np.resize(raw_deep(a), new_shape)
+    return moved_by_codes(lambda codes: np.resize(codes, new_shape), value, plain_operand(a))
+
+
+# --- running extrema --------------------------------------------------------------------------------------------
+
+
+def running_extremum(ufunc: np.ufunc, a: Any, axis: int = 0) -> Any:
+    """``np.maximum.accumulate``: one comparison after another."""
+    value = ufunc.accumulate(raw(a), axis=axis)
+    moved = np.moveaxis(a, axis, 0)
+    rows = [moved[0]]
+    for k in range(1, np.shape(raw(moved))[0]):
+        rows.append(ufunc(rows[-1], moved[k]))
+    return as_numpy(value, np.moveaxis(np.stack(rows), 0, axis))
+
+
+__all__ = ["joined_by_trick", "moved_by_codes", "running_extremum", "vectorized"]

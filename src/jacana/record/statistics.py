@@ -1,0 +1,233 @@
+"""Covariance, correlation, interpolation, phase unwrapping, polynomials: compositions of other functions."""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+import numpy as np
+
+from .composed import as_numpy, composed
+from .indexing import plain_key
+from .lift import any_tracked, call_on_constants, plain_operand
+from .location import unsupported
+from .table import implements
+from .variable import raw, raw_deep
+
+
+@composed(np.cov)
+def cov(
+    m: Any, y: Any = None, rowvar: bool = True, bias: bool = False, ddof: Any = None, fweights: Any = None,
+    aweights: Any = None, *, dtype: Any = None,
+) -> Any:  # fmt: skip
+    """The covariance of variables in rows, as NumPy defines its weights and degrees of freedom."""
+    if any_tracked((fweights, aweights)):
+        raise unsupported("numpy.cov by its weights")
+    x = np.atleast_2d(plain_operand(m))
+    if not rowvar and np.ndim(raw_deep(m)) != 1:
+        x = np.transpose(x)
+    if y is not None:
+        second = np.atleast_2d(plain_operand(y))
+        if not rowvar and np.shape(raw_deep(second))[0] != 1:
+            second = np.transpose(second)
+        x = np.concatenate((x, second), axis=0)
+    ddof = (0 if bias else 1) if ddof is None else ddof
+    weights = np.ones(np.shape(raw_deep(x))[1])
+    if fweights is not None:
+        weights = weights * np.asarray(fweights, dtype=float)
+    if aweights is not None:
+        weights = weights * np.asarray(aweights, dtype=float)
+    total = weights.sum()
+    scale = total - ddof if aweights is None else total - ddof * float((weights * np.asarray(aweights)).sum()) / total
+    centred = x - np.sum(x * weights, axis=1, keepdims=True) / total
+    return np.squeeze((centred * weights) @ np.transpose(centred) / max(scale, 0.0))
+
+
+@composed(np.corrcoef)
+def corrcoef(x: Any, y: Any = None, rowvar: bool = True, *, dtype: Any = None, **_: Any) -> Any:
+    """The covariance over the standard deviations, kept within [-1, 1]."""
+    c = cov(x, y, rowvar)
+    if np.ndim(raw_deep(c)) == 0:
+        return c / c
+    deviation = np.sqrt(np.diagonal(c))
+    return np.clip(c / deviation[:, None] / deviation[None, :], -1.0, 1.0)
+
+
+@composed(np.interp)
+def interp(x: Any, xp: Any, fp: Any, left: Any = None, right: Any = None, period: Any = None) -> Any:
+    """Linear between the points of a table. Which interval it is is guarded; at a point the right one counts."""
+    x, xp, fp = plain_operand(x), plain_operand(xp), plain_operand(fp)
+    if period is not None:
+        period = abs(period)
+        x, xp = np.remainder(x, period), np.remainder(xp, period)
+        order = np.argsort(xp)
+        xp, fp = xp[order], fp[order]
+        xp = np.concatenate((xp[-1:] - period, xp, xp[:1] + period))
+        fp = np.concatenate((fp[-1:], fp, fp[:1]))
+        left = right = None
+    count = np.shape(raw(xp))[0]
+    if count == 1:
+        inside = fp[0] + 0.0 * x
+    else:
+        k = np.clip(np.searchsorted(xp, x, side="right") - 1, 0, count - 2)
+        low, high = fp[k], fp[k + 1]
+        inside = low + (high - low) / (xp[k + 1] - xp[k]) * (x - xp[k])
+    result = np.where(x < xp[0], fp[0] if left is None else left, inside)
+    return np.where(x > xp[-1], fp[-1] if right is None else right, result)
+
+
+@composed(np.unwrap)
+def unwrap(p: Any, discont: Any = None, axis: int = -1, *, period: Any = 2 * np.pi) -> Any:
+    """Jumps are taken out by multiples of the period, which are constant between jumps."""
+    step = np.diff(p, axis=axis)
+    discont = period / 2 if discont is None else discont
+    half = period / 2
+    remainder = np.remainder(step + half, period) - half
+    remainder = np.where((remainder == -half) & (step > 0), half, remainder)
+    turns = np.rint((remainder - step) / period)
+    shift = np.where(np.abs(step) < discont, 0.0, turns * period)
+    rank = np.ndim(raw(p))
+    width = [(1, 0) if k == axis % rank else (0, 0) for k in range(rank)]
+    return p + np.pad(np.cumsum(shift, axis=axis), width)
+
+
+# --- polynomials, highest power first ---------------------------------------------------------------------------
+
+
+def _coefficients(p: Any) -> Any:
+    return np.atleast_1d(plain_operand(p))
+
+
+def _padded(p: Any, length: int) -> Any:
+    return np.concatenate((np.zeros(length - np.shape(raw(p))[0]), p))
+
+
+def _aligned(a1: Any, a2: Any) -> tuple[Any, Any]:
+    a, b = _coefficients(a1), _coefficients(a2)
+    length = max(np.shape(raw(a))[0], np.shape(raw(b))[0])
+    return _padded(a, length), _padded(b, length)
+
+
+@composed(np.polyadd)
+def polyadd(a1: Any, a2: Any) -> Any:
+    """The sum."""
+    return operator.add(*_aligned(a1, a2))
+
+
+@composed(np.polysub)
+def polysub(a1: Any, a2: Any) -> Any:
+    """The difference."""
+    return operator.sub(*_aligned(a1, a2))
+
+
+@composed(np.polymul)
+def polymul(a1: Any, a2: Any) -> Any:
+    """The product: a convolution of the coefficients."""
+    return np.convolve(_coefficients(a1), _coefficients(a2))
+
+
+@composed(np.polyder)
+def polyder(p: Any, m: int = 1) -> Any:
+    """The derivative by the variable of the polynomial."""
+    p = _coefficients(p)
+    for _ in range(m):
+        degree = np.shape(raw(p))[0] - 1
+        p = p[:-1] * np.arange(degree, 0, -1)
+    return p
+
+
+@composed(np.polyint)
+def polyint(p: Any, m: int = 1, k: Any = None) -> Any:
+    """The integral, with its constants."""
+    p = _coefficients(p)
+    constants: Any = [0.0] * m if k is None else (np.atleast_1d(plain_operand(k)))
+    if k is not None and m > 1 and np.shape(raw_deep(constants))[0] == 1:
+        constants = [constants[0]] * m
+    for j in range(m):
+        degree = np.shape(raw(p))[0]
+        p = np.concatenate((p / np.arange(degree, 0, -1), np.reshape(constants[j], (1,))))
+    return p
+
+
+@composed(np.poly)
+def poly(seq_of_zeros: Any) -> Any:
+    """The polynomial with given real roots."""
+    roots = _coefficients(seq_of_zeros)
+    if np.ndim(raw(roots)) != 1:
+        raise unsupported("numpy.poly of a matrix")
+    result: Any = np.ones(1)
+    for k in range(np.shape(raw(roots))[0]):
+        result = np.concatenate((result, np.zeros(1))) - np.concatenate((np.zeros(1), roots[k] * result))
+    return result
+
+
+@composed(np.vander)
+def vander(x: Any, N: Any = None, increasing: bool = False) -> Any:
+    """Columns of powers."""
+    x = plain_operand(x)
+    count = np.shape(raw(x))[0] if N is None else N
+    powers = range(count) if increasing else range(count - 1, -1, -1)
+    return np.stack([np.power(x, k) for k in powers], axis=1) if count else np.zeros((np.shape(raw(x))[0], 0))
+
+
+@implements(np.polydiv)
+def polydiv(u: Any, v: Any) -> Any:
+    """Quotient and remainder by long division; which leading coefficients of the remainder vanish is guarded."""
+    if not any_tracked((u, v)):
+        return call_on_constants(np.polydiv, (u, v), {})
+    value = np.polydiv(raw_deep(u), raw_deep(v))
+    rest, divisor = _coefficients(u) + 0.0, _coefficients(v) + 0.0
+    m, n = np.shape(raw(rest))[0] - 1, np.shape(raw(divisor))[0] - 1
+    scale = 1.0 / divisor[0]
+    quotient = []
+    for k in range(m - n + 1):
+        factor = scale * rest[k]
+        quotient.append(factor)
+        rest = rest - np.pad(factor * divisor, (k, m - n - k))
+    while np.allclose(rest[0], 0, rtol=1e-14) and np.shape(raw(rest))[0] > 1:
+        rest = rest[1:]
+    return as_numpy(value, (np.stack(quotient) if quotient else np.zeros(1), rest))
+
+
+# --- spaced numbers ---------------------------------------------------------------------------------------------
+
+
+@composed(np.logspace)
+def logspace(
+    start: Any, stop: Any, num: int = 50, endpoint: bool = True, base: Any = 10.0, dtype: Any = None, axis: int = 0
+) -> Any:
+    """Powers of the base at even steps."""
+    return np.power(base, np.linspace(start, stop, num, endpoint=endpoint, axis=axis))
+
+
+@composed(np.geomspace)
+def geomspace(
+    start: Any, stop: Any, num: int = 50, endpoint: bool = True, dtype: Any = None, axis: int = 0
+) -> Any:  # fmt: skip
+    """Even steps of the logarithm, from start to stop of one sign."""
+    sign = np.sign(start)
+    low, high = np.log(np.abs(start)), np.log(np.abs(stop))
+    return sign * np.exp(np.linspace(low, high, num, endpoint=endpoint, axis=axis))
+
+
+@composed(np.histogram)
+def histogram(a: Any, bins: Any = 10, range: Any = None, density: Any = None, weights: Any = None) -> Any:
+    """Sums of weights by bin; which bin an element is in is guarded. The edges follow the data if no range is given."""
+    a = np.ravel(plain_operand(a))
+    if isinstance(bins, str):
+        raise unsupported("numpy.histogram(..., bins='name')", "Give the number of bins or their edges.")
+    if np.ndim(raw_deep(bins)) == 0:
+        low, high = (np.min(a), np.max(a)) if range is None else range
+        edges = np.linspace(low, high, int(raw_deep(bins)) + 1)
+    else:
+        edges = plain_operand(bins)
+    last = np.shape(raw_deep(edges))[0] - 1
+    place = np.searchsorted(edges, a, side="right") - 1
+    place = np.where(a == edges[last], last - 1, place)
+    inside = np.nonzero((place >= 0) & (place < last))[0]
+    ones = np.ones(np.shape(raw(a)))
+    amount = ones if weights is None else np.ravel(plain_operand(weights))
+    counts: Any = np.bincount(plain_key(place)[inside], weights=amount[inside], minlength=last)
+    if density:
+        counts = counts / np.diff(edges) / np.sum(counts)
+    return counts, edges

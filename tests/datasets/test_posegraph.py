@@ -1,0 +1,140 @@
+"""The pose graphs: read in full, and residuals that agree with SciPy's rotations and with consistent graphs."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import jacana as jc
+from jacana.datasets import posegraph
+from jacana.datasets.posegraph import PoseGraph
+
+transform = pytest.importorskip("scipy.spatial.transform")
+
+
+@pytest.fixture(scope="module")
+def intel() -> PoseGraph:
+    return posegraph.load("intel")
+
+
+@pytest.fixture(scope="module")
+def grid() -> PoseGraph:
+    return posegraph.load("tinyGrid3D")
+
+
+def test_shapes_and_dtypes(intel: PoseGraph, grid: PoseGraph) -> None:
+    shapes = ((intel, (1728, 3, 2512, 3, 3)), (grid, (9, 6, 11, 7, 6)))
+    for graph, (n_poses, size, n_edges, n_move, n_errors) in shapes:
+        assert graph.poses.shape == (n_poses, size)
+        assert graph.x0.shape == (n_poses * size,)
+        assert graph.first.shape == graph.second.shape == (n_edges,)
+        assert graph.moves.shape == (n_edges, n_move)
+        assert graph.weights.shape == (n_edges, n_errors, n_errors)
+        assert graph.first.dtype == graph.second.dtype == np.int64
+        assert graph.poses.dtype == graph.moves.dtype == graph.weights.dtype == np.float64
+
+
+def test_first_and_last_line_of_intel_are_those_of_the_file(intel: PoseGraph) -> None:
+    assert intel.poses[1].tolist() == [0.144012, -0.004462, -0.017453]
+    assert (intel.first[-1], intel.second[-1]) == (1514, 1702)
+    assert intel.moves[-1].tolist() == [0.000535, 0.101042, -2.31277]
+    information = intel.weights[-1].T @ intel.weights[-1]
+    np.testing.assert_allclose(
+        information,
+        [[136.087, -18.871, 21.7699], [-18.871, 129.504, -16.8313], [21.7699, -16.8313, 140.379]],
+        rtol=1e-13,
+    )
+    assert np.array_equal(intel.weights, np.triu(intel.weights))
+
+
+def test_every_pose_has_an_edge(intel: PoseGraph, grid: PoseGraph) -> None:
+    for graph in (intel, grid):
+        assert np.array_equal(np.union1d(graph.first, graph.second), np.arange(len(graph.poses)))
+
+
+def test_quaternions_of_the_grid_come_back(grid: PoseGraph) -> None:
+    expected = np.array([0.3171845, -0.2366641, 0.1427899, 0.9071908])  # of pose 1, as the file rounds it
+    np.testing.assert_allclose(posegraph.quaternion(grid.poses[:, 3:])[1], expected, atol=1e-7)
+
+
+def test_residual_in_the_plane_is_the_error_of_g2o(intel: PoseGraph) -> None:
+    def matrix(pose: np.ndarray) -> np.ndarray:
+        c, s = np.cos(pose[2]), np.sin(pose[2])
+        return np.array([[c, -s, pose[0]], [s, c, pose[1]], [0.0, 0.0, 1.0]])
+
+    rng = np.random.default_rng(5)
+    x = intel.x0 + rng.standard_normal(intel.x0.size)
+    r, poses = intel.residual(x), x.reshape(-1, 3)
+    assert r.shape == (2512, 3)
+    for e in (0, 5, 1800, 2511):
+        a, b, move = (matrix(p) for p in (poses[intel.first[e]], poses[intel.second[e]], intel.moves[e]))
+        E = np.linalg.inv(move) @ np.linalg.inv(a) @ b
+        expected = intel.weights[e] @ [E[0, 2], E[1, 2], np.arctan2(E[1, 0], E[0, 0])]
+        np.testing.assert_allclose(r[e], expected, rtol=0, atol=1e-10)
+
+
+def test_residual_in_space_is_the_error_of_g2o(grid: PoseGraph) -> None:
+    rng = np.random.default_rng(6)
+    x = grid.x0 + rng.standard_normal(grid.x0.size)
+    r, poses = grid.residual(x), x.reshape(-1, 6)
+    assert r.shape == (11, 6)
+    Rotation = transform.Rotation
+    for e in range(11):
+        a, b, move = poses[grid.first[e]], poses[grid.second[e]], grid.moves[e]
+        Ra, Rb, Rm = Rotation.from_rotvec(a[3:]), Rotation.from_rotvec(b[3:]), Rotation.from_quat(move[3:])
+        position = Rm.inv().apply(Ra.inv().apply(b[:3] - a[:3]) - move[:3])
+        q = (Rm.inv() * Ra.inv() * Rb).as_quat(canonical=True)
+        np.testing.assert_allclose(r[e], grid.weights[e] @ np.concatenate((position, q[:3])), rtol=0, atol=1e-12)
+
+
+def test_moves_without_noise_leave_nothing() -> None:
+    text = """
+        VERTEX_SE2 7 1 2 0.5
+        VERTEX_SE2 3 1 2 3.6415926535897931
+        EDGE_SE2 7 3 0 0 -3.1415926535897931 1 0 0 2 0 3
+    """
+    graph = posegraph.parse(text)
+    assert (graph.first.tolist(), graph.second.tolist()) == ([0], [1])
+    assert np.abs(graph.residual(graph.x0)).max() < 1e-15
+
+
+@pytest.mark.parametrize("angle", [0.0, 1e-9, 0.99e-4, 1.01e-4, 0.3, 2.0, 3.1])
+def test_quaternion_agrees_with_scipy(angle: float) -> None:
+    axes = np.random.default_rng(3).standard_normal((5, 3))
+    rotation = angle * axes / np.linalg.norm(axes, axis=1, keepdims=True)
+    expected = transform.Rotation.from_rotvec(rotation).as_quat(canonical=True)
+    np.testing.assert_allclose(posegraph.quaternion(rotation), expected, rtol=0, atol=2e-16)
+
+
+@pytest.mark.parametrize("name", ["intel", "grid"])
+def test_jacobian_agrees_with_differences(name: str, request: pytest.FixtureRequest) -> None:
+    graph = request.getfixturevalue(name)
+    jacobian = jc.jacobian(lambda x: graph.residual(x).ravel(), format="csr")
+    rng = np.random.default_rng(8)
+    x, v = graph.x0 + 1e-2 * rng.standard_normal(graph.x0.size), rng.standard_normal(graph.x0.size)
+    J, h = jacobian(x), 1e-6
+    assert J.shape == (graph.residual(x).size, x.size)
+    assert np.diff(J.indptr).max() <= 2 * graph.poses.shape[1]
+    difference = (graph.residual(x + h * v) - graph.residual(x - h * v)).ravel() / (2 * h)
+    np.testing.assert_allclose(J @ v, difference, rtol=0, atol=1e-7 * np.abs(difference).max())
+
+
+def test_unknown_name_says_what_there_is() -> None:
+    with pytest.raises(ValueError, match="there are: intel, tinyGrid3D"):
+        posegraph.load("sphere")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("FIX 0", "line 1: 'FIX' is not one of VERTEX_SE2"),
+        ("VERTEX_SE2 0 1 2", "line 1: VERTEX_SE2 takes 4 fields, there are 3"),
+        ("VERTEX_SE2 0 0 0 0\nEDGE_SE2 0 1 0 0 0 1 0 0 1 0 1", "names pose 1, which the file does not have"),
+        ("VERTEX_SE2 0 0 0 0\nEDGE_SE2 0 0 0 0 0 1 0 0 -1 0 1", "not positive definite"),
+        ("VERTEX_SE2 0 0 0 0\nVERTEX_SE3:QUAT 0 0 0 0 0 0 0 1", "mixes"),
+        ("VERTEX_SE3:QUAT 0 0 0 0 0 0 0 0", "a quaternion has length 0"),
+    ],
+)
+def test_what_cannot_be_read_is_refused(text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        posegraph.parse(text)

@@ -1,0 +1,213 @@
+"""Linear solvers: every one of them against dense normal equations, on every structure that it is for."""
+
+import numpy as np
+import pytest
+from scipy import sparse
+from scipy.sparse.linalg import aslinearoperator
+
+from jacana.errors import InvalidInputError
+from jacana.optimize import DenseCholesky, DenseQR, Linearization
+from jacana.optimize.linear.elements import PatternCache, elements_of
+from jacana.optimize.linear.iterative import LSMR, ConjugateGradients
+from jacana.optimize.linear.schur import Schur
+from jacana.optimize.linear.sparse import SparseCholesky
+
+
+def camera_like(seed=0, cameras=3, points=11, extra=0):
+    """Residuals in pairs, each with four columns of a camera and two of a point; some rows see cameras only."""
+    rng = np.random.default_rng(seed)
+    seen = [(c, p) for p in range(points) for c in range(cameras) if rng.random() < 0.7 or c == p % cameras]
+    rows = []
+    for c, p in seen:
+        for _ in range(2):
+            row = np.zeros(4 * cameras + 2 * points)
+            row[4 * c : 4 * c + 4] = rng.standard_normal(4)
+            row[4 * cameras + 2 * p :][:2] = rng.standard_normal(2)
+            rows.append(row)
+    for _ in range(extra):
+        row = np.zeros(4 * cameras + 2 * points)
+        row[: 4 * cameras] = rng.standard_normal(4 * cameras)
+        rows.append(row)
+    return sparse.csr_array(np.array(rows))
+
+
+def chain(n=40, seed=1):
+    rng = np.random.default_rng(seed)
+    return sparse.csr_array(sparse.diags_array([rng.random(n) + 2.0, rng.random(n - 1)], offsets=[0, 1]))
+
+
+def poses(seed=2, count=15):
+    """Pairs of poses of three numbers each: neighbours, and some far apart."""
+    rng = np.random.default_rng(seed)
+    pairs = [(k, k + 1) for k in range(count - 1)] + [(0, 7), (3, 12), (5, 14)]
+    rows = []
+    for i, j in pairs:
+        for _ in range(3):
+            row = np.zeros(3 * count)
+            row[3 * i : 3 * i + 3], row[3 * j : 3 * j + 3] = rng.standard_normal((2, 3))
+            rows.append(row)
+    anchor = np.zeros((3, 3 * count))
+    anchor[:, :3] = np.eye(3)
+    return sparse.csr_array(np.concatenate((np.array(rows), anchor)))
+
+
+def scattered(m=60, n=25, seed=3):
+    return sparse.csr_array(
+        sparse.random_array((m, n), density=0.15, rng=np.random.default_rng(seed)) + sparse.eye_array(m, n)
+    )
+
+
+PATTERNS = {
+    "cameras": camera_like(),
+    "cameras and rows of cameras": camera_like(4, extra=5),
+    "chain": chain(),
+    "poses": poses(),
+    "scattered": scattered(),
+    "empty column": sparse.csr_array(np.array([[1.0, 0.0, 2.0], [3.0, 0.0, 1.0], [0.0, 0.0, 1.0]])),
+}
+GENERAL = {
+    "qr": DenseQR(),
+    "cholesky": DenseCholesky(),
+    "fronts": SparseCholesky("fronts"),
+    "superlu": SparseCholesky("superlu"),
+    "sparse": SparseCholesky(),
+    "lsmr": LSMR(tolerance=1e-14),
+    "cg": ConjugateGradients(tolerance=1e-13),
+}
+
+
+def expected(jacobian, residual, diagonal):
+    dense = jacobian.toarray()
+    return np.linalg.solve(dense.T @ dense + np.diag(diagonal), -dense.T @ residual)
+
+
+@pytest.mark.parametrize("damping", [1e-3, 2.0])
+@pytest.mark.parametrize("pattern", PATTERNS)
+@pytest.mark.parametrize("solver", GENERAL)
+def test_damped_steps_solve_the_normal_equations(solver, pattern, damping):
+    jacobian = PATTERNS[pattern]
+    m, n = jacobian.shape
+    rng = np.random.default_rng(5)
+    residual, scale = rng.standard_normal(m), np.exp(rng.uniform(-1.0, 1.0, n))
+    extra = rng.random(n) * (rng.random(n) < 0.3)
+    point = Linearization.of(residual, jacobian)
+    factors = GENERAL[solver].factorise(point, scale, point.norm, extra)
+    step = factors.damped(damping)
+    right = expected(jacobian, residual, damping * scale**2 + extra)
+    np.testing.assert_allclose(step.step, right, rtol=1e-7, atol=1e-9)
+    # What the step says of itself, from the definitions.
+    assert step.length == pytest.approx(np.linalg.norm(scale * right), rel=1e-7)
+    image = np.linalg.norm(jacobian @ right) ** 2 + extra @ right**2
+    assert step.linear_norm == pytest.approx(np.sqrt(image), rel=1e-7)
+    assert step.slope == pytest.approx(-(jacobian.T @ residual) @ right / point.norm**2, rel=1e-7)
+
+
+@pytest.mark.parametrize("pattern", ["cameras", "cameras and rows of cameras"])
+def test_schur_complement(pattern):
+    jacobian = PATTERNS[pattern]
+    rng = np.random.default_rng(6)
+    residual = rng.standard_normal(jacobian.shape[0])
+    diagonal = 0.1 + rng.random(jacobian.shape[1])
+    point = Linearization.of(residual, jacobian)
+    solver = Schur()
+    assert solver.suits(point)
+    factors = solver.factorise(point, np.sqrt(diagonal), 1.0)
+    np.testing.assert_allclose(factors.damped(1.0).step, expected(jacobian, residual, diagonal), rtol=1e-9, atol=1e-12)
+    other = rng.standard_normal(jacobian.shape[1])
+    dense = jacobian.toarray()
+    right = np.linalg.solve(dense.T @ dense + np.diag(diagonal), -other)
+    np.testing.assert_allclose(factors.answered(other, 1.0), right, rtol=1e-9, atol=1e-12)
+
+
+def test_schur_eliminates_the_small_blocks():
+    plan = Schur()._plans(camera_like())
+    assert plan.size == 2
+    assert plan.eliminated.shape == (11, 2)
+    np.testing.assert_array_equal(plan.kept, np.arange(12))
+
+
+@pytest.mark.parametrize("pattern", ["scattered", "chain"])
+def test_schur_refuses_what_has_no_blocks(pattern):
+    point = Linearization.of(np.ones(PATTERNS[pattern].shape[0]), PATTERNS[pattern])
+    if Schur().suits(point):
+        return  # a chain may be cut in two: every second number is eliminated
+    with pytest.raises(InvalidInputError, match="no blocks"):
+        Schur().factorise(point, np.ones(point.shape[1]), 1.0)
+
+
+def test_schur_with_points_in_any_order_and_columns_mixed():
+    jacobian = camera_like(7)
+    rng = np.random.default_rng(7)
+    shuffled = sparse.csr_array(jacobian[rng.permutation(jacobian.shape[0])][:, rng.permutation(jacobian.shape[1])])
+    shuffled.sort_indices()
+    residual = rng.standard_normal(jacobian.shape[0])
+    point = Linearization.of(residual, shuffled)
+    step = Schur().factorise(point, np.ones(jacobian.shape[1]), 1.0).damped(0.5).step
+    np.testing.assert_allclose(step, expected(shuffled, residual, np.full(jacobian.shape[1], 0.5)), rtol=1e-9)
+
+
+def test_operator_by_lsmr_and_conjugate_gradients():
+    jacobian = poses()
+    residual = np.random.default_rng(8).standard_normal(jacobian.shape[0])
+    point = Linearization.of(residual, aslinearoperator(jacobian))
+    right = expected(jacobian, residual, np.full(jacobian.shape[1], 0.1))
+    for solver in (LSMR(tolerance=1e-14), ConjugateGradients(tolerance=1e-13)):
+        step = solver.factorise(point, np.ones(jacobian.shape[1]), 1.0).damped(0.1).step
+        np.testing.assert_allclose(step, right, rtol=1e-7, atol=1e-10)
+    for solver in (DenseQR(), SparseCholesky()):
+        with pytest.raises(InvalidInputError, match="operator"):
+            solver.factorise(point, np.ones(jacobian.shape[1]), 1.0)
+
+
+@pytest.mark.parametrize("solver", [DenseCholesky(), SparseCholesky("fronts"), SparseCholesky("superlu")])
+def test_singular_equations_are_damped_a_little(solver):
+    jacobian = sparse.csr_array(np.array([[1.0, 1.0, 0.0], [2.0, 2.0, 0.0], [0.0, 0.0, 3.0]]))
+    residual = np.array([1.0, 2.0, 3.0])
+    point = Linearization.of(residual, jacobian)
+    step = solver.factorise(point, point.norms, point.norm).full.step
+    np.testing.assert_allclose(jacobian @ step, [-1.0, -2.0, -3.0], rtol=1e-6)
+
+
+@pytest.mark.parametrize("solver", [DenseQR(), DenseCholesky(), SparseCholesky()])
+def test_not_finite_is_an_error(solver):
+    point = Linearization.of(np.ones(2), sparse.csr_array(np.array([[1.0, np.nan], [2.0, 1.0]])))
+    with pytest.raises(np.linalg.LinAlgError, match="finite"):
+        solver.factorise(point, np.ones(2), 1.0)
+
+
+@pytest.mark.parametrize("fraction", [0.9, 0.3, 1e-3])
+def test_steps_within_a_radius_agree(fraction):
+    jacobian = poses()
+    residual = np.random.default_rng(9).standard_normal(jacobian.shape[0])
+    point = Linearization.of(residual, jacobian)
+    dense = DenseQR().factorise(point, point.norms, point.norm)
+    other = SparseCholesky("fronts").factorise(point, point.norms, point.norm)
+    radius = fraction * dense.full.length
+    for factors in (dense, other):
+        trial = factors.within(radius)
+        assert 0.9 * radius <= trial.length <= 1.1 * radius
+        right = expected(jacobian, residual, trial.damping * point.norms**2)
+        np.testing.assert_allclose(trial.step, right, rtol=1e-6, atol=1e-10)
+    np.testing.assert_allclose(dense.cauchy.step, other.cauchy.step, rtol=1e-9, atol=1e-12)
+
+
+def test_elements_put_the_matrix_together_again():
+    for jacobian in PATTERNS.values():
+        rebuilt = np.zeros(jacobian.shape)
+        for element in elements_of(jacobian):
+            blocks = element.blocks(jacobian.data)
+            rebuilt[element.rows[:, :, None], element.columns[:, None, :]] = blocks
+        np.testing.assert_array_equal(rebuilt, jacobian.toarray())
+
+
+def test_plans_are_made_once_for_a_pattern():
+    made = []
+    cache = PatternCache(lambda jacobian: made.append(jacobian.shape) or len(made))
+    first = poses()
+    again = sparse.csr_array((2.0 * first.data, first.indices.copy(), first.indptr.copy()), shape=first.shape)
+    assert [cache(first), cache(again), cache(chain()), cache(first)] == [1, 1, 2, 1]
+
+
+def test_unknown_backend():
+    with pytest.raises(InvalidInputError, match="no backend 'cuda'"):
+        SparseCholesky("cuda")
