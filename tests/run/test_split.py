@@ -10,6 +10,7 @@ from hypothesis import given
 from support import examples, programs
 
 import jacana as jc
+from jacana import plans
 from jacana.run import Program
 
 pytestmark = pytest.mark.skipif(not jc.native_available(), reason="llvmlite is not installed")
@@ -47,6 +48,7 @@ def test_pieces_change_no_bit(piece, monkeypatch):
     with jc.executor("native"):
         whole = jc.value_and_jacobian(lorenz)(p)
         found = pieces_of(monkeypatch, piece, 10)
+        plans.forget()
         cut = jc.value_and_jacobian(lorenz)(p)
     assert found and found[0].count("define internal") > 400 // piece
     for one, other in zip(whole, cut, strict=True):

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 import jacana as jc
+from jacana import plans
 from jacana.run import background, executors
 from jacana.run.executors import Compiled
 
@@ -241,6 +242,7 @@ def test_a_program_that_is_gone_is_not_compiled(hot, monkeypatch):
         transform(X)
         transform(X)
         del transform
+        plans.forget()
     background.drain()
 
 
@@ -277,6 +279,7 @@ HOT = """
 import os, sys
 import numpy as np
 import jacana as jc
+from jacana import plans
 from jacana.run import background, executors
 executors.COMPILE_SECONDS = executors.INSTRUCTION_SECONDS = 0.0
 def f(x):
