@@ -14,8 +14,8 @@ from jacana.graph.node import Node, literal, new_input, substitute_nodes
 from jacana.graph.ops.reduction import AxesParams
 
 
-def digest(inputs: Any, *outputs: Node) -> bytes:
-    found = fingerprint(inputs, outputs)
+def digest(inputs: Any, *outputs: Node, content: bool = True) -> bytes:
+    found = fingerprint(inputs, outputs, content)
     assert found is not None
     return found.digest
 
@@ -29,14 +29,15 @@ def everything(x: Node, y: Node, at: Any = (3, 0, 1, 1), data: Any = (1.0, 2.0),
     return [scaled, squares, op("max", held, params=AxesParams((0,)))]
 
 
-def made(**k: Any) -> bytes:
+def made(content: bool = True, **k: Any) -> bytes:
     x, y = new_input((5,), F8), new_input((2,), F8)
-    return digest((x, y), *everything(x, y, **k))
+    return digest((x, y), *everything(x, y, **k), content=content)
 
 
 def test_leaves_do_not_count_but_structure_does():
     assert made() == made()
-    assert made() == made(data=(7.0, -3.0))
+    assert made() != made(data=(7.0, -3.0))
+    assert made(content=False) == made(data=(7.0, -3.0), content=False)
     assert len({made(), made(at=(3, 0, 1, 2)), made(number=2.5), made(number=-0.0), made(number=0.0)}) == 5
 
 
@@ -56,7 +57,11 @@ def test_the_zeros_of_structural_constants_count():
         x = new_input((6,), F8)
         matrix = np.zeros((6, 6))
         matrix[tuple(places)] = np.random.default_rng().uniform(1, 2, len(places[0]))
-        return digest((x,), build.contract_labels([(build.constant_array(matrix), (0, 1)), (x, (1,))], (6, 6), (0,)))
+        return digest(
+            (x,),
+            build.contract_labels([(build.constant_array(matrix), (0, 1)), (x, (1,))], (6, 6), (0,)),
+            content=False,
+        )
 
     assert banded(([1, 2], [2, 3])) == banded(([1, 2], [2, 3])) != banded(([1, 2], [2, 4]))
 
