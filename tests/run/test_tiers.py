@@ -333,3 +333,33 @@ def test_the_environment_chooses():
         assert done.stdout.strip() == compiled, done.stderr
     done = run_script("import numpy as np, jacana as jc\njc.jacobian(np.sin)(np.ones(2))", JACANA_EXECUTOR="fast")
     assert "the executor must be one of auto, numpy, native, not 'fast'" in done.stderr
+
+
+# --- with the other verbs and with recordings around
+
+
+@needs_native
+def test_a_compiled_batch():
+    batch = np.arange(12.0).reshape(4, 3) / 10
+    transform = jc.vmap(jc.jacobian(residual), compile=True)
+    np.testing.assert_allclose(transform(batch), [jc.jacobian(residual)(x) for x in batch], rtol=1e-14)
+
+
+@needs_native
+def test_complex_results_of_compiled_functions():
+    z = np.array([1.0 + 2.0j, -0.5j])
+    np.testing.assert_allclose(jc.compile(lambda z: z * z)(z), z * z, rtol=1e-14)
+    np.testing.assert_allclose(jc.jacobian(lambda z: z * z, compile=True)(z), np.diag(2 * z), rtol=1e-14)
+
+
+@needs_native
+def test_what_a_builtin_depends_on_is_watched_by_the_recording_around_it():
+    scale = {"by": 2.0}
+    compiled = jc.compile(lambda x: x * scale["by"])
+    point = np.array([1.0, 2.0])
+    for _ in range(3):
+        compiled(point)  # the third call is the builtin's
+    outer = jc.jacobian(lambda x: x * compiled(point))
+    np.testing.assert_array_equal(outer(np.ones(2)), np.diag([2.0, 4.0]))
+    scale["by"] = 3.0
+    np.testing.assert_array_equal(outer(np.ones(2)), np.diag([3.0, 6.0]))
