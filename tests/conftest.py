@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import pytest
+
+os.environ["JACANA_CACHE_DIR"] = ""  # every test compiles what it tests
 
 from jacana.run import native_available
 

@@ -296,3 +296,46 @@ def test_importing_jacana_does_not_import_the_command_line() -> None:
     program = "import sys, jacana; print(*sorted({'typer', 'rich', 'jacana.cli', 'jacana.report'} & {*sys.modules}))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.strip() == ""
+
+
+# --- cache
+
+
+def test_cache_shows_finds_and_clears(run, tmp_path, monkeypatch):
+    from jacana.run import store
+
+    monkeypatch.setenv("JACANA_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setenv("JACANA_CACHE_MEGABYTES", "2")
+    assert run("cache", "path") == (0, f"{tmp_path / 'cache'}\n", "")
+    assert run("cache") == (
+        0,
+        f"directory  {tmp_path / 'cache'}\nprograms   0, 0.0 MiB of at most 2.0 MiB\n",
+        "",
+    )
+    for k in range(3):
+        store.keep(bytes([k]) * 24, b"e" * 16, {}, b"x" * 2**19)
+    code, out, _ = run("cache", "show")
+    assert code == 0
+    assert "programs   3, 1.5 MiB of at most 2.0 MiB" in out
+    assert "used       last 2" in out
+    assert run("cache", "clear") == (0, "removed 3 files\n", "")
+    assert store.entries() == []
+
+
+def test_cache_that_is_off_or_not_ones_own(run, tmp_path, monkeypatch):
+    monkeypatch.setenv("JACANA_CACHE_DIR", "")
+    assert "no compiled programs are kept" in run("cache")[1]
+    assert run("cache", "path")[1] == "\n"
+    assert run("cache", "clear")[1] == "removed 0 files\n"
+    if not hasattr(os, "getuid"):
+        return
+    tmp_path.chmod(0o777)
+    monkeypatch.setenv("JACANA_CACHE_DIR", str(tmp_path))
+    assert "(not used: other users can write to it" in run("cache")[1]
+    code, _, err = run("cache", "clear")
+    assert code == 2 and "nothing was removed" in err
+    assert run("cache", "melt") == (
+        2,
+        "",
+        "jacana: the action must be show, path or clear, not 'melt'\n",
+    )

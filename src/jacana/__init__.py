@@ -27,7 +27,7 @@ from .record import Variable
 from .record.control import cond, fori_loop, scan, while_loop
 from .run import executor, native_available, num_threads, set_executor, set_num_threads
 from .selections import diagonal, gauss_newton, jacobian_columns, jacobian_rows, trace
-from .transforms import grad, hessian, jacobian, jvp, value_and_grad, value_and_jacobian, vjp
+from .transforms import compile, grad, hessian, jacobian, jvp, value_and_grad, value_and_jacobian, vjp
 
 if TYPE_CHECKING:
     from . import optimize, scipy
@@ -47,6 +47,7 @@ __all__ = [
     "Variable",
     "__version__",
     "check_operation",
+    "compile",
     "cond",
     "custom_operation",
     "diagonal",

@@ -35,7 +35,7 @@ def _values(traced: Traced) -> Built:
     return Built(list(traced.outputs), traced.value)
 
 
-def vmap(function: Callable[..., Any], in_axes: Any = 0, out_axes: int = 0) -> Transformed:
+def vmap(function: Callable[..., Any], in_axes: Any = 0, out_axes: int = 0, *, compile: bool = False) -> Transformed:
     """``function`` of one sample made a function of a batch of samples, computed at once rather than one by one.
 
     Args:
@@ -45,6 +45,7 @@ def vmap(function: Callable[..., Any], in_axes: Any = 0, out_axes: int = 0) -> T
             (the same for every sample) for each argument; instead of an integer also a pytree of them that matches the
             argument. Keyword arguments are the same for every sample.
         out_axes: the batch axis of every result.
+        compile: make machine code at the first call; see :func:`jacana.compile`.
 
     Returns:
         A function of the same arguments, each with its batch axis. It can be transformed in turn:
@@ -69,14 +70,14 @@ def vmap(function: Callable[..., Any], in_axes: Any = 0, out_axes: int = 0) -> T
     (2, 3, 2)
     """
     sample = Replay(function, _values, (), "vmap", takes_complex=True)
-    return _Mapped(_Batch(sample, in_axes, out_axes))
+    return _Mapped(_Batch(sample, in_axes, out_axes), compile)
 
 
 class _Mapped(Transformed):
     """The batched function with its recordings; samples that take different ways are computed apart."""
 
-    def __init__(self, batch: _Batch) -> None:
-        super().__init__(batch, _values, (), "vmap", takes_complex=True)
+    def __init__(self, batch: _Batch, compile: bool) -> None:
+        super().__init__(batch, _values, (), "vmap", compile, takes_complex=True)
         self._batch = batch
         functools.update_wrapper(self, batch.sample.function, updated=())
         self._replay.watched = batch.sample.function

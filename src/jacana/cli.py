@@ -1,5 +1,5 @@
 """The command ``jacana``: ``demo`` shows the main job on real data, ``check`` compares a Jacobian with differences,
-``structure`` shows what a Jacobian looks like.
+``structure`` shows what a Jacobian looks like, ``cache`` what compiled programs are kept on disk.
 
 Bad input ends with one sentence on standard error and exit code 2; a Jacobian that is wrong with exit code 1.
 """
@@ -283,6 +283,53 @@ def structure(
     except Exception as problem:
         raise _BadInputError(f"differentiating {function} raised {_described(problem)}") from None
     Console(highlight=False, soft_wrap=True).print(Text(text))
+
+
+# --- cache ----------------------------------------------------------------------------------------------------------
+
+
+@app.command()
+def cache(
+    action: Annotated[
+        str, typer.Argument(metavar="[show|path|clear]", help="List what is kept, print where, or remove it.")
+    ] = "show",
+) -> None:
+    """Show or clear the compiled programs that are kept on disk for other processes.
+
+    The directory is JACANA_CACHE_DIR (empty or 0: nothing is kept), else the user's cache directory; the size is
+    limited to JACANA_CACHE_MEGABYTES (256). Exit code 0: done; 2: there is no such action.
+    """
+    from .run import store
+
+    path = store.directory()
+    problem = None if path is None else store.objection(path)
+    match action:
+        case "path":
+            print("" if path is None else path)
+        case "clear":
+            if problem is not None:
+                raise _BadInputError(f"{str(path)!r} is not used, so nothing was removed: {problem}")
+            removed = store.clear()
+            print(f"removed {removed:,} {'file' if removed == 1 else 'files'}")
+        case "show":
+            _show_cache(path, problem)
+        case _:
+            raise _BadInputError(f"the action must be show, path or clear, not {action!r}")
+
+
+def _show_cache(path: Path | None, problem: str | None) -> None:
+    from .run import store
+
+    if path is None:
+        print("no compiled programs are kept: JACANA_CACHE_DIR is empty or 0, or there is no home directory")
+        return
+    print(f"directory  {path}{f' (not used: {problem})' if problem is not None else ''}")
+    found = store.entries()
+    total = sum(entry.size for entry in found)
+    print(f"programs   {len(found):,}, {total / 2**20:.1f} MiB of at most {store.limit() / 2**20:,.1f} MiB")
+    if found:
+        newest, oldest = (time.strftime("%Y-%m-%d %H:%M", time.localtime(e.used)) for e in (found[0], found[-1]))
+        print(f"used       last {newest}, least recently {oldest}")
 
 
 # --- what the commands share ----------------------------------------------------------------------------------------

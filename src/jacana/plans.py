@@ -21,7 +21,7 @@ from .graph.build import constant
 from .graph.node import CONSTANT, Array, Node, new_input, substitute_nodes, topological
 from .graph.simplify import simplify
 from .graph.structure import structure
-from .run import Compiled, Program
+from .run import Compiled, Origin, Program
 
 if TYPE_CHECKING:
     from .replay import Build, Traced
@@ -38,24 +38,32 @@ class Plan:
 
     compiled: Compiled
     finish: Callable[[list[Any]], Any]
+    plain: bool  # whether ``finish`` takes one array, or a tuple of them, out of the list and nothing else
 
 
 @dataclass(frozen=True)
 class Planned:
-    """A plan for one recording: what to call with the arrays of its inputs and of its ``free`` leaves."""
+    """A plan for one recording: what to call with the arrays of its inputs and of its ``free`` leaves.
+
+    ``direct``, if it is there, asks for one builtin that does all of it (``Compiled.direct``).
+    """
 
     run: Callable[[Sequence[Array]], list[Array]]
     finish: Callable[[list[Any]], Any]
     free: tuple[Node, ...]
+    direct: Callable[[], Any] | None
 
 
-def planned(build: Build, traced: Traced, check: Node | None) -> Planned:
-    """The plan of ``build`` for a recording; ``check`` is one more result, a boolean that says whether it holds."""
+def planned(build: Build, traced: Traced, check: Node | None, native: bool = False) -> Planned:
+    """The plan of ``build`` for a recording; ``check`` is one more result, a boolean that says whether it holds.
+
+    ``native``: it is compiled at the first call.
+    """
     roots = (*traced.outputs, *(() if check is None else (check,)))
     found = structure(traced.inputs, roots)
     what = _build_key(build)
     parts = (traced.complex_wanted, traced.complex_outputs, traced.name) if traced.is_complex else ()
-    key = (found.key, traced.wanted, traced.wanted_tree, traced.output_tree, check is None, what, parts)
+    key = (found.key, traced.wanted, traced.wanted_tree, traced.output_tree, check is None, what, parts, native)
     plan = None
     if what is not None:
         with _lock:
@@ -63,14 +71,16 @@ def planned(build: Build, traced: Traced, check: Node | None) -> Planned:
             if plan is not None:
                 _plans.move_to_end(key)
     if plan is None:
-        plan = _made(build, traced, roots, found.free, found.constants)
+        plan = _made(build, traced, roots, found.free, found.constants, native)
         if what is not None:
             with _lock:
                 plan = _plans.setdefault(key, plan)
                 while len(_plans) > KEPT:
                     _plans.popitem(last=False)
     owners = [node.params.owner for node in found.constants]
-    return Planned(_bound(plan.compiled, owners) if owners else plan.compiled, plan.finish, found.free)
+    if owners:
+        return Planned(_bound(plan.compiled, owners), plan.finish, found.free, None)
+    return Planned(plan.compiled, plan.finish, found.free, plan.compiled.direct if plan.plain else None)
 
 
 def forget() -> None:
@@ -108,7 +118,14 @@ class _Captured:
         return self._array
 
 
-def _made(build: Build, traced: Traced, roots: Sequence[Node], free: Sequence[Node], constants: Sequence[Node]) -> Plan:
+def _made(
+    build: Build,
+    traced: Traced,
+    roots: Sequence[Node],
+    free: Sequence[Node],
+    constants: Sequence[Node],
+    native: bool,
+) -> Plan:
     # Leaves of its own: a plan must not keep the arrays of the recording that it was made for.
     inputs = {node: new_input(node.shape, node.dtype) for node in (*traced.inputs, *free)}
     stands = {}
@@ -121,10 +138,18 @@ def _made(build: Build, traced: Traced, roots: Sequence[Node], free: Sequence[No
     mine = tuple(inputs[node] for node in traced.inputs)
     built = build(replace(traced, inputs=mine, outputs=tuple(own[:count])))
     arrays = {node: new_input(node.shape, node.dtype) for node in stands.values()}
-    outputs = substitute_nodes([*built.nodes, *own[count:]], dict(arrays))
     leaves = (*inputs.values(), *arrays.values())
-    assert not any(node.op is CONSTANT and type(node.params.owner) is _Captured for node in topological(outputs))
-    return Plan(Compiled(Program(leaves, tuple(simplify(outputs)))), built.finish)
+
+    def derive() -> Program:
+        outputs = substitute_nodes([*built.nodes, *own[count:]], dict(arrays))
+        assert not any(node.op is CONSTANT and type(node.params.owner) is _Captured for node in topological(outputs))
+        return Program(leaves, tuple(simplify(outputs)))
+
+    if built.how is None:
+        return Plan(Compiled(derive(), native), built.finish, built.plain)
+    # Machine code that another process has left is found without deriving anything.
+    origin = Origin(leaves, tuple(own), f"{built.how} {traced.wanted} {count}")
+    return Plan(Compiled(derive, native, origin), built.finish, built.plain)
 
 
 def _bound(compiled: Compiled, owners: Sequence[Any]) -> Callable[[Sequence[Array]], list[Array]]:

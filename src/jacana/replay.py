@@ -7,6 +7,7 @@ and guards hold; if there is none it makes one, so that value-dependent control 
 
 from __future__ import annotations
 
+import functools
 import inspect
 import threading
 from collections import OrderedDict
@@ -21,6 +22,8 @@ from .errors import InvalidInputError
 from .graph.build import apply, constant_array
 from .graph.node import Array, Node, literal, substitute_nodes
 from .graph.ops.reduction import AxesParams, reduce_all
+from .graph.rolling import roll
+from .graph.simplify import simplify
 from .plans import planned
 from .record import (
     ComplexVariable,
@@ -35,7 +38,7 @@ from .record import (
     stand_in,
     wrap_node,
 )
-from .run import Program, compile_numpy
+from .run import Program, check_compilable, compile_numpy
 
 MAX_PATHS = 32  # recordings kept for one signature; the least recently used goes first
 MAX_SIGNATURES = 256
@@ -75,11 +78,27 @@ class Traced:
 
 @dataclass(frozen=True)
 class Built:
-    """The nodes to compute and how their arrays become what the user gets."""
+    """The nodes to compute and how their arrays become what the user gets.
 
-    nodes: list[Node]
+    Attributes:
+        derived: the nodes, or a function that derives them when they are needed.
+        finish: from their arrays to the result.
+        inline: whether ``finish`` also takes Variables, inside another recorded function.
+        how: with the traced program, all that the nodes depend on: two functions that derive from equal programs with
+            equal ``how`` derive equal nodes, also in another process. None: no such promise is made.
+        plain: whether the result is the one array, or the tuple of the arrays, and nothing else.
+    """
+
+    derived: list[Node] | Callable[[], list[Node]]
     finish: Callable[[list[Any]], Any]
-    inline: bool = True  # whether ``finish`` also takes Variables, inside another recorded function
+    inline: bool = True
+    how: str | None = None
+    plain: bool = False
+
+    @functools.cached_property
+    def nodes(self) -> list[Node]:
+        """The nodes to compute."""
+        return self.derived if isinstance(self.derived, list) else self.derived()
 
 
 Build = Callable[[Traced], Built]
@@ -103,15 +122,16 @@ def whole(re: Any, im: Any) -> Any:
 class _Path:
     """One recording, ready to be replayed."""
 
-    __slots__ = ("compiled", "finish", "free", "guarded", "plain", "watches")
+    __slots__ = ("compiled", "direct", "finish", "free", "guarded", "plain", "watches")
 
-    def __init__(self, recording: Recording, traced: Traced, build: Build) -> None:
+    def __init__(self, recording: Recording, traced: Traced, build: Build, native: bool) -> None:
         self.watches = recording.watches
         check = guard_node(recording.guards)
-        found = planned(build, traced, check)
+        found = planned(build, traced, check, native)
         self.finish, self.free, self.compiled = found.finish, found.free, found.run
         self.guarded = check is not None
         self.plain = not self.free and not self.guarded
+        self.direct = found.direct if self.plain else None  # where nothing remains to be done by Python
 
     def run(self, values: Sequence[Array]) -> list[Array] | None:
         """The arrays of the built nodes, or None where a guard says that this is another path."""
@@ -121,6 +141,8 @@ class _Path:
             return self.compiled(values)
         try:
             results = self.compiled(values)
+        except InvalidInputError:
+            raise  # not of the program: the executor cannot be had
         except Exception:
             return None  # an error on a path that may not be the right one: record again and let it speak there
         return results if results.pop() else None
@@ -150,12 +172,20 @@ class Replay:
     """A user's function, a build step, and every recording made so far. Safe to call from many threads."""
 
     def __init__(
-        self, function: Callable[..., Any], build: Build, argnums: int | Sequence[int], verb: str,
+        self,
+        function: Callable[..., Any],
+        build: Build,
+        argnums: int | Sequence[int],
+        verb: str,
+        native: bool = False,
         takes_complex: bool = False,
-    ) -> None:  # fmt: skip
+    ) -> None:
+        """``native``: compile at the first call. ``takes_complex``: whether ``build`` knows leaves of two parts."""
         if not callable(function):
             raise InvalidInputError(f"{verb} takes a function, not {type(function).__name__}")
-        self.takes_complex = takes_complex  # whether ``build`` knows leaves of two parts
+        if native:
+            check_compilable("jacana.compile" if verb == "compile" else f"{verb}(..., compile=True)")
+        self.native, self.takes_complex = native, takes_complex
         self.function, self.build, self.verb = function, build, verb
         self.watched = function  # the code whose outside state a recording depends on
         self.single = isinstance(argnums, (int, np.integer))
@@ -164,13 +194,15 @@ class Replay:
             raise InvalidInputError(f"argnums must be an integer or a sequence of integers, not {argnums!r}")
         self._paths: OrderedDict[Any, list[_Path]] = OrderedDict()
         self._lock = threading.RLock()
+        # The last path, if it is one builtin: for which executor, the builtin, and whether the path still holds.
+        self.shortest: tuple[str, Callable[[Any], Any], Callable[[], bool]] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {key: value for key, value in self.__dict__.items() if key not in ("_paths", "_lock")}
+        return {key: value for key, value in self.__dict__.items() if key not in ("_paths", "_lock", "shortest")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self._paths, self._lock = OrderedDict(), threading.RLock()
+        self._paths, self._lock, self.shortest = OrderedDict(), threading.RLock(), None
 
     def __call__(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if len(args) == 1 and not kwargs and type(args[0]) is np.ndarray and current_recording() is None:
@@ -180,6 +212,9 @@ class Replay:
             if known:
                 path = known[-1]
                 if path.watches.unchanged():
+                    if path.direct is not None:
+                        builtin = path.direct()
+                        self.shortest = None if builtin is None else (*builtin, path.watches.unchanged)
                     values = (x if x.flags.c_contiguous else np.ascontiguousarray(x),)
                     try:
                         results = path.compiled(values) if path.plain else path.run(values)
@@ -220,7 +255,7 @@ class Replay:
                         paths.append(path)
                 return path.finish(results)
         recording, traced = self._record(arguments, values)
-        path = _Path(recording, traced, self.build)
+        path = _Path(recording, traced, self.build, self.native)
         if outer is not None:
             if path.free:
                 return self._inline(arguments, recording, traced)
@@ -245,6 +280,13 @@ class Replay:
         arguments = _Arguments(self, args, kwargs)
         return self._record(arguments, arguments.values())
 
+    def program(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Program:
+        """The program that a call with these arguments runs, guards included."""
+        recording, traced = self.trace(args, kwargs)
+        check = guard_node(recording.guards)
+        outputs = tuple(simplify([*self.build(traced).nodes, *(() if check is None else (check,))]))
+        return Program((*recording.inputs, *Program(recording.inputs, outputs).free_inputs()), outputs)
+
     def _record(self, arguments: _Arguments, values: Sequence[Array]) -> tuple[Recording, Traced]:
         def unpacked(_: Any, *variables: Variable) -> Any:
             positional, keywords = arguments.rebuild(variables)
@@ -259,8 +301,8 @@ class Replay:
         flags = tuple(map(is_complex, outputs))
         if any(flags) and not self.takes_complex:
             raise InvalidInputError(_refusal(f"{self.verb} of {self.name}: the result is complex", self.verb))
-        nodes = tuple(self._output_node(part) for leaf, flag in zip(outputs, flags, strict=True)
-                      for part in (parts(leaf) if flag else (leaf,)))  # fmt: skip
+        nodes = tuple(roll([self._output_node(part) for leaf, flag in zip(outputs, flags, strict=True)
+                            for part in (parts(leaf) if flag else (leaf,))]))  # fmt: skip
         traced = Traced(
             recording.inputs, arguments.wanted, arguments.wanted_tree, nodes, tree, self.name,
             arguments.complex_wanted, flags,

@@ -48,11 +48,10 @@ AUTO_OPERATOR = 10_000_000  # entries from which "auto" keeps factors apart rath
 
 def deliver(traced: Traced, outputs: Sequence[Node], format: str, order: Order, with_value: bool) -> Built:
     """The Jacobian of ``outputs`` by the wanted arguments in a format, after the value if it is wanted."""
-    limit = DENSE_LIMIT if format in ("dense", "blocks") else 0
-    whole = format in ("dense", "blocks", "operator", "auto")
-    elimination = eliminate(list(outputs), traced.by, order, unrestricted=limit, whole_maps=whole)
     if format in ("dense", "blocks"):
-        return _trees(traced, outputs, elimination.terms, format, with_value)
+        return _trees(traced, outputs, format, order, with_value)
+    whole = format in ("operator", "auto")
+    elimination = eliminate(list(outputs), traced.by, order, whole_maps=whole)
     stacked = stack(outputs, traced.by, elimination.terms)
     chosen = _automatic(stacked) if format == "auto" else format
     if elimination.unformed and format == "auto" and entry_count(stacked.terms) > AUTO_OPERATOR:
@@ -67,7 +66,7 @@ def deliver(traced: Traced, outputs: Sequence[Node], format: str, order: Order, 
         chosen = _automatic(stacked)
     found = elimination.terms
     if chosen == "dense":
-        return _trees(traced, outputs, found, "dense", with_value)
+        return _trees(traced, outputs, "dense", order, with_value, found)
     built = deliver_stacked(stacked, chosen)
     return _after_value(traced, outputs, built) if with_value else built
 
@@ -97,30 +96,41 @@ def deliver_stacked(stacked: Stacked, format: str) -> Built:
 
 
 def _trees(
-    traced: Traced, outputs: Sequence[Node], found: Sequence[Sequence[Terms]], format: str, with_value: bool
+    traced: Traced,
+    outputs: Sequence[Node],
+    format: str,
+    order: Order,
+    with_value: bool,
+    terms: Sequence[Sequence[Terms]] | None = None,
 ) -> Built:
     """The tree of the results of trees of the arguments, one array for each pair of leaves."""
-    store = dense_node if format == "dense" else blocks_node
-    blocks = [
-        store(found[i][j], y.shape, x.shape, jacobian_dtype(y, x))
-        for i, y in enumerate(outputs)
-        for j, x in enumerate(traced.by)
-    ]
-    values = list(outputs) if with_value else []
-    nodes = [*values, *blocks]
+
+    def derive() -> list[Node]:
+        found = terms
+        if found is None:
+            found = eliminate(list(outputs), traced.by, order, unrestricted=DENSE_LIMIT, whole_maps=True).terms
+        store = dense_node if format == "dense" else blocks_node
+        blocks = [
+            store(found[i][j], y.shape, x.shape, jacobian_dtype(y, x))
+            for i, y in enumerate(outputs)
+            for j, x in enumerate(traced.by)
+        ]
+        return [*outputs, *blocks] if with_value else blocks
+
+    how = f"jacobian {format} {order} {with_value}" if outputs is traced.outputs and terms is None else None
     if traced.output_tree.is_leaf() and traced.wanted_tree.is_leaf():
-        return Built(nodes, _pair if with_value else _only)
+        return Built(derive, _pair if with_value else _only, how=how, plain=True)
     count = len(traced.by)
 
     def finish(arrays: list[Any]) -> Any:
-        rest = arrays[len(values) :]
+        rest = arrays[len(outputs) :] if with_value else arrays
         rows = [trees.unflatten(traced.wanted_tree, rest[i * count : (i + 1) * count]) for i in range(len(outputs))]
         jacobians = trees.unflatten(traced.output_tree, rows)
         if not with_value:
             return jacobians
-        return trees.unflatten(traced.output_tree, arrays[: len(values)]), jacobians
+        return trees.unflatten(traced.output_tree, arrays[: len(outputs)]), jacobians
 
-    return Built(nodes, finish)
+    return Built(derive, finish, how=how)
 
 
 def _only(arrays: list[Any]) -> Any:

@@ -49,12 +49,13 @@ def _first(arrays: list[Any]) -> Any:
     return arrays[0]
 
 
-def diagonal(function: Callable[..., Any], argnums: int = 0) -> Transformed:
+def diagonal(function: Callable[..., Any], argnums: int = 0, *, compile: bool = False) -> Transformed:
     """The diagonal of a square Jacobian, without the Jacobian.
 
     Args:
         function: plain NumPy code; one array as argument, one of the same shape as result.
         argnums: the positional argument to differentiate by.
+        compile: make machine code at the first call; see :func:`jacana.compile`.
 
     Returns:
         A function of the same arguments; its result has the shape of the argument: ``d y[i] / d x[i]``.
@@ -67,14 +68,14 @@ def diagonal(function: Callable[..., Any], argnums: int = 0) -> Transformed:
     >>> jc.diagonal(lambda x: x**2 * np.sum(x))(np.array([1.0, 2.0, 3.0]))
     array([13., 28., 45.])
     """
-    return Transformed(function, _build_diagonal, argnums, "diagonal")
+    return Transformed(function, _build_diagonal, argnums, "diagonal", compile)
 
 
 def _build_diagonal(traced: Traced) -> Built:
     return Built([_diagonal_node(traced, "diagonal")], _first)
 
 
-def trace(function: Callable[..., Any], argnums: int = 0) -> Transformed:
+def trace(function: Callable[..., Any], argnums: int = 0, *, compile: bool = False) -> Transformed:
     """The trace of a square Jacobian (the divergence of a vector field), without the Jacobian.
 
     Args, errors: see :func:`diagonal`. The result is a zero-dimensional array.
@@ -84,7 +85,7 @@ def trace(function: Callable[..., Any], argnums: int = 0) -> Transformed:
     >>> jc.trace(lambda x: x**2 * np.sum(x))(np.array([1.0, 2.0, 3.0]))
     array(86.)
     """
-    return Transformed(function, _build_trace, argnums, "trace")
+    return Transformed(function, _build_trace, argnums, "trace", compile)
 
 
 def _build_trace(traced: Traced) -> Built:
@@ -94,13 +95,14 @@ def _build_trace(traced: Traced) -> Built:
     return Built([sum_axes(node, tuple(range(node.ndim)))], _first)
 
 
-def jacobian_rows(function: Callable[..., Any], rows: Any, argnums: int = 0) -> Transformed:
+def jacobian_rows(function: Callable[..., Any], rows: Any, argnums: int = 0, *, compile: bool = False) -> Transformed:
     """Chosen rows of a Jacobian: only what these elements of the result depend on is differentiated.
 
     Args:
         function: plain NumPy code; one array as argument and one as result.
         rows: 1-D integers (C-order positions in the result, negative ones from its end) or a boolean mask.
         argnums: the positional argument to differentiate by.
+        compile: make machine code at the first call; see :func:`jacana.compile`.
 
     Returns:
         A function of the same arguments; its result has shape ``(len(rows), *x.shape)``.
@@ -113,7 +115,7 @@ def jacobian_rows(function: Callable[..., Any], rows: Any, argnums: int = 0) -> 
     >>> jc.jacobian_rows(lambda x: x[1:] * x[:-1], [-1])(np.array([1.0, 2.0, 3.0]))
     array([[0., 3., 2.]])
     """
-    return Transformed(function, functools.partial(_build_rows, rows), argnums, "jacobian_rows")
+    return Transformed(function, functools.partial(_build_rows, rows), argnums, "jacobian_rows", compile)
 
 
 def _build_rows(rows: Any, traced: Traced) -> Built:
@@ -122,13 +124,16 @@ def _build_rows(rows: Any, traced: Traced) -> Built:
     return Built([dense_jacobians([chosen], [x])[0][0]], _first)
 
 
-def jacobian_columns(function: Callable[..., Any], columns: Any, argnums: int = 0) -> Transformed:
+def jacobian_columns(
+    function: Callable[..., Any], columns: Any, argnums: int = 0, *, compile: bool = False
+) -> Transformed:
     """Chosen columns of a Jacobian: only what depends on these elements of the argument is differentiated.
 
     Args:
         function: plain NumPy code; one array as argument and one as result.
         columns: 1-D integers (C-order positions in the argument, negative ones from its end) or a boolean mask.
         argnums: the positional argument to differentiate by.
+        compile: make machine code at the first call; see :func:`jacana.compile`.
 
     Returns:
         A function of the same arguments; its result has shape ``(*y.shape, len(columns))``.
@@ -142,7 +147,7 @@ def jacobian_columns(function: Callable[..., Any], columns: Any, argnums: int = 
     array([[1.],
            [3.]])
     """
-    return Transformed(function, functools.partial(_build_columns, columns), argnums, "jacobian_columns")
+    return Transformed(function, functools.partial(_build_columns, columns), argnums, "jacobian_columns", compile)
 
 
 def _build_columns(columns: Any, traced: Traced) -> Built:
@@ -171,6 +176,7 @@ def gauss_newton(
     *,
     format: Format = "dense",
     order: Order = "auto",
+    compile: bool = False,
 ) -> Transformed:
     """``J.T @ J`` of a residual function: the Gauss-Newton approximation of the Hessian of ``0.5 * sum(r**2)``.
 
@@ -181,6 +187,7 @@ def gauss_newton(
         argnums: the positional argument to differentiate by.
         format: as in :func:`jacana.jacobian`; the matrix has shape ``(x.size, x.size)`` (dense: ``x.shape + x.shape``).
         order: order of elimination.
+        compile: make machine code at the first call; see :func:`jacana.compile`.
 
     >>> import numpy as np
     >>> import jacana as jc
@@ -190,7 +197,9 @@ def gauss_newton(
            [ 0.,  6.,  4.]])
     """
     checked_format(format)
-    return Transformed(function, functools.partial(_build_gauss_newton, format, order), argnums, "gauss_newton")
+    return Transformed(
+        function, functools.partial(_build_gauss_newton, format, order), argnums, "gauss_newton", compile
+    )
 
 
 def _build_gauss_newton(format: str, order: Order, traced: Traced) -> Built:

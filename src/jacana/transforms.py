@@ -1,4 +1,4 @@
-"""The public verbs: jacobian, value_and_jacobian, grad, value_and_grad, hessian, jvp, vjp.
+"""The public verbs: compile, jacobian, value_and_jacobian, grad, value_and_grad, hessian, jvp, vjp.
 
 Each takes a function of plain NumPy code and returns a function. The first call with a new signature records the
 function and derives the program of its derivative; later calls replay that program without running Python code of the
@@ -18,15 +18,27 @@ from . import trees
 from .differentiate import Order, dense_jacobians, jvp_nodes, vjp_nodes
 from .errors import DifferentiationError, InvalidInputError
 from .graph.build import cast_to, movement_reshape
-from .graph.node import Array, Node, new_input
+from .graph.node import Node
+from .record import current_recording
 from .replay import Build, Built, Replay, Traced, whole_leaves
 from .results import Format, deliver
-from .run import Program, compile_numpy
+from .run import executor_is, native_available
+from .run.executors import NEEDS_LLVMLITE
 
 if TYPE_CHECKING:
     from .report.structure import Structure
 
-__all__ = ["Transformed", "grad", "hessian", "jacobian", "jvp", "value_and_grad", "value_and_jacobian", "vjp"]
+__all__ = [
+    "Transformed",
+    "compile",
+    "grad",
+    "hessian",
+    "jacobian",
+    "jvp",
+    "value_and_grad",
+    "value_and_jacobian",
+    "vjp",
+]
 
 
 class Transformed:
@@ -36,14 +48,26 @@ class Transformed:
     """
 
     def __init__(
-        self, function: Callable[..., Any], build: Build, argnums: int | Sequence[int], verb: str,
+        self,
+        function: Callable[..., Any],
+        build: Build,
+        argnums: int | Sequence[int],
+        verb: str,
+        compile: bool = False,
         takes_complex: bool = False,
-    ) -> None:  # fmt: skip
-        self._replay = Replay(function, build, argnums, verb, takes_complex)
+    ) -> None:
+        self._replay = Replay(function, build, argnums, verb, compile, takes_complex)
         functools.update_wrapper(self, function, updated=())
         self.__doc__ = f"{verb} of {self._replay.name}.\n\n{getattr(function, '__doc__', None) or ''}"
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        shortest = self._replay.shortest
+        if shortest is not None and len(args) == 1 and not kwargs and current_recording() is None:
+            name, builtin, unchanged = shortest
+            if executor_is(name):
+                result = builtin(args[0])
+                if result is not None and unchanged():
+                    return result
         return self._replay(args, kwargs)
 
     def structure(self, *args: Any, **kwargs: Any) -> Structure:
@@ -66,6 +90,28 @@ class Transformed:
 
         return structure_of(self._replay, args, kwargs)
 
+    def llvm(self, *args: Any, **kwargs: Any) -> str:
+        """The LLVM code, optimised, of what a call with these arguments runs (steps left to NumPy are not in it).
+
+        Raises:
+            InvalidInputError: llvmlite is not installed.
+        """
+        return str(self._module(args, kwargs))
+
+    def assembly(self, *args: Any, **kwargs: Any) -> str:
+        """The same as assembly of this machine; see :meth:`llvm`."""
+        module = self._module(args, kwargs)
+        from .run.native.engine import machine
+
+        return str(machine().target_machine.emit_assembly(module))
+
+    def _module(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if not native_available():
+            raise InvalidInputError(f"machine code {NEEDS_LLVMLITE}")
+        from .run.native.executor import optimised
+
+        return optimised(self._replay.program(args, kwargs))
+
     def __repr__(self) -> str:
         return f"<jacana {self._replay.verb} of {self._replay.name}>"
 
@@ -81,6 +127,48 @@ def _checked_order(order: str) -> None:
         raise InvalidInputError(f"order must be one of {', '.join(get_args(Order))}, not {order!r}")
 
 
+# --- the function itself ----------------------------------------------------------------------------------------
+
+
+def compile(function: Callable[..., Any]) -> Transformed:
+    """``function`` itself as machine code, made at the first call with a new signature.
+
+    It is recorded and replayed like any transform: looks at values are guarded and captured arrays are followed, so
+    the result is that of ``function``. The same goes for ``compile=True`` of the other transforms. Compiled programs
+    are kept on disk, where the next process finds them (``jacana cache``).
+
+    Args:
+        function: plain NumPy code; takes arrays or pytrees of arrays, returns an array or a pytree of arrays.
+
+    Returns:
+        A function of the same arguments; every result is a fresh array (scalars are zero-dimensional arrays).
+        Where NumPy has been chosen explicitly (``jc.executor("numpy")``, ``JACANA_EXECUTOR=numpy``), NumPy runs.
+
+    Raises:
+        InvalidInputError: llvmlite, the extra ``native``, is not installed.
+        RecordingError: the function hands a recorded value to code that a recording cannot follow.
+
+    >>> import numpy as np
+    >>> import jacana as jc
+    >>> @jc.compile
+    ... def energy(x):
+    ...     return np.sum(x**2) if x[0] > 0 else np.sum(np.abs(x))
+    >>> energy(np.array([1.0, 2.0])), energy(np.array([-1.0, 2.0]))
+    (array(5.), array(3.))
+    """
+    return Transformed(function, _build_value, (), "compile", compile=True, takes_complex=True)
+
+
+def _build_value(traced: Traced) -> Built:
+    if traced.output_tree.is_leaf() and not traced.is_complex:
+        return Built(list(traced.outputs), _first, plain=True)
+    return Built(list(traced.outputs), traced.value)
+
+
+def _first(arrays: list[Any]) -> Any:
+    return arrays[0]
+
+
 # --- Jacobians --------------------------------------------------------------------------------------------------
 
 
@@ -90,6 +178,7 @@ def jacobian(
     *,
     format: Format = "dense",
     order: Order = "auto",
+    compile: bool = False,
 ) -> Transformed:
     """The whole Jacobian of ``function``, its structure found by jacana.
 
@@ -101,6 +190,8 @@ def jacobian(
             ``(y.size, x.size)``, leaves one after another in the order of the trees, C order within a leaf, canonical;
             its index arrays are computed once, shared and read-only.
         order: order of elimination: ``"auto"``, ``"forward"``, ``"reverse"`` or ``"cost"``. The numbers are the same.
+        compile: make machine code at the first call instead of when the function turns out to be hot; see
+            :func:`compile`.
 
     Returns:
         A function of the same arguments. The dtype is the common one of result and argument.
@@ -122,7 +213,8 @@ def jacobian(
     Method: vertex elimination on a graph with structured edges; Griewank and Walther, "Evaluating Derivatives"
     (2008), chapter 9.
     """
-    return Transformed(function, _jacobian_build(format, order, with_value=False), argnums, "jacobian", True)
+    build = _jacobian_build(format, order, with_value=False)
+    return Transformed(function, build, argnums, "jacobian", compile, takes_complex=True)
 
 
 def value_and_jacobian(
@@ -131,6 +223,7 @@ def value_and_jacobian(
     *,
     format: Format = "dense",
     order: Order = "auto",
+    compile: bool = False,
 ) -> Transformed:
     """``(function(...), jacobian)`` from one program that computes both; see :func:`jacobian`.
 
@@ -144,7 +237,7 @@ def value_and_jacobian(
            [0., 6.]])
     """
     build = _jacobian_build(format, order, with_value=True)
-    return Transformed(function, build, argnums, "value_and_jacobian", True)
+    return Transformed(function, build, argnums, "value_and_jacobian", compile, takes_complex=True)
 
 
 def _jacobian_build(format: str, order: Order, with_value: bool) -> Build:
@@ -188,12 +281,14 @@ def _gradient_nodes(node: Node, by: list[Node], order: Order) -> list[Node]:
     return [cast_to(block, x.dtype) for block, x in zip(dense_jacobians([node], by, order)[0], by, strict=True)]
 
 
-def grad(function: Callable[..., Any], argnums: int | Sequence[int] = 0) -> Transformed:
+def grad(function: Callable[..., Any], argnums: int | Sequence[int] = 0, *, compile: bool = False) -> Transformed:
     """The gradient of a scalar function, in the tree, shapes and dtypes of the argument.
 
     Args:
         function: plain NumPy code that returns one scalar (an array of one element will do).
         argnums: the positional argument (or arguments) to differentiate by.
+        compile: make machine code at the first call instead of when the function turns out to be hot; see
+            :func:`compile`.
 
     Raises:
         DifferentiationError: the result is not a scalar.
@@ -204,10 +299,12 @@ def grad(function: Callable[..., Any], argnums: int | Sequence[int] = 0) -> Tran
     {'a': array([ 6., 12.]), 'b': array(5.)}
     """
     build = functools.partial(_gradient_build, False, "grad")
-    return Transformed(function, build, argnums, "grad", True)
+    return Transformed(function, build, argnums, "grad", compile, takes_complex=True)
 
 
-def value_and_grad(function: Callable[..., Any], argnums: int | Sequence[int] = 0) -> Transformed:
+def value_and_grad(
+    function: Callable[..., Any], argnums: int | Sequence[int] = 0, *, compile: bool = False
+) -> Transformed:
     """``(function(...), gradient)`` from one program that computes both; see :func:`grad`.
 
     >>> import numpy as np
@@ -215,22 +312,25 @@ def value_and_grad(function: Callable[..., Any], argnums: int | Sequence[int] = 
     >>> jc.value_and_grad(lambda x: np.sum(x**3))(np.array([1.0, 2.0]))
     (array(9.), array([ 3., 12.]))
     """
-    return Transformed(
-        function, functools.partial(_gradient_build, True, "value_and_grad"), argnums, "value_and_grad", True
-    )
+    build = functools.partial(_gradient_build, True, "value_and_grad")
+    return Transformed(function, build, argnums, "value_and_grad", compile, takes_complex=True)
 
 
 def _gradient_build(with_value: bool, verb: str, traced: Traced) -> Built:
     node = _scalar_output(traced, verb)
-    gradients = _gradient_nodes(node, traced.by, "auto")
     tree = traced.wanted_tree
 
+    def derive() -> list[Node]:
+        gradients = _gradient_nodes(node, traced.by, "auto")
+        return [node, *gradients] if with_value else gradients
+
     def finish(arrays: list[Any]) -> Any:
-        found = whole_leaves(arrays[-len(gradients) :] if gradients else [], traced.complex_wanted)
+        found = whole_leaves(arrays[1:] if with_value else arrays, traced.complex_wanted)
         gradient = trees.unflatten(tree, found)
         return (trees.unflatten(traced.output_tree, arrays[:1]), gradient) if with_value else gradient
 
-    return Built([node, *gradients] if with_value else gradients, finish)
+    plain = traced.output_tree.is_leaf() and tree.is_leaf() and not traced.is_complex
+    return Built(derive, finish, how=f"gradient {with_value}", plain=plain)
 
 
 def hessian(
@@ -239,6 +339,7 @@ def hessian(
     *,
     format: Format = "dense",
     order: Order = "auto",
+    compile: bool = False,
 ) -> Transformed:
     """The Hessian of a scalar function: the Jacobian of its gradient's program, by the same elimination.
 
@@ -248,6 +349,8 @@ def hessian(
         format: ``"dense"``: shape ``x.shape + x.shape`` (pytrees: a tree of trees); ``"csr"``: one
             ``scipy.sparse.csr_array`` of shape ``(x.size, x.size)``.
         order: order of elimination of the second pass.
+        compile: make machine code at the first call instead of when the function turns out to be hot; see
+            :func:`compile`.
 
     Raises:
         DifferentiationError: the result is not a scalar.
@@ -262,7 +365,7 @@ def hessian(
     checked_format(format)
     _checked_order(order)
 
-    return Transformed(function, functools.partial(_build_hessian, format, order), argnums, "hessian")
+    return Transformed(function, functools.partial(_build_hessian, format, order), argnums, "hessian", compile)
 
 
 def _build_hessian(format: str, order: Order, traced: Traced) -> Built:
@@ -275,13 +378,15 @@ def _build_hessian(format: str, order: Order, traced: Traced) -> Built:
 # --- products ---------------------------------------------------------------------------------------------------
 
 
-def jvp(function: Callable[..., Any], argnums: int | Sequence[int] = 0) -> Callable[..., Any]:
+def jvp(function: Callable[..., Any], argnums: int | Sequence[int] = 0, *, compile: bool = False) -> Callable[..., Any]:
     """Value and Jacobian-vector product: ``jvp(f)(x, tangent) -> (f(x), J @ tangent)``.
 
     Args:
         function: plain NumPy code.
         argnums: the positional argument (or arguments) that moves. The tangent is the last positional argument of the
             call, in the tree and shapes of that argument (a tuple of them if ``argnums`` is a sequence).
+        compile: make machine code at the first call instead of when the function turns out to be hot; see
+            :func:`compile`.
 
     Raises:
         InvalidInputError: the tangent has another tree or shape than the argument.
@@ -291,16 +396,18 @@ def jvp(function: Callable[..., Any], argnums: int | Sequence[int] = 0) -> Calla
     >>> jc.jvp(np.sin)(np.array([0.0, np.pi]), np.array([1.0, 2.0]))[1]
     array([ 1., -2.])
     """
-    return _product(function, argnums, "jvp")
+    return _product(function, argnums, "jvp", compile)
 
 
-def vjp(function: Callable[..., Any], argnums: int | Sequence[int] = 0) -> Callable[..., Any]:
+def vjp(function: Callable[..., Any], argnums: int | Sequence[int] = 0, *, compile: bool = False) -> Callable[..., Any]:
     """Value and vector-Jacobian product: ``vjp(f)(x, cotangent) -> (f(x), cotangent @ J)``.
 
     Args:
         function: plain NumPy code.
         argnums: the positional argument (or arguments) to differentiate by. The cotangent is the last positional
             argument of the call, in the tree and shapes of the result.
+        compile: make machine code at the first call instead of when the function turns out to be hot; see
+            :func:`compile`.
 
     Raises:
         InvalidInputError: the cotangent has another tree or shape than the result.
@@ -311,10 +418,12 @@ def vjp(function: Callable[..., Any], argnums: int | Sequence[int] = 0) -> Calla
     >>> jc.vjp(lambda x: W @ x)(np.ones(3), np.array([1.0, 10.0]))[1]
     array([30., 41., 52.])
     """
-    return _product(function, argnums, "vjp")
+    return _product(function, argnums, "vjp", compile)
 
 
-def _product(function: Callable[..., Any], argnums: int | Sequence[int], verb: str) -> Callable[..., Any]:
+def _product(
+    function: Callable[..., Any], argnums: int | Sequence[int], verb: str, compile: bool
+) -> Callable[..., Any]:
     def with_vector(vector: Any, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
         return function(*args, **kwargs), vector
 
@@ -356,7 +465,7 @@ def _product(function: Callable[..., Any], argnums: int | Sequence[int], verb: s
         return Built([*outputs, *products], finish)
 
     build.plan_key = ("product", verb)  # type: ignore[attr-defined]
-    replay = Replay(with_vector, build, positions, verb, takes_complex=True)
+    replay = Replay(with_vector, build, positions, verb, compile, takes_complex=True)
     replay.watched = function
 
     def product(*args: Any, **kwargs: Any) -> Any:
@@ -374,29 +483,3 @@ def _product(function: Callable[..., Any], argnums: int | Sequence[int], verb: s
 
 def _shapes(nodes: Sequence[Node]) -> str:
     return ", ".join(str(node.shape) for node in nodes) or "no leaves"
-
-
-# --- for the define-by-run face ---------------------------------------------------------------------------------
-
-
-def node_jacobians(outputs: list[Node], inputs: list[Node], leaf_values: dict[Node, Array]) -> list[list[Array]]:
-    """Dense Jacobians of nodes by nodes at the given values of the leaves."""
-    blocks = dense_jacobians(outputs, inputs)
-    flat = _run_nodes([node for row in blocks for node in row], leaf_values)
-    return [flat[i * len(inputs) : (i + 1) * len(inputs)] for i in range(len(outputs))]
-
-
-def node_vjp(
-    outputs: list[Node], cotangents: list[Array], inputs: list[Node], leaf_values: dict[Node, Array]
-) -> list[Array]:
-    """The vector-Jacobian product of nodes at the given values of the leaves, in the dtypes of ``inputs``."""
-    seeds = [new_input(y.shape, y.dtype) for y in outputs]
-    nodes = [cast_to(n, x.dtype) for n, x in zip(vjp_nodes(outputs, seeds, inputs), inputs, strict=True)]
-    given = {s: np.asarray(c, dtype=s.dtype) for s, c in zip(seeds, cotangents, strict=True)}
-    return _run_nodes(nodes, {**leaf_values, **given})
-
-
-def _run_nodes(nodes: list[Node], leaf_values: dict[Node, Array]) -> list[Array]:
-    leaves = [node for node in Program((), tuple(nodes)).free_inputs() if node in leaf_values]
-    run = compile_numpy(Program(tuple(leaves), tuple(nodes)))
-    return run([np.asarray(leaf_values[node], order="C") for node in leaves])

@@ -31,7 +31,7 @@ def evaluate(name: str, *arguments: Array, lanes: int = 8) -> Array:
     from llvmlite import ir
 
     from jacana.run.native.emitter import POINTER, VALUE_TYPES, Emitter
-    from jacana.run.native.engine import load, machine
+    from jacana.run.native.engine import link, machine, object_image
 
     target = machine()
     module = ir.Module("test")
@@ -49,7 +49,7 @@ def evaluate(name: str, *arguments: Array, lanes: int = 8) -> Array:
         values[-1].align = 4
     emitter.builder.store(emitter.call(name, *values), function.args[count]).align = 4
     emitter.builder.ret_void()
-    addresses, keep = load(str(module), emitter.symbols, ["apply"])
+    addresses, keep = link(object_image(str(module)), emitter.symbols, ["apply"])
     apply = ctypes.CFUNCTYPE(None, *([ctypes.c_void_p] * (count + 1)))(addresses["apply"])
     size = arguments[0].size
     padded = [np.concatenate([a, np.ones(-size % lanes, a.dtype)]) for a in arguments]

@@ -58,11 +58,11 @@ class FrozenArray:
 
     live = False  # nobody can write into it
 
-    def __init__(self, array: Array) -> None:
+    def __init__(self, array: Array, structural: bool | None = None) -> None:
         self.array = np.array(array, order="C")
         self.array.flags.writeable = False
-        self.structural = has_structure(self.array)
-        self._key = (self.array.shape, self.array.dtype.str, self.array.tobytes())
+        self.structural = has_structure(self.array) if structural is None else structural
+        self._key = (self.array.shape, self.array.dtype.str, self.array.tobytes(), self.structural)
 
     def value(self) -> Array:
         return self.array
@@ -194,8 +194,9 @@ def cast_to(node: Node, dtype: DType) -> Node:
 
 def product(a: Node, b: Node) -> Node:
     """The elementwise product of equal shapes, in the common dtype; a factor of one is left out."""
-    dtype = np.result_type(a.dtype, b.dtype)
-    a, b = cast_to(a, dtype), cast_to(b, dtype)
+    if a.dtype != b.dtype:
+        dtype = np.result_type(a.dtype, b.dtype)
+        a, b = cast_to(a, dtype), cast_to(b, dtype)
     if is_one(a):
         return b
     if is_one(b):

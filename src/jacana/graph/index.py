@@ -25,25 +25,25 @@ IntArray: TypeAlias = NDArray[np.int64]
 class Table:
     """An immutable integer array, equal to another by content."""
 
-    __slots__ = ("_digest", "_hash", "values")
+    __slots__ = ("_hash", "digest", "values")
 
     def __init__(self, values: NDArray[np.integer]) -> None:
         array = np.array(values, dtype=np.int64, order="C")
         array.flags.writeable = False
         self.values: IntArray = array
-        self._digest = hashlib.blake2b(array.tobytes(), digest_size=16).digest()
-        self._hash = hash((array.shape, self._digest))
+        self.digest = hashlib.blake2b(array.tobytes(), digest_size=16).digest()
+        self._hash = hash((array.shape, self.digest))
 
     def __hash__(self) -> int:
         return self._hash
 
     def __eq__(self, other: object) -> bool:
         return self is other or (
-            isinstance(other, Table) and self.values.shape == other.values.shape and self._digest == other._digest
+            isinstance(other, Table) and self.values.shape == other.values.shape and self.digest == other.digest
         )
 
     def __repr__(self) -> str:
-        return f"Table({self.values.tolist()})" if self.values.size <= 8 else f"Table<{self._digest.hex()[:8]}>"
+        return f"Table({self.values.tolist()})" if self.values.size <= 8 else f"Table<{self.digest.hex()[:8]}>"
 
 
 class Affine(NamedTuple):

@@ -61,7 +61,7 @@ def dtype_text(dtype: DType) -> str:
 def _table_text(table: Table) -> str:
     if table.values.ndim and 0 < table.values.size <= INLINE_TABLE:
         return str(table.values.tolist())
-    return f"table:{table._digest.hex()[:16]}:{'x'.join(map(str, table.values.shape))}"
+    return f"table:{table.digest.hex()[:16]}:{'x'.join(map(str, table.values.shape))}"
 
 
 def index_text(index: Index) -> str:

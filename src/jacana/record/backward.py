@@ -32,7 +32,7 @@ def _check_output(y: Variable) -> Node | None:
 
 def backward(y: Variable, whole: bool) -> None:
     """See ``Variable.backward``."""
-    from ..transforms import node_jacobians, node_vjp
+    from ..derived import node_jacobians, node_vjp
 
     node = _check_output(y)
     if not whole:
@@ -69,7 +69,7 @@ def _seed(y: Variable) -> Array:
 
 def jacobian(y: Variable, x: Variable) -> Array:
     """See ``Variable.jacobian``."""
-    from ..transforms import node_jacobians
+    from ..derived import node_jacobians
 
     if not isinstance(x, Variable):
         raise DifferentiationError(f"y.jacobian(x) needs the Variable that y was computed from, got {type(x).__name__}")

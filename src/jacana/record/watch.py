@@ -60,6 +60,8 @@ class Watches:
             found = names.get(key, _MISSING)
             if found is not value and not same(found, value):
                 return False
+        if not (self._attributes or self._sequences or self._mappings or self._arrays or self._zeros):
+            return True  # microseconds count here
         for owner, name, value in self._attributes:
             found = getattr(owner, name, _MISSING)
             if found is not value and not same(found, value):

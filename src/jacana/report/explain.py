@@ -6,10 +6,11 @@ import textwrap
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
+from ..errors import InvalidInputError
 from ..graph.node import Array, Node, topological
 from ..plan import Call, Group, plan_native
 from ..replay import guard_node
@@ -43,7 +44,13 @@ class Explanation:
     __repr__ = __str__
 
 
-def explain(function: Callable[..., Any], *args: Any, argnums: int | Sequence[int] = 0, **kwargs: Any) -> Explanation:
+def explain(
+    function: Callable[..., Any],
+    *args: Any,
+    argnums: int | Sequence[int] = 0,
+    level: Literal["structure", "kernels"] = "structure",
+    **kwargs: Any,
+) -> Explanation | str:
     """What jacana makes of ``function`` at these arguments: the recording, the structure, the order, the format, code.
 
     Args:
@@ -51,18 +58,28 @@ def explain(function: Callable[..., Any], *args: Any, argnums: int | Sequence[in
             ``jc.hessian(loss)``.
         args, kwargs: the arguments to record it at.
         argnums: the positional argument (or arguments) to differentiate by (not for a transform, which knows).
+        level: ``"structure"``: that page. ``"kernels"``: the steps of the native program instead, for every transform:
+            loops, what they store, operations, bytes moved, vector width, and how long the bytes alone take at this
+            machine's memory bandwidth (a large copy, measured once).
 
     Returns:
-        An object that prints as text.
+        An object that prints as text; for kernels, text.
 
     Raises:
-        InvalidInputError: the transform does not make a matrix, or an argument cannot be differentiated by.
+        InvalidInputError: there is no such level, the transform does not make a matrix, or an argument cannot be
+            differentiated by.
 
     >>> import numpy as np
     >>> import jacana as jc
     >>> print(str(jc.explain(lambda x: x[1:] * x[:-1], np.ones(4))).splitlines()[0])
     jacobian of <lambda>: 3 x 4
     """
+    if level == "kernels":
+        from .kernels import kernels_text
+
+        return kernels_text(function, argnums, args, kwargs)
+    if level != "structure":
+        raise InvalidInputError(f"level must be structure or kernels, not {level!r}")
     transform = function if isinstance(function, Transformed) else jacobian(function, argnums)
     derived = derive(transform._replay, args, kwargs)
     structure = assess(derived)

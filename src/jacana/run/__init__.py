@@ -1,18 +1,30 @@
 """Executors behind one small interface: ``Program`` in, a function of arrays out."""
 
-from .executors import Compiled, compile_recorded, current_executor, executor, native_available, set_executor
+from .executors import (
+    Compiled,
+    check_compilable,
+    compile_recorded,
+    current_executor,
+    executor,
+    executor_is,
+    native_available,
+    set_executor,
+)
 from .numpy_executor import compile_numpy
-from .program import Program, Runnable
+from .program import Origin, Program, Runnable
 from .threads import num_threads, set_num_threads
 
 __all__ = [
     "Compiled",
+    "Origin",
     "Program",
     "Runnable",
+    "check_compilable",
     "compile_numpy",
     "compile_recorded",
     "current_executor",
     "executor",
+    "executor_is",
     "native_available",
     "num_threads",
     "set_executor",

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import functools
+import importlib.util
 import math
 import os
-import threading
 import time
-from collections.abc import Iterator, Sequence
+import warnings
+import weakref
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
 from ..errors import InvalidInputError
+from ..graph.fingerprint import Fingerprint, fingerprint
 from ..graph.node import Array, Node
+from . import background, store
 from .loops import body_size
 from .numpy_executor import compile_numpy
-from .program import Program, Runnable
+from .program import Origin, Program, Runnable
 
 ExecutorName: TypeAlias = Literal["auto", "numpy", "native"]
 
@@ -27,25 +32,33 @@ def _checked(name: str) -> ExecutorName:
     raise InvalidInputError(f"the executor must be one of {', '.join(get_args(ExecutorName))}, not {name!r}")
 
 
+NEEDS_LLVMLITE = "needs llvmlite, which is not installed: pip install 'jacana[native]'"
+
 _default: ExecutorName | None = None  # from the environment, when it is first needed: an error there can be caught
+_in_background: bool | None = None
 _chosen: ContextVar[ExecutorName | None] = ContextVar("jacana_executor", default=None)
 
 
-def set_executor(name: ExecutorName) -> None:
-    """Choose the executor for the whole process.
+def set_executor(name: ExecutorName, *, background: bool | None = None) -> None:
+    """Choose the executor for the whole process. The environment variable ``JACANA_EXECUTOR`` does the same.
 
     Args:
         name: ``"numpy"`` (always there), ``"native"`` (machine code through llvmlite, the extra ``native``) or
             ``"auto"``: NumPy at first, machine code for programs that are called often.
+        background: whether ``"auto"`` compiles on a thread of its own while NumPy goes on answering (the default), or
+            in the call that finds a program hot, which makes it predictable when the change comes. The environment
+            variable ``JACANA_BACKGROUND=0`` does the same. None: as it was.
 
     Raises:
         InvalidInputError: no such executor, or ``"native"`` without llvmlite.
     """
-    global _default
+    global _default, _in_background
     name = _checked(name)
     if name == "native" and not native_available():
-        raise InvalidInputError("the native executor needs llvmlite: pip install 'jacana[native]'")
+        raise InvalidInputError(f"the native executor {NEEDS_LLVMLITE}")
     _default = name
+    if background is not None:
+        _in_background = background
 
 
 @contextmanager
@@ -61,12 +74,17 @@ def executor(name: ExecutorName) -> Iterator[None]:
     """
     name = _checked(name)
     if name == "native" and not native_available():
-        raise InvalidInputError("the native executor needs llvmlite: pip install 'jacana[native]'")
+        raise InvalidInputError(f"the native executor {NEEDS_LLVMLITE}")
     token = _chosen.set(name)
     try:
         yield
     finally:
         _chosen.reset(token)
+
+
+def executor_is(name: str) -> bool:
+    """Whether this executor is in force, quickly."""
+    return (_chosen.get() or _default) == name
 
 
 def current_executor() -> ExecutorName:
@@ -78,6 +96,23 @@ def _from_environment() -> ExecutorName:
     global _default
     _default = _checked(os.environ.get("JACANA_EXECUTOR", "auto"))
     return _default
+
+
+def _compiles_in_background() -> bool:
+    global _in_background
+    if _in_background is None:
+        _in_background = os.environ.get("JACANA_BACKGROUND", "1") not in ("0", "")
+    return _in_background
+
+
+def check_compilable(what: str) -> None:
+    """Refuse to promise machine code that cannot be made (cheaply: llvmlite is looked for, not imported).
+
+    Raises:
+        InvalidInputError: llvmlite is not installed, and NumPy has not been asked for instead.
+    """
+    if current_executor() != "numpy" and importlib.util.find_spec("llvmlite") is None:
+        raise InvalidInputError(f"{what} {NEEDS_LLVMLITE}")
 
 
 def native_available() -> bool:
@@ -107,6 +142,7 @@ def compile_recorded(program: Program) -> Runnable:
     return compile_numpy(program)
 
 
+RECALL_SECONDS = 0.004  # of NumPy's time after which it is worth looking whether the program was compiled before
 COMPILE_SECONDS = 0.02  # of a module with one small loop
 INSTRUCTION_SECONDS = 1e-4  # of each arithmetic instruction in straight-line code
 UNROLLED_AXIS = 16  # elements up to which an axis is written out rather than looped over
@@ -124,42 +160,83 @@ class Compiled:
     """A program with its executors, made when they are first needed.
 
     In automatic mode the NumPy executor answers until it has used as much time as compiling would cost, which is never
-    more than twice the best that could have been done with knowledge of the future.
+    more than twice the best that could have been done with knowledge of the future. Then the program is compiled in
+    the background, and the first call after that compares the two.
+
+    Args:
+        program: the program, or a function that derives it when it is needed.
+        native: in automatic mode, compile at the first call.
+        origin: what the program is derived from; then machine code that was kept is found without deriving it.
     """
 
-    def __init__(self, program: Program) -> None:
-        self.program = program
+    def __init__(
+        self, program: Program | Callable[[], Program], native: bool = False, origin: Origin | None = None
+    ) -> None:
+        self._given = program
+        self.native = native
+        self._origin = origin
+        self._looked = False  # for machine code of another process
         self._numpy: Runnable | None = None
         self._native: Runnable | None = None
-        self._lock = threading.Lock()
+        self._fastest: Runnable | None = None  # what automatic mode has settled on
         self._spent = 0.0
         self._price: float | None = None
-        self._numpy_is_faster = False
+        self._submitted = 0  # the process that is compiling this in the background
+        self._failure: Exception | None = None
+
+    @functools.cached_property
+    def program(self) -> Program:
+        """The program."""
+        return self._given if isinstance(self._given, Program) else self._given()
 
     def __call__(self, values: Sequence[Array]) -> list[Array]:
         name = _chosen.get() or _default or _from_environment()
-        if name == "numpy":
+        if name == "auto":
+            fastest = self._fastest
+            if fastest is not None:
+                return fastest(values)
+            if not self.native:
+                return self._automatic(values)
+        elif name == "numpy":
             return (self._numpy or self._with_numpy())(values)
-        if self._native is not None and (name == "native" or not self._numpy_is_faster):
-            return self._native(values)
-        # The price is asked late: it needs llvmlite, whose import would delay the first answer.
-        if name == "native" or (self._spent > COMPILE_SECONDS and self._spent > self._compile_price()):
-            if name == "auto" and self._native is not None:
-                return (self._numpy or self._with_numpy())(values)
-            if native_available():
-                return self._with_native()(values) if name == "native" else self._compare(values)
-            if name == "native":
-                raise InvalidInputError("the native executor needs llvmlite: pip install 'jacana[native]'")
-        if self._price is None and self._numpy is None and _has_long_loop(self.program) and native_available():
-            return self._with_native()(values)
+        return (self._native or self._with_native())(values)
+
+    def _automatic(self, values: Sequence[Array]) -> list[Array]:
+        if self._native is not None:
+            return self._compare(values)
+        if self._numpy is None and native_available() and _has_long_loop(self.program):
+            self._fastest = self._with_native()
+            return self._fastest(values)
+        if self._spent > RECALL_SECONDS and not self._looked:
+            self._looked = True
+            if _compiles_in_background():
+                background.submit(_Task(self, recall=True))
+        if self._spent > COMPILE_SECONDS and self._spent > self._compile_price():
+            if self._failure is not None:
+                self._give_up(self._failure)
+            elif not _compiles_in_background():
+                if native_available():
+                    return self._compare(values)
+                self._fastest = self._with_numpy()
+            elif self._submitted != os.getpid():  # the child of a fork has no thread that is at it
+                self._submitted = os.getpid()
+                background.submit(_Task(self))
         begin = time.perf_counter()
         result = (self._numpy or self._with_numpy())(values)
         self._spent += time.perf_counter() - begin
         return result
 
+    def _give_up(self, failure: Exception) -> None:
+        self._fastest = self._with_numpy()
+        warnings.warn(
+            f"a program could not be compiled and stays with NumPy: {type(failure).__name__}: {failure}",
+            RuntimeWarning,
+            stacklevel=6,
+        )
+
     def _compare(self, values: Sequence[Array]) -> list[Array]:
         """The first native run in automatic mode: whichever executor is faster here goes on."""
-        native, reference = self._with_native(), self._numpy or self._with_numpy()
+        native, reference = self._with_native(), self._with_numpy()
         seconds = []
         result: list[Array] = []
         for run in (native, reference, native, reference):
@@ -167,28 +244,90 @@ class Compiled:
             begin = time.perf_counter()
             result = run(values)
             seconds.append(time.perf_counter() - begin)
-        self._numpy_is_faster = min(seconds[1], seconds[3]) < min(seconds[0], seconds[2])
-        if self._numpy_is_faster:
+        if min(seconds[1], seconds[3]) < min(seconds[0], seconds[2]):
+            self._fastest = reference
             return result
+        self._fastest = native
         del result
         return native(values)
 
     def _compile_price(self) -> float:
         if self._price is None:
             work = sum(_unrolled_work(node) for node in self.program.nodes())
-            self._price = COMPILE_SECONDS + INSTRUCTION_SECONDS * work if native_available() else float("inf")
+            # llvmlite is looked for and not imported: that takes longer than many programs do.
+            found = importlib.util.find_spec("llvmlite") is not None
+            self._price = COMPILE_SECONDS + INSTRUCTION_SECONDS * work if found else float("inf")
         return self._price
 
     def _with_numpy(self) -> Runnable:
-        with self._lock:
-            if self._numpy is None:
-                self._numpy = compile_numpy(self.program)
+        if self._numpy is None:
+            self._numpy = compile_numpy(self.program)  # two threads may both make it: they are the same
         return self._numpy
 
     def _with_native(self) -> Runnable:
-        from .native import compile_native
+        if not native_available():
+            raise InvalidInputError(f"the native executor {NEEDS_LLVMLITE}")
+        from .native import compile_native, recall_native
 
-        with self._lock:
+        with background.compiling:
             if self._native is None:
-                self._native = compile_native(self.program)
+                known = self._identity()
+                found = None if known is None else recall_native(known, self._inputs)
+                self._native = found or compile_native(self.program, known)
         return self._native
+
+    def _identity(self) -> Fingerprint | None:
+        """What machine code of this program is found by."""
+        if self._origin is not None:
+            return self._origin.fingerprint()
+        return fingerprint(self.program.inputs, self.program.outputs)
+
+    @property
+    def _inputs(self) -> tuple[Node, ...]:
+        return (self._origin or self.program).inputs
+
+    def direct(self) -> tuple[ExecutorName, Callable[[Any], Any]] | None:
+        """The executor in force and, if it runs this program by one builtin, that builtin.
+
+        The builtin takes the argument as it is and gives the array, or the tuple of arrays, that the program computes;
+        None if the argument is not a plain, contiguous array of the program's dtype and shape.
+        """
+        name = _chosen.get() or _default or _from_environment()
+        run = self._native if name == "native" or self.native else self._fastest
+        found = None if name == "numpy" else getattr(run, "direct", None)
+        return None if found is None else (name, found)
+
+    def _recall(self) -> None:
+        """Take machine code that another process has left; llvmlite is imported only if there seems to be some."""
+        known = self._identity()
+        if known is None or not store.may_have(known.digest) or not native_available():
+            return
+        from .native import recall_native
+
+        with background.compiling:
+            if self._native is None:
+                self._native = recall_native(known, self._inputs)
+
+
+class _Task:
+    """Compile a program in the background, if it is still wanted when its turn comes."""
+
+    def __init__(self, compiled: Compiled, recall: bool = False) -> None:
+        self._compiled = weakref.ref(compiled)
+        self._only_recall = recall
+
+    def __call__(self) -> None:
+        compiled = self._compiled()
+        if compiled is None:
+            return
+        try:
+            if self._only_recall:
+                compiled._recall()
+            elif native_available():
+                compiled._with_native()
+            else:
+                compiled._fastest = compiled._with_numpy()
+        except background.AbandonedError:
+            pass
+        except Exception as failure:
+            compiled._failure = failure

@@ -86,7 +86,7 @@ def compile_numpy(program: Program) -> Runnable:
 
 def _broadcast_sources(node: Node) -> tuple[Node, ...]:
     """The arrays that a step takes: NumPy broadcasts by itself, so a replicated input need not be made."""
-    if node.op.family != "elementwise" or node.op is cast:
+    if not node.shape or node.op.family != "elementwise" or node.op is cast:
         return node.inputs
     sources = []
     for i in node.inputs:

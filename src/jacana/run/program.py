@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from ..graph.fingerprint import Fingerprint, fingerprint
 from ..graph.node import CONSTANT, INPUT, Array, Node, topological
 
 
@@ -27,6 +29,26 @@ class Program:
     def free_inputs(self) -> list[Node]:
         """Leaves that the program needs and the caller does not give."""
         return [node for node in self.nodes() if node.op is INPUT and node not in self.inputs]
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a program is derived from, when deriving it takes longer than telling that it was derived before.
+
+    ``nodes``, of the same inputs, and ``how`` together determine the program.
+    """
+
+    inputs: tuple[Node, ...]
+    nodes: tuple[Node, ...]
+    how: str
+
+    def fingerprint(self, content: bool = True) -> Fingerprint | None:
+        """The structure of the program, told by that of its origin."""
+        known = fingerprint(self.inputs, self.nodes, content)
+        if known is None:
+            return None
+        digest = hashlib.blake2b(known.digest + self.how.encode(), digest_size=len(known.digest)).digest()
+        return known._replace(digest=digest)
 
 
 Runnable: TypeAlias = Callable[[Sequence[Array]], list[Array]]

@@ -111,7 +111,7 @@ def _multiply_out(term: Term) -> Term:
     if len(term.factors) == 2 and term.factors[0][1] == term.factors[1][1]:
         (one, axes), (other, _) = term.factors
         if not (one.op.matrix or other.op.matrix):
-            term = term._replace(factors=((product(one, other), axes),))
+            term = Term(term.domain, term.row, term.col, ((product(one, other), axes),), term.masks)
     elif len(term.factors) > 1:
         merged: list[Factor] = []
         for node, axes in sorted(term.factors, key=lambda f: -len(f[1])):
@@ -192,7 +192,7 @@ def coefficient(term: Term) -> Node:
 def add_terms(terms: Iterable[Term]) -> Terms:
     """The sum of terms in normal form: terms of equal structure become one where that makes no factor larger."""
     terms = tuple(terms)
-    if len(terms) == 1:
+    if len(terms) < 2:
         return terms
     table: dict[tuple[object, ...], list[Term]] = {}
     for term in terms:
@@ -235,8 +235,10 @@ def _add_pair(a: Term, b: Term) -> Term | None:
         axes = tuple(sorted({*axes, *(x for _, have in masks for x in have)}))
     sizes = a.domain
     left, right = spread_product(a.factors, axes, sizes), spread_product(b.factors, axes, sizes)
-    dtype = np.result_type(left.dtype, right.dtype)
+    dtype = left.dtype if left.dtype == right.dtype else np.result_type(left.dtype, right.dtype)
     left, right = cast_to(left, dtype), cast_to(right, dtype)
+    if not masks:
+        return Term(a.domain, a.row, a.col, ((add(left, right), axes),))
     mask_a = conjunction(a.masks, axes, sizes) if a.masks else None
     mask_b = conjunction(b.masks, axes, sizes) if b.masks else None
     zero = full(0.0, left.shape, dtype)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .executor import compile_native
+from .executor import compile_native, recall_native
 
 
 def available() -> bool:
@@ -16,4 +16,4 @@ def available() -> bool:
     return True
 
 
-__all__ = ["available", "compile_native"]
+__all__ = ["available", "compile_native", "recall_native"]

@@ -27,6 +27,7 @@ from ...plan.points import At, Gather, Point, flat, known
 from .emitter import I1, I8, I32, I64, POINTER, VALUE_TYPES, Emitter, element, is_vector
 from .engine import Machine
 from .reductions import Reductions, vectors_a_step
+from .runner import table_array
 
 SEQUENTIAL = 16  # terms of a sum that are added one after another
 MAX_STRIDE = 16  # interleaved elements up to which whole blocks are loaded and shuffled
@@ -451,11 +452,3 @@ class KernelEmitter(Emitter):
                 found[atom.table] = None
                 for argument in atom.args:
                     self._tables_of(argument, found)
-
-
-def table_array(table: Table) -> np.ndarray[Any, Any]:
-    """The table as the machine code reads it: 32 bits where they suffice."""
-    values = table.values
-    if values.size == 0 or (values.min() >= -(2**31) and values.max() < 2**31):
-        return np.ascontiguousarray(values, dtype=np.int32)
-    return values

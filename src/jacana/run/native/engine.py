@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import ctypes.util
+import importlib
 import itertools
 import sys
 import threading
@@ -15,7 +16,7 @@ import numpy as np
 
 from . import threads
 
-_lock = threading.Lock()
+_lock = threading.RLock()
 _names = itertools.count()
 
 
@@ -35,7 +36,7 @@ class Machine:
         # A fused multiply and add: every 64-bit ARM has it, and all x86 since about 2013.
         self.fma = bool(features.get("fma")) or self.triple.startswith(("aarch64", "arm64"))
         self.wide = features.get("avx512f") or features.get("avx2") or False
-        self.libm = ctypes.CDLL(ctypes.util.find_library("m")) if sys.platform != "win32" else ctypes.cdll.msvcrt
+        self.libm = _mathematics()
         self.libmvec: ctypes.CDLL | None = None
         if sys.platform.startswith("linux") and self.wide:
             try:
@@ -54,12 +55,39 @@ class Machine:
 
     def address(self, symbol: str) -> int:
         """Where a C function is, or one of ours."""
+        if symbol == NEW_ARRAY:
+            return _numpy_function(NEW_ARRAY_PLACE)
         if symbol == threads.PARALLEL:
             return threads.parallel_address(self)
         for library in (self.libmvec, self.libm, ctypes.pythonapi):
             if library is not None and hasattr(library, symbol):
                 return ctypes.cast(getattr(library, symbol), ctypes.c_void_p).value or 0
         raise KeyError(symbol)
+
+
+NEW_ARRAY, NEW_ARRAY_PLACE = "PyArray_NewFromDescr", 94  # in NumPy's table of C functions
+
+
+def _numpy_function(place: int) -> int:
+    """A function of NumPy's C interface, which is a table of pointers."""
+    module: Any = importlib.import_module("numpy._core._multiarray_umath")
+    get = ctypes.pythonapi.PyCapsule_GetPointer
+    get.restype, get.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
+    table = ctypes.cast(get(module._ARRAY_API, None), ctypes.POINTER(ctypes.c_void_p))
+    address = table[place]
+    if not address:
+        raise KeyError(place)
+    return int(address)
+
+
+def _mathematics() -> ctypes.CDLL:
+    """The C library's mathematics."""
+    if sys.platform == "win32":
+        return ctypes.cdll.msvcrt
+    try:
+        return ctypes.CDLL("libm.so.6")  # asking where it is starts a compiler or a linker
+    except OSError:
+        return ctypes.CDLL(ctypes.util.find_library("m"))
 
 
 _machine: Machine | None = None
@@ -75,12 +103,12 @@ def machine() -> Machine:
     return _machine
 
 
-def optimise(text: str) -> Any:
-    """Parsed, verified and optimised LLVM code."""
+def optimise(text: str, quick: bool = False) -> Any:
+    """Parsed, verified and optimised LLVM code; ``quick`` for straight-line code, which has little to gain."""
     m = machine()
     module = llvm.parse_assembly(text)
     module.verify()
-    options = llvm.create_pipeline_tuning_options(speed_level=2)
+    options = llvm.create_pipeline_tuning_options(speed_level=1 if quick else 2)
     options.slp_vectorization = False  # seconds on straight-line code, for less than it saves
     options.loop_vectorization = False  # loops already are explicit vectors
     options.loop_unrolling = False
@@ -89,12 +117,22 @@ def optimise(text: str) -> Any:
     return module
 
 
-def load(text: str, symbols: set[str], exported: list[str]) -> tuple[dict[str, int], Any]:
-    """Compile a module and return the addresses of its functions and the handle that keeps them alive."""
+def object_image(text: str, quick: bool = False) -> bytes:
+    """A module as relocatable machine code."""
+    with _lock:
+        image: bytes = machine().target_machine.emit_object(optimise(text, quick))
+        return image
+
+
+def link(image: bytes, symbols: set[str], exported: list[str]) -> tuple[dict[str, int], Any]:
+    """Load an object image and return the addresses of its functions and the handle that keeps them alive.
+
+    Raises:
+        KeyError: a C function is not there.
+        RuntimeError: LLVM cannot load the image.
+    """
     m = machine()
     with _lock:
-        module = optimise(text)
-        image = m.target_machine.emit_object(module)
         library = llvm.JITLibraryBuilder().add_object_img(image)
         for symbol in sorted(symbols):
             library.import_symbol(symbol, m.address(symbol))
@@ -131,13 +169,16 @@ def fast_calls() -> bool:
     return ctypes.c_void_p.from_address(id(probe) + DATA_OFFSET).value == probe.ctypes.data
 
 
-def builtin(address: int, keep: Any) -> Callable[..., None]:
-    """A Python builtin that calls ``PyObject *(self, PyObject *const *args, Py_ssize_t n)`` at ``address``."""
+def builtin(address: int, keep: Any, owner: Any = None) -> Callable[..., Any]:
+    """A Python builtin that calls ``PyObject *(self, PyObject *const *args, Py_ssize_t n)`` at ``address``.
+
+    ``self`` is ``owner``; kernels return it, so it is None for them.
+    """
     definition = _MethodDef(b"kernel", address, _METH_FASTCALL, None)
     create = ctypes.pythonapi.PyCFunction_NewEx
     create.restype = ctypes.py_object
-    create.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p]
-    function: Callable[..., None] = create(ctypes.addressof(definition), None, None)
+    create.argtypes = [ctypes.c_void_p, ctypes.py_object, ctypes.c_void_p]
+    function: Callable[..., Any] = create(ctypes.addressof(definition), owner, None)
     _alive.append((definition, keep))
     return function
 

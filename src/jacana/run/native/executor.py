@@ -1,68 +1,185 @@
-"""Programs as machine code: compile the kernels of a plan, allocate, call."""
+"""Programs as machine code: found compiled already, here or on disk, or planned and compiled now."""
 
 from __future__ import annotations
 
 import ctypes
-import operator
+import threading
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 from llvmlite import ir
 
+from ...graph.fingerprint import Fingerprint, fingerprint
 from ...graph.index import Table
-from ...graph.node import CONSTANT, LITERAL, Array, Node, literal_array
-from ...graph.ops.control import loop_run
-from ...plan import Call, Group, NativePlan, plan_native
+from ...graph.node import Array, Node
+from ...plan import Group, plan_native
 from ...plan.loops import lowered
-from ..numpy_executor import step
+from .. import background, store
 from ..program import Program, Runnable
-from .codegen import KernelEmitter, table_array
+from .codegen import KernelEmitter
 from .emitter import I8, I64, POINTER
-from .engine import DATA_OFFSET, builtin, fast_calls, load, machine
-from .loops import native_loop
-from .memory import maker
+from .engine import DATA_OFFSET, builtin, fast_calls, link, machine, object_image, optimise
+from .entry import NAME as ENTRY
+from .entry import bind, emit_entry, entry_of
+from .keys import environment
+from .recipe import Recipe, make_recipe, read_recipe, write_recipe
+from .runner import make_runner
+from .split import split_straight
 from .threads import PARALLEL
 
 GIL_WORK = 20_000  # elements of work above which a kernel lets other threads run
 PARALLEL_WORK = 100_000  # elements of work above which a kernel uses several threads: some tens of microseconds
+REMEMBERED = 256  # programs whose machine code is found again by their structure
 
 
-def compile_native(program: Program) -> Runnable:
-    """The program as machine code, with NumPy for the steps that loops are not good at."""
+@dataclass(frozen=True)
+class Code:
+    """Machine code that is loaded: a recipe as JSON, and its functions. It serves every program of its structure."""
+
+    recipe: Any
+    functions: dict[str, Callable[..., Any]]
+
+
+_loaded: OrderedDict[tuple[bytes, bytes], Code] = OrderedDict()
+_lock = threading.Lock()
+
+
+def compile_native(program: Program, known: Fingerprint | None = None) -> Runnable:
+    """The program as machine code, with NumPy for the steps that loops are not good at.
+
+    ``known``: what the machine code is to be found by, if that is not the structure of the program itself.
+    """
+    with background.compiling:
+        if known is None:
+            known = fingerprint(program.inputs, program.outputs)
+            found = None if known is None else recall_native(known, program.inputs)
+            if found is not None:
+                return found
+        return _compile(program, known)
+
+
+def recall_native(known: Fingerprint, inputs: Sequence[Node]) -> Runnable | None:
+    """A program of these inputs that has been compiled before, in this process or another."""
+    count = len(inputs)
+    with background.compiling:
+        key = (known.digest, environment())
+        with _lock:
+            code = _loaded.get(key)
+            if code is not None:
+                _loaded.move_to_end(key)
+        if code is not None:
+            return make_runner(read_recipe(code.recipe, known, count), inputs, code.functions)
+        found = store.fetch(*key)
+        if found is None:
+            return None
+        text, image = found
+        try:
+            recipe = read_recipe(text, known, count)
+            functions = _functions(recipe, image)
+        except (LookupError, TypeError, ValueError, AttributeError, RuntimeError, OSError):
+            return None  # right digest, wrong content: somebody else's format; or a C function is missing here
+        _remember(key, Code(text, functions))
+        return make_runner(recipe, inputs, functions)
+
+
+def _remember(key: tuple[bytes, bytes], code: Code) -> None:
+    with _lock:
+        _loaded[key] = code
+        while len(_loaded) > REMEMBERED:
+            _loaded.popitem(last=False)
+
+
+@dataclass(frozen=True)
+class Emitted:
+    """A program as LLVM code before optimisation; ``quick``: long straight-line code."""
+
+    recipe: Recipe
+    text: str
+    quick: bool
+
+
+def emit_program(program: Program) -> Emitted:
+    """Plan a program and write its kernels as LLVM code."""
     program = Program(program.inputs, tuple(lowered(program.outputs)))
     plan = plan_native(program.outputs)
+    background.checkpoint()
     target = machine()
     module = ir.Module("jacana")
     module.triple = target.triple
     module.data_layout = str(target.target_machine.target_data)
     compiled: list[tuple[str, list[Node | Table]]] = []
     symbols: set[str] = set()
-    for number, step_ in enumerate(s for s in plan.steps if isinstance(s, Group)):
+    cut: list[str] = []
+    groups: list[Any] = []
+    releases = False
+    for step in plan.steps:
+        if not isinstance(step, Group):
+            continue
+        number = len(groups)
         emitters = []
-        for k, kernel in enumerate(step_.kernels):
+        for k, kernel in enumerate(step.kernels):
+            background.checkpoint()
             emitters.append(KernelEmitter(module, target, kernel, f"kernel{number}_{k}", plan.buffers))
             emitters[-1].emit()
             symbols |= emitters[-1].symbols
         used = list(dict.fromkeys(key for emitter in emitters for key in emitter.used))
-        work = sum(kernel.work() for kernel in step_.kernels)
-        group = _group(module, step_, emitters, used, f"group{number}", work > PARALLEL_WORK, symbols)
-        _wrapper(module, group, len(used), f"call{number}", work > GIL_WORK, symbols)
-        compiled.append((f"call{number}", used))
-    calls: dict[str, Callable[..., None]] = {}
-    if compiled:
-        # Without the fast path the group itself is called through ctypes.
-        quick = fast_calls()
-        exported = [name if quick else name.replace("call", "group") for name, _ in compiled]
-        addresses, keep = load(str(module), symbols, exported)
-        for (name, used), where in zip(compiled, exported, strict=True):
-            address = addresses[where]
-            calls[name] = builtin(address, keep) if quick else _slow_call(address, len(used), keep)
-    return _Runner(program, plan, compiled, calls).build()
+        work = sum(kernel.work() for kernel in step.kernels)
+        releases = releases or work > GIL_WORK
+        groups.append(_group(module, step, emitters, used, f"group{number}", work > PARALLEL_WORK, symbols))
+        _wrapper(module, groups[-1], len(used), f"call_group{number}", work > GIL_WORK, symbols)
+        compiled.append((f"call_group{number}", used))
+        for emitter in emitters:
+            pieces = split_straight(emitter.function)
+            if pieces is not None:
+                del module.globals[emitter.function.name]
+                cut.append(pieces)
+    recipe = make_recipe(program, plan, compiled, symbols)
+    entry = entry_of(recipe, program.inputs) if groups and not releases else None
+    if entry is not None:
+        emit_entry(module, entry, groups[0], symbols)
+        recipe = replace(recipe, symbols=tuple(sorted(symbols)), entered=True)
+    return Emitted(recipe, "\n".join([str(module), *cut]), bool(cut))
 
 
-def _call_step(node: Node) -> Callable[..., Any]:
-    return native_loop(node.params, compile_native) if node.op is loop_run else step(node)
+def optimised(program: Program) -> Any:
+    """The program as a module of optimised LLVM code, to be looked at."""
+    with background.compiling:
+        emitted = emit_program(program)
+        return optimise(emitted.text, emitted.quick)
+
+
+def _compile(program: Program, known: Fingerprint | None) -> Runnable:
+    emitted = emit_program(program)
+    recipe = emitted.recipe
+    functions: dict[str, Callable[..., Any]] = {}
+    if recipe.launches:
+        background.checkpoint()
+        image = object_image(emitted.text, emitted.quick)
+        functions = _functions(recipe, image)
+        text = None if known is None else write_recipe(recipe, known)
+        if known is not None and text is not None:
+            key = (known.digest, environment())
+            _remember(key, Code(text, functions))
+            store.keep(*key, text, image)
+    return make_runner(recipe, program.inputs, functions)
+
+
+def _functions(recipe: Recipe, image: bytes) -> dict[str, Callable[..., Any]]:
+    """Load machine code and make its functions callable; the entry becomes a function that binds it."""
+    # Without the fast path the group itself is called through ctypes.
+    quick = fast_calls()
+    exported = {name: name if quick else name.removeprefix("call_") for name in recipe.exported}
+    addresses, keep = link(image, set(recipe.symbols), [*exported.values(), *([ENTRY] if recipe.entered else [])])
+    slots = {step.name: step.slots for step in recipe.launches}
+    functions: dict[str, Callable[..., Any]] = {
+        name: builtin(addresses[where], keep) if quick else _slow_call(addresses[where], len(slots[name]), keep)
+        for name, where in exported.items()
+    }
+    if recipe.entered:
+        functions[ENTRY] = lambda entry, fixed: bind(entry, addresses[ENTRY], keep, fixed)
+    return functions
 
 
 def _group(
@@ -138,7 +255,7 @@ def _wrapper(module: ir.Module, group: Any, count: int, name: str, release: bool
         builder.call(restore, [state])
     else:
         builder.call(group, [buffers])
-    none = builder.inttoptr(ir.Constant(I64, id(None)), POINTER)
+    none = function.args[0]  # what the builtin is bound to: no address of this process may be in the code
     builder.call(_external(module, "Py_IncRef", ir.FunctionType(ir.VoidType(), [POINTER]), symbols), [none])
     builder.ret(none)
 
@@ -157,129 +274,3 @@ def _slow_call(address: int, count: int, keep: Any) -> Callable[..., None]:
 
     call.keep = keep  # type: ignore[attr-defined]
     return call
-
-
-class _Runner:
-    """Numbers the buffers and writes the function that runs the steps."""
-
-    def __init__(
-        self,
-        program: Program,
-        plan: NativePlan,
-        compiled: Sequence[tuple[str, list[Node | Table]]],
-        calls: dict[str, Callable[..., None]],
-    ) -> None:
-        self.program, self.steps, self.buffers, self.zeroed = program, plan.steps, plan.buffers, plan.zeroed
-        self.compiled, self.calls = list(compiled), calls
-        self.place: dict[Node | Table, int] = {}
-        for node in program.inputs:
-            self.place[node] = len(self.place)
-
-    def _slot(self, key: Node | Table) -> int:
-        return self.place.setdefault(key, len(self.place))
-
-    def build(self) -> Runnable:
-        fixed: dict[int, Array] = {}
-        constants: list[tuple[int, Callable[[], Array]]] = []
-        allocate: list[tuple[int, Callable[[], Array]]] = []
-        work: list[tuple[Callable[..., Any], tuple[int, ...], int]] = []
-        made: set[Node] = set()
-
-        def reach(key: Node | Table) -> int:
-            k = self._slot(key)
-            if isinstance(key, Table):
-                fixed[k] = table_array(key)
-            elif key.op is LITERAL:
-                fixed[k] = np.array(literal_array(key.params))
-            elif key.op is CONSTANT and not getattr(key.params.owner, "live", True):
-                fixed[k] = np.asarray(key.params.owner.value(), order="C")
-            elif key.op is CONSTANT and all(k != j for j, _ in constants):
-                constants.append((k, key.params.owner.value))
-            return k
-
-        compiled = iter(self.compiled)
-        for step_ in self.steps:
-            if isinstance(step_, Call):
-                node = step_.node
-                work.append((_call_step(node), tuple(reach(i) for i in node.inputs), self._slot(node)))
-                continue
-            name, used = next(compiled)
-            for job in (job for kernel in step_.kernels for job in kernel.jobs):
-                if job.buffer not in made:
-                    made.add(job.buffer)
-                    make = maker(job.buffer.shape, job.buffer.dtype, job.buffer in self.zeroed)
-                    allocate.append((self._slot(job.buffer), make))
-            work.append((self.calls[name], tuple(reach(key) for key in used), -1))
-        # Buffers that no job writes: empty arrays and arrays of structural zeros.
-        for node in self.buffers:
-            if node not in made and not any(isinstance(s, Call) and s.node is node for s in self.steps):
-                allocate.append((self._slot(node), maker(node.shape, node.dtype, True)))
-        results = [reach(node) for node in self.program.outputs]
-        if not constants and len(work) == 1 and work[0][2] < 0 and len(set(results)) == len(results):
-            single = self._single(fixed, allocate, work[0], results)
-            if single is not None:
-                return single
-        return self._many(fixed, constants, allocate, work, results)
-
-    def _single(self, fixed: dict[int, Array], allocate: list[Any], call: Any, results: list[int]) -> Runnable | None:
-        """One kernel and nothing else: the shortest way from arrays to arrays."""
-        function, sources, _ = call
-        count = len(self.program.inputs)
-        slots = [k for k, _ in allocate]
-        if sorted(slots) != sorted(results) or any(k < count for k in results):
-            return None
-        makers = [next(make for k, make in allocate if k == r) for r in results]
-        # Positions: inputs, then results, then tables.
-        position = {k: k for k in range(count)}
-        position.update({k: count + j for j, k in enumerate(results)})
-        tables = [fixed[k] for k in sorted(fixed)]
-        position.update({k: count + len(results) + j for j, k in enumerate(sorted(fixed))})
-        order = [position[k] for k in sources]
-        if len(order) < 2:
-            return None
-        pick = operator.itemgetter(*order)
-
-        def run(values: Sequence[Array]) -> list[Array]:
-            answer = [make() for make in makers]
-            function(*pick((*values, *answer, *tables)))
-            return answer
-
-        return run
-
-    def _many(self, fixed: dict[int, Array], constants: Any, allocate: Any, work: Any, results: list[int]) -> Runnable:
-        count = len(self.program.inputs)
-        total = len(self.place)
-        template: list[Any] = [None] * total
-        for k, array in fixed.items():
-            template[k] = array
-        tail = template[count:]
-        foreign = {*range(count), *fixed, *(k for k, _ in constants)}
-        views = {k for function, _, k in work if k >= 0}  # a NumPy call may return a view of something else
-
-        def run(values: Sequence[Array]) -> list[Array]:
-            buffers = [*values, *tail]
-            for k, fetch in constants:
-                value = fetch()
-                buffers[k] = value if value.flags.c_contiguous else np.ascontiguousarray(value)
-            for k, make in allocate:
-                buffers[k] = make()
-            if not views:
-                for function, sources, _ in work:
-                    function(*[buffers[i] for i in sources])
-            else:
-                with np.errstate(all="ignore"):
-                    for function, sources, out in work:
-                        value = function(*[buffers[i] for i in sources])
-                        if out >= 0:
-                            buffers[out] = np.ascontiguousarray(value) if value.ndim else np.asarray(value)
-            answer: list[Array] = []
-            for k in results:
-                value = buffers[k]
-                shared = k in foreign or any(value is a for a in answer)
-                if not shared and views and (value.base is not None or any(a.base is not None for a in answer)):
-                    others = (*answer, *(buffers[f] for f in foreign if buffers[f] is not None))
-                    shared = any(np.may_share_memory(value, other) for other in others)
-                answer.append(np.array(value) if shared or not value.flags.writeable else value)
-            return answer
-
-        return run

@@ -24,10 +24,11 @@ from ...plan.loops import lowered
 from ...plan.native_loops import Access, access, called, plan_body, through_views
 from ..loops import bundle, run_loop, steps_of, storage
 from ..program import Program, Runnable
-from .codegen import KernelEmitter, table_array
+from .codegen import KernelEmitter
 from .emitter import I1, I8, I64, POINTER
-from .engine import Machine, load, machine
+from .engine import Machine, link, machine, object_image
 from .products import Products
+from .runner import table_array
 
 _OWN = (contract, read_at, write_at)  # steps that are not kernels and have code of their own here
 ALIGNMENT = 64  # bytes, of every buffer in the workspace
@@ -118,7 +119,7 @@ class _LoopFunction:
         self._write(kernels, checks, target)
         with self.builder.goto_entry_block():
             self.builder.branch(start)
-        addresses, keep = load(str(self.module), self.symbols, ["loop"])
+        addresses, keep = link(object_image(str(self.module)), self.symbols, ["loop"])
         return self._caller(addresses["loop"], keep)
 
     def _kernels(self, plan: NativePlan, name: str, target: Machine) -> list[tuple[Any, list[Node | Table]]]:

@@ -1,0 +1,166 @@
+"""Loops over array elements, rolled up again: many scalar subgraphs of one shape become one vector node.
+
+A Python loop that fills an array element by element is recorded unrolled: n copies of its body, whose scalars are read
+at places of arrays and put into places of one ``assemble``. Where the copies are isomorphic (the same operations, down
+to reads of the same arrays at whatever places, numbers of the same dtype, and anything else that all of them share),
+they are the same program over an axis: reads become one gather, whose places are affine or a table, different numbers
+one constant vector, and each operation one operation on vectors. Everything after that (derivatives, planning, code)
+then deals with one node where there were n. Lanes compute what the scalars computed, so the numbers stay the same.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from .build import FrozenArray, broadcast_to, constant, index_node
+from .index import Affine, Index, from_table
+from .node import LITERAL, Array, Node, Shape, topological
+from .ops.movement import AssembleParams, assemble, index
+
+FEWEST = 16  # copies from which rolling pays
+MORE_WORK = 2  # how many times the operations of the scalars a rolled program may have (shared work is repeated)
+
+
+def roll(outputs: Sequence[Node]) -> list[Node]:
+    """The program with the scalar parts of its assembled arrays rolled into vectors where they are isomorphic."""
+    order = topological(outputs)
+    if not any(_rollable(node) for node in order):
+        return list(outputs)
+    signatures = _Signatures()
+    new: dict[Node, Node] = {}
+    for node in order:
+        inputs = tuple(new[i] for i in node.inputs)
+        same = node if inputs == node.inputs else node.op(*inputs, params=node.params)
+        new[node] = _rolled(same, signatures) if _rollable(same) else same
+    return [new[node] for node in outputs]
+
+
+def _rollable(node: Node) -> bool:
+    return node.op is assemble and len(node.inputs) >= FEWEST and node.params.disjoint
+
+
+def _rolled(node: Node, signatures: _Signatures) -> Node:
+    groups: dict[int, list[int]] = {}
+    for k, part in enumerate(node.inputs):
+        if part.ndim == 0 and (part.op.family == "elementwise" or _reads_scalar(part)):
+            groups.setdefault(signatures.of(part), []).append(k)
+    parts: dict[int, tuple[Node, tuple[Index, ...]]] = {}  # by the first of the parts that they replace
+    gone: set[int] = set()
+    for members in groups.values():
+        if len(members) < FEWEST:
+            continue
+        rows = np.array([[e.offset for e in node.params.rows[k]] for k in members], dtype=np.int64)
+        ordered = np.lexsort(rows.T[::-1])
+        rows, shape = rows[ordered], _grid(rows[ordered])
+        vector = _Vectors(shape).of(tuple(node.inputs[members[k]] for k in ordered))
+        if vector is not None:
+            places = tuple(from_table(rows[:, a].reshape(shape), range(len(shape))) for a in range(node.ndim))
+            parts[members[0]] = (vector, places)
+            gone.update(members)
+    if not parts:
+        return node
+    parts.update({k: (part, node.params.rows[k]) for k, part in enumerate(node.inputs) if k not in gone})
+    kept = [parts[k] for k in sorted(parts)]
+    params: AssembleParams = node.params
+    return assemble(*(part for part, _ in kept), params=params._replace(rows=tuple(rows for _, rows in kept)))
+
+
+def _grid(rows: Array) -> Shape:
+    """The shape of the sorted points if they are all points of a grid, else a line."""
+    counts = [len(np.unique(column)) for column in rows.T]
+    return tuple(n for n in counts if n > 1) if math.prod(counts) == len(rows) else (len(rows),)
+
+
+def _reads_scalar(node: Node) -> bool:
+    """Whether the node is one element of an array at a known place."""
+    return node.op is index and node.ndim == 0 and all(isinstance(e, Affine) and not e.strides for e in node.params[1])
+
+
+class _Signatures:
+    """Numbers for the shapes of scalar subgraphs: equal if they differ in places of reads and in numbers alone."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[Any, int] = {}
+        self._of: dict[Node, int] = {}
+
+    def of(self, node: Node) -> int:
+        stack = [node]
+        while stack:
+            current = stack[-1]
+            if current in self._of:
+                stack.pop()
+                continue
+            key: Any
+            if _reads_scalar(current):
+                key = ("read", current.inputs[0])
+            elif current.op is LITERAL:
+                key = ("number", current.dtype)
+            elif current.ndim == 0 and current.op.family == "elementwise":
+                missing = [i for i in current.inputs if i not in self._of]
+                if missing:
+                    stack.extend(missing)
+                    continue
+                key = (current.op.name, current.params, *(self._of[i] for i in current.inputs))
+            else:
+                key = ("the same", current)
+            self._of[current] = self._numbers.setdefault(key, len(self._numbers))
+            stack.pop()
+        return self._of[node]
+
+
+class _Vectors:
+    """Vectors of isomorphic scalars. Keyed by the scalars themselves: what a copy shares, its vector shares."""
+
+    def __init__(self, shape: Shape) -> None:
+        self.shape = shape
+        self.count = math.prod(shape)
+
+    def of(self, roots: tuple[Node, ...]) -> Node | None:
+        """The vector of ``roots``; None if it would repeat too much of what they share."""
+        made: dict[tuple[Node, ...], Node] = {}
+        stack = [roots]
+        scalars: set[Node] = set()
+        work = 0
+        while stack:
+            key = stack[-1]
+            if key in made:
+                stack.pop()
+                continue
+            leaf = self._leaf(key)
+            if leaf is not None:
+                made[key] = leaf
+                stack.pop()
+                continue
+            inputs = list(zip(*(node.inputs for node in key), strict=True))
+            missing = [i for i in inputs if i not in made]
+            if missing:
+                stack.extend(missing)
+                continue
+            scalars.update(key)
+            work += self.count
+            if work > MORE_WORK * len(scalars) + MORE_WORK * self.count:
+                return None
+            first = key[0]
+            made[key] = first.op(*(made[i] for i in inputs), params=first.params)
+            stack.pop()
+        return made[roots]
+
+    def _leaf(self, key: tuple[Node, ...]) -> Node | None:
+        first = key[0]
+        if all(node is first for node in key):
+            return broadcast_to(first, self.shape)
+        if first.op is LITERAL:
+            data = np.frombuffer(b"".join([node.params.data for node in key]), first.dtype).reshape(self.shape)
+            # As numbers of the program they were not looked at for zeros, and they are not now.
+            return constant(FrozenArray(data, structural=False), self.shape, first.dtype)
+        if not _reads_scalar(first):
+            return None
+        places = np.array([[e.offset for e in node.params.indices] for node in key], dtype=np.int64)
+        axes = range(len(self.shape))
+        source = first.inputs[0]
+        indices = [from_table(places[:, a].reshape(self.shape), axes) for a in range(source.ndim)]
+        return index_node(source, self.shape, indices)
