@@ -23,7 +23,6 @@ from .graph.batching import batched
 from .graph.build import assembled, cast_to, index_node, movement_reshape
 from .graph.index import Affine, axis, flatten, substitute
 from .graph.node import (
-    CONSTANT,
     LITERAL,
     Array,
     DType,
@@ -308,7 +307,7 @@ def _fixed(vector: Sequence[Node], nodes: Sequence[Node]) -> list[Node]:
             moving.add(node)
             found += [i for i in node.inputs if i not in moving]
     found += [node for node in nodes if node not in moving]
-    return [node for node in dict.fromkeys(found) if node.op not in (LITERAL, CONSTANT)]
+    return [node for node in dict.fromkeys(found) if node.op is not LITERAL]
 
 
 def linearized(outputs: Sequence[Node], inputs: Sequence[Node], dtype: DType) -> Built:

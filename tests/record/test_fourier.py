@@ -161,6 +161,20 @@ def test_matrices_in_every_format():
     assert jc.jacobian(lambda x: np.fft.irfft(np.fft.rfft(x)) * x, format="csr")(x).nnz == n * n
 
 
+@pytest.mark.parametrize("format", ["dense", "csr", "operator", "auto"])
+def test_a_plan_used_again_takes_the_numbers_of_now(format):
+    u = np.arange(1.0, 5.0)
+    for c in (2.0, -3.0):
+        k = np.array([0.0, c, 0.0, 1.0])  # few numbers: its zeros are structure
+        for function in (lambda u, k=k: np.fft.ifft(k * np.fft.fft(u)).real, lambda u, k=k: k * np.cumsum(k * u)):
+            exact = np.stack([function(e) for e in np.eye(4)], axis=1)
+            J = jc.jacobian(function, format=format)(u)
+            same(np.asarray(J @ np.eye(4)), exact, 50)
+            z = np.stack([np.fft.ifft(k * np.fft.fft(e)) for e in np.eye(4)], axis=1)
+            whole = jc.jacobian(lambda u, k=k: np.fft.ifft(k * np.fft.fft(u)), format=format)(u + 1j)
+            same(np.asarray(whole @ np.eye(4)), z, 50)
+
+
 def test_second_derivatives():
     x = RNG.normal(size=5)
     n = len(x)
