@@ -67,10 +67,10 @@ def cut(x: mpf, bits: int) -> mpf:
 
 
 def parts(x: mpf, *bits: int) -> list[float]:
-    """A number as a sum of doubles with so many bits each."""
+    """A number as a sum of doubles with so many bits each. All have its sign: that keeps the sign of zero angles."""
     result = []
     for b in bits:
-        piece = cut(x, b) if b < 53 else mpf(float(x))
+        piece = cut(x, b)
         result.append(float(piece))
         x -= piece
     return result

@@ -138,3 +138,16 @@ def test_results_that_are_held_are_never_written_again():
         del first, view
         again = f(x)
         assert again.flags.writeable and again.tobytes() == kept.tobytes()
+
+
+@needs_native
+def test_the_slower_call_where_pointers_cannot_be_read_from_arrays(monkeypatch):
+    from jacana.run.native import executor
+
+    monkeypatch.setattr(executor, "fast_calls", lambda: False)
+    x = np.linspace(0.0, 1.0, 100_000)
+    with jc.executor("native"):
+        value, gradient = jc.value_and_grad(lambda x: np.mean(np.exp(x)))(x)
+        np.testing.assert_allclose(gradient, np.exp(x) / x.size, rtol=1e-14)
+        np.testing.assert_allclose(value, np.mean(np.exp(x)), rtol=1e-14)
+        np.testing.assert_allclose(jc.jacobian(np.square)(np.arange(3.0)), np.diag(2.0 * np.arange(3.0)))

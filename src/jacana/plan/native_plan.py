@@ -144,7 +144,7 @@ class Planner:
     def __init__(self, outputs: Sequence[Node], forced: set[Node], kept: set[Node]) -> None:
         self.outputs = [node for node in outputs if node.op.family != "leaf"]
         # What is kept is stored for later kernels, and computed in place by those that run as early as it can be.
-        self.forced, self.kept = forced | kept, set(kept)
+        self.forced, self.kept = forced | kept, kept - forced
         self.order = topological(outputs)
         self.users: dict[Node, list[Node]] = {node: [] for node in self.order}
         for node in self.order:

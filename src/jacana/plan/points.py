@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -154,16 +153,17 @@ def _invert(rows: Sequence[Index], point: Point, sizes: Shape, shape: Shape) -> 
     return tuple(e for e in inner if e is not None)
 
 
-@lru_cache(maxsize=4096)
-def known(node: Node) -> Node | None:
-    """A number that is computed from literals alone, as a literal; None for everything else."""
+def known(node: Node, depth: int = 3) -> Node | None:
+    """A number that is computed from literals alone, in a few steps, as a literal; None for everything else."""
     if node.op is LITERAL:
         return node
-    if node.ndim or node.op.family != "elementwise":
+    if node.ndim or not depth or node.op.family != "elementwise":
         return None
-    inputs = [known(i) for i in node.inputs]
-    if any(i is None for i in inputs):
-        return None
+    inputs = []
+    for i in node.inputs:
+        inputs.append(known(i, depth - 1))
+        if inputs[-1] is None:
+            return None
     with np.errstate(all="ignore"):
         value = node.op.evaluate(node.params, *(literal_array(i.params) for i in inputs if i is not None))
     return literal(value, node.dtype)

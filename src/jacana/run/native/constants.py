@@ -7,8 +7,8 @@ LN2 = (  # 42 bits, so that a product with an exponent is exact, and the rest
 )
 HALF_PI = (  # for products that are not rounded (fused multiply and add)
     float.fromhex("0x1.921fb54442d18p+0"),
-    float.fromhex("0x1.1a62633145c07p-54"),
-    float.fromhex("-0x1.f1976b7ed8fbcp-110"),
+    float.fromhex("0x1.1a62633145c06p-54"),
+    float.fromhex("0x1.c1cd129024e08p-107"),
 )
 TWO_THIRDS = (
     float.fromhex("0x1.5555555555555p-1"),

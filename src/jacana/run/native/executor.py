@@ -270,7 +270,8 @@ def _slow_call(address: int, count: int, keep: Any) -> Callable[..., None]:
     buffers = ctypes.c_void_p * max(count, 1)
 
     def call(*arrays: Array) -> None:
-        group(ctypes.addressof(buffers(*[a.ctypes.data for a in arrays])))
+        pointers = buffers(*[a.ctypes.data for a in arrays])  # a name of its own: it has to outlive the call
+        group(ctypes.addressof(pointers))
 
     call.keep = keep  # type: ignore[attr-defined]
     return call
