@@ -16,6 +16,7 @@ from jacana.graph import build
 from jacana.graph.index import Affine, Index, Lookup, axes_of, evaluate, from_table
 from jacana.graph.node import Node, Term, new_input
 from jacana.structure.merging import add_outer_products
+from jacana.structure.operator import product_node
 from jacana.structure.terms import add_terms, coefficient, compose, compose_terms, normalise
 
 Values = dict[Node, Array]
@@ -516,3 +517,19 @@ def test_masks_of_outer_products_that_become_one_stay_structure():
     assert len(merged[0].masks) == 1
     expected = np.array([[2.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0], [6.0, 0.0, 0.0, 0.0]])
     assert np.array_equal(dense(merged, (3,), (4,), values), expected)
+
+
+def test_products_of_terms_with_equal_rows_are_added_in_one_pass():
+    n, count = 5, 2
+    diagonal, a, b, vectors = (new_input(shape, F8) for shape in ((n,), (n,), (n,), (n, count)))
+    rng = np.random.default_rng(9)
+    values = {node: rng.standard_normal(node.shape) for node in (diagonal, a, b, vectors)}
+    terms = [
+        Term((n,), (ramp(0),), (ramp(0),), ((diagonal, (0,)),)),
+        Term((n, n), (ramp(0),), (ramp(1),), ((a, (0,)), (b, (1,)))),
+    ]
+    product = product_node(terms, vectors, (n,), F8)
+    assert product.op.name == "add"  # not "assemble", which adds part after part into memory
+    (array,) = interpret([product], values)
+    expected = dense(terms, (n,), (n,), values) @ values[vectors]
+    np.testing.assert_allclose(array, expected, rtol=1e-13)

@@ -13,7 +13,7 @@ import numpy as np
 from ..graph.build import assembled, cast_to, contract_labels, full, index_node, linear_map
 from ..graph.index import Index, axes_of, axis, rename
 from ..graph.node import DType, Factor, Node, Shape, Term
-from ..graph.ops.elementwise import select
+from ..graph.ops.elementwise import add, select
 from .terms import align, conjunction, spread_product
 
 
@@ -48,7 +48,7 @@ def unmasked(term: Term) -> Term:
 def product_node(terms: Sequence[Term], vectors: Node, rows: Shape, dtype: DType) -> Node:
     """``J @ vectors`` as a node of shape ``(*rows, count)``; ``vectors`` has shape ``(*cols, count)``."""
     count = vectors.shape[-1]
-    parts: list[tuple[Node, tuple[Index, ...]]] = []
+    parts: dict[tuple[Shape, tuple[Index, ...]], Node] = {}
     for term in (unmasked(t) for t in terms):
         last = len(term.domain)
         sizes = (*term.domain, count)
@@ -63,8 +63,11 @@ def product_node(terms: Sequence[Term], vectors: Node, rows: Shape, dtype: DType
         present = (*(a for a in left if a in have), last)
         value = align(contract_labels(factors, sizes, present), present, (*left, last), sizes)
         names = {a: k for k, a in enumerate(left)}
-        parts.append((cast_to(value, dtype), (*(rename(e, names) for e in term.row), axis(len(left)))))
-    return assembled(parts, (*rows, count), dtype, disjoint=False)
+        value, place = cast_to(value, dtype), (*(rename(e, names) for e in term.row), axis(len(left)))
+        # What falls on the same rows is added up in one pass, not into memory part after part.
+        same = parts.get((value.shape, place))
+        parts[value.shape, place] = value if same is None else add(same, value)
+    return assembled([(value, place) for (_, place), value in parts.items()], (*rows, count), dtype, disjoint=False)
 
 
 def entry_count(terms: Sequence[Term]) -> int:
