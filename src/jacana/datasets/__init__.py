@@ -1,9 +1,10 @@
 """Reference problems to test and time against.
 
 `jacana.datasets.nist` holds the 27 nonlinear regressions of the NIST Statistical Reference Datasets with their
-certified answers, `jacana.datasets.bal` a bundle adjustment, `jacana.datasets.posegraph` pose graphs.
+certified answers, `jacana.datasets.more_wild` the 53 problems of Moré and Wild, `jacana.datasets.bal` a bundle
+adjustment, `jacana.datasets.posegraph` pose graphs.
 """
 
-from . import bal, nist, posegraph
+from . import bal, more_wild, nist, posegraph
 
-__all__ = ["bal", "nist", "posegraph"]
+__all__ = ["bal", "more_wild", "nist", "posegraph"]

@@ -44,6 +44,7 @@ _ACCEPT = 1e-4  # least gain ratio of an accepted step (Moré 1978, section 6, a
 _UNMEASURABLE = 512.0  # a relative cost change of fewer roundings than this makes no gain ratio
 _NEAR_ROUNDING = 32.0  # the same for the change of the residual, in units of the rounding of the parameters
 _STALE_SCALE = 1e-3  # a column this much smaller than its scale may be dropped for its scale alone
+_LEAST_SCALE = 1e-6  # what is left of the scale then: a column may be small by chance, where the parameter passes 0
 _FLAT = 1e-6  # relative decrement below which a search that cannot go on has arrived all the same
 _NEARLY_FLAT = 1e-4  # optimality above which a search is nowhere near a stationary point
 _ZERO = 1e-290  # a residual this small has no digits left to improve
@@ -291,7 +292,7 @@ class TrustRegion(ABC):
             and ((norms > 0.0) & (norms < _STALE_SCALE * scale)).any()
         ):
             # A direction may look void only because its scale dates from far away, where its column was huge.
-            scale = np.where(norms > 0.0, norms, scale)
+            scale = np.where(norms > 0.0, np.maximum(norms, _LEAST_SCALE * scale), scale)
             factors, active = self.model(problem, point, x, scale)
             trust = min(trust, euclidean_norm(scale * size) or trust)
         return State(
