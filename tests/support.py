@@ -16,10 +16,12 @@ from typing import Any
 import numpy as np
 from hypothesis import assume, settings
 from hypothesis import strategies as st
+from reference_linalg import cofactor, determinant, reference
 
 from jacana.graph import build
 from jacana.graph.index import Affine, Index, Lookup, from_table
 from jacana.graph.node import CONSTANT, INPUT, LITERAL, REGISTRY, Node, literal_array, new_input, topological
+from jacana.graph.ops.linalg import cholesky
 from jacana.graph.ops.reduction import AxesParams, AxisParams
 from jacana.graph.printing import program_text
 from jacana.run import Program, compile_numpy, native_available
@@ -56,63 +58,23 @@ def places(indices: Sequence[Index], sizes: Sequence[int]) -> tuple[Array, ...]:
     return tuple(index_values(e, sizes) for e in indices)
 
 
-def _eliminate(a: Array, b: Array) -> Array:
-    """Gauss-Jordan with partial pivoting in any precision: ``a^-1 b``."""
-    a, b, n = a.copy(), b.copy(), len(a)
-    for k in range(n):
-        p = k + int(np.argmax(np.abs(a[k:, k])))
-        if p != k:
-            a[[k, p]], b[[k, p]] = a[[p, k]], b[[p, k]]
-        b[k], a[k] = b[k] / a[k, k], a[k] / a[k, k]
-        for i in range(n):
-            if i != k:
-                b[i], a[i] = b[i] - a[i, k] * b[k], a[i] - a[i, k] * a[k]
-    return b
-
-
-def _cholesky(a: Array) -> Array:
-    lower = np.zeros_like(a)
-    for i in range(len(a)):
-        for j in range(i + 1):
-            rest = a[i, j] - (lower[i, :j] * lower[j, :j]).sum()
-            lower[i, j] = np.sqrt(rest) if i == j else rest / lower[j, j]
-    return lower
-
-
-def _determinant(a: Array) -> Any:
-    """By the first row: small matrices, singular or not."""
-    one = a.dtype.type(1)
-    return sum((a[0, j] * c for j, c in enumerate(_cofactor(a)[0])), 0 * one) if len(a) else one
-
-
-def _cofactor(a: Array) -> Array:
-    result = np.zeros_like(a)
-    for i, j in np.ndindex(*a.shape):
-        result[i, j] = (-1) ** (i + j) * _determinant(np.delete(np.delete(a, i, 0), j, 1))
+def _linalg(node: Node, arrays: Sequence[Array], work: Any) -> Array:
+    """Matrix by matrix; a displacement is zero (see ``tangent`` in ``graph/ops/labelled.py``)."""
+    result = np.zeros(node.shape, dtype=work)
+    if node.op.name.endswith(("_tangent", "_outside")) or node.op.name in ("qr_columns", "qr_symmetric"):
+        return result
+    if node.op.name == "basis":
+        return np.asarray(node.op.evaluate(node.params, *arrays))
+    for where in np.ndindex(*arrays[0].shape[:-2]):
+        result[where] = reference(node.op.name, node.params, [a[where] for a in arrays])
     return result
 
 
-def _linalg(name: str, *arrays: Array) -> Array:
-    work = arrays[0].dtype
-    batch = arrays[0].shape[:-2]
-    shape = {"det": batch, "solve": arrays[-1].shape}.get(name, arrays[0].shape)
-    result = np.zeros(shape, dtype=work)
-    for where in np.ndindex(*batch):
-        a = arrays[0][where]
-        match name:
-            case "inv":
-                result[where] = _eliminate(a, np.eye(len(a), dtype=work))
-            case "solve":
-                result[where] = _eliminate(a, arrays[1][where])
-            case "det":
-                result[where] = _determinant(a)
-            case "cholesky":
-                result[where] = _cholesky(a)
-            case "cofactor":
-                result[where] = _cofactor(a)
-            case _:
-                raise AssertionError(name)
-    return result
+def _complex_minors(name: str, a: Array) -> Array:
+    result = np.zeros(a.shape if name == "complex_cofactor" else a.shape[:-2], dtype=a.dtype)
+    for where in np.ndindex(*a.shape[:-2]):
+        result[where] = (cofactor if name == "complex_cofactor" else determinant)(a[where])
+    return np.stack([result.real, result.imag], axis=-1)
 
 
 def apply_node(node: Node, arrays: Sequence[Array], work: Any) -> Array:
@@ -141,7 +103,9 @@ def apply_node(node: Node, arrays: Sequence[Array], work: Any) -> Array:
         case "cast":
             return arrays[0].astype(dtype)
     if node.op.family == "linalg":
-        return _linalg(node.op.name, *arrays)
+        return _linalg(node, arrays, dtype)
+    if node.op.name in ("complex_det", "complex_cofactor"):
+        return _complex_minors(node.op.name, arrays[0] + 1j * arrays[1])
     if node.op.ufunc is not None:
         return np.asarray(node.op.ufunc(*arrays))
     return np.asarray(node.op.evaluate(params, *arrays))
@@ -567,7 +531,7 @@ class _Growth:
                     "solve", matrix, build.broadcast_to(build.movement_reshape(v, (n, 1)), (n, 2)) * self.array((n, 2))
                 )
             case 3:
-                return op("cholesky", symmetric)
+                return cholesky(symmetric)
             case 4:
                 return op("cofactor", matrix)
             case _:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from . import functions
 from ._version import __version__
 from .batched import vmap
+from .complex import real_form
 from .errors import (
     DifferentiationError,
     InvalidInputError,
@@ -22,13 +23,13 @@ from .errors import (
     UnsupportedOperationError,
 )
 from .record import Variable
-from .run import executor, native_available, set_executor
+from .run import executor, native_available, num_threads, set_executor, set_num_threads
 from .selections import diagonal, gauss_newton, jacobian_columns, jacobian_rows, trace
 from .transforms import grad, hessian, jacobian, jvp, value_and_grad, value_and_jacobian, vjp
 
 if TYPE_CHECKING:
     from . import optimize, scipy
-    from .optimize import LeastSquares, LeastSquaresResult
+    from .optimize import LeastSquares, LeastSquaresResult, fit_batch
     from .optimize.least_squares import least_squares
     from .report.explain import explain
 
@@ -45,6 +46,7 @@ __all__ = [
     "diagonal",
     "executor",
     "explain",
+    "fit_batch",
     "functions",
     "gauss_newton",
     "grad",
@@ -55,9 +57,12 @@ __all__ = [
     "jvp",
     "least_squares",
     "native_available",
+    "num_threads",
     "optimize",
+    "real_form",
     "scipy",
     "set_executor",
+    "set_num_threads",
     "trace",
     "value_and_grad",
     "value_and_jacobian",
@@ -68,7 +73,7 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     # scipy.linalg takes longer to import than everything else together, so the optimisers come when they are asked for.
-    if name in ("LeastSquares", "LeastSquaresResult", "least_squares", "optimize"):
+    if name in ("LeastSquares", "LeastSquaresResult", "fit_batch", "least_squares", "optimize"):
         optimize = importlib.import_module(".optimize", __name__)
         return optimize if name == "optimize" else getattr(optimize, name)
     if name == "scipy":

@@ -12,8 +12,9 @@ from . import trees
 from .errors import InvalidInputError
 from .graph.batching import batched
 from .graph.node import Array, Node, new_input, substitute_nodes
-from .record import Variable, as_node, current_recording, leaf_value, raw, wrap_node
-from .replay import Built, Replay, Traced, guard_node, is_array
+from .record import ComplexVariable, Variable, as_node, current_recording, is_complex, leaf_value, wrap_node
+from .record.complex import plain
+from .replay import Built, Replay, Traced, guard_node, is_array, parts, whole_leaves
 from .run import Program, compile_numpy
 from .transforms import Transformed
 
@@ -31,7 +32,7 @@ class _PathsDifferError(Exception):
 
 
 def _values(traced: Traced) -> Built:
-    return Built(list(traced.outputs), functools.partial(trees.unflatten, traced.output_tree))
+    return Built(list(traced.outputs), traced.value)
 
 
 def vmap(function: Callable[..., Any], in_axes: Any = 0, out_axes: int = 0) -> Transformed:
@@ -67,7 +68,7 @@ def vmap(function: Callable[..., Any], in_axes: Any = 0, out_axes: int = 0) -> T
     >>> jc.vmap(jc.grad(area))(triangles).shape
     (2, 3, 2)
     """
-    sample = Replay(function, _values, (), "vmap")
+    sample = Replay(function, _values, (), "vmap", takes_complex=True)
     return _Mapped(_Batch(sample, in_axes, out_axes))
 
 
@@ -75,7 +76,7 @@ class _Mapped(Transformed):
     """The batched function with its recordings; samples that take different ways are computed apart."""
 
     def __init__(self, batch: _Batch) -> None:
-        super().__init__(batch, _values, (), "vmap")
+        super().__init__(batch, _values, (), "vmap", takes_complex=True)
         self._batch = batch
         functools.update_wrapper(self, batch.sample.function, updated=())
         self._replay.watched = batch.sample.function
@@ -85,7 +86,7 @@ class _Mapped(Transformed):
             return self._replay(args, kwargs)
         except _PathsDifferError:
             leaves = trees.flatten((args, kwargs))[0]
-            if any(isinstance(leaf, Variable) for leaf in leaves):
+            if any(isinstance(leaf, (Variable, ComplexVariable)) for leaf in leaves):
                 raise InvalidInputError(
                     f"vmap of {self._replay.name}: the samples take different branches, which cannot become one "
                     "recorded program; write the choice with np.where"
@@ -134,6 +135,7 @@ class _Batch:
         recording, traced = self.sample.trace(trees.unflatten(tree, first), kwargs)
         given = [m for m, k in zip(moved, axes, strict=True) if k is not None or is_array(m)]
         given += [leaf for leaf in trees.flatten(kwargs)[0] if is_array(leaf)]
+        given = [part for m in given for part in (parts(m) if is_complex(m) else (m,))]
         numbers = [np.asarray(_number(m), order="C") for m in given]
         inputs = [new_input(value.shape, value.dtype) for value in numbers]
         guard = guard_node(recording.guards)
@@ -149,7 +151,10 @@ class _Batch:
             if guard is not None:
                 outer.guard(nodes[-1], values[-1])
         results: list[Any] = [wrap_node(node, value) for node, value in zip(nodes, values, strict=True)]
-        moved = [np.moveaxis(v, 0, self.out_axes) for v in results[: len(traced.outputs)]]
+        moved = [
+            np.moveaxis(v, 0, self.out_axes)
+            for v in whole_leaves(results[: len(traced.outputs)], traced.complex_outputs)
+        ]
         return trees.unflatten(traced.output_tree, moved)
 
     def _axes(self, args: tuple[Any, ...]) -> list[int | None]:
@@ -211,7 +216,7 @@ class _Batch:
 
 
 def _number(leaf: Any) -> Array:
-    return np.asarray(raw(leaf))
+    return np.asarray(plain(leaf))
 
 
 def _evaluated(nodes: Sequence[Node], inputs: Sequence[Node], numbers: Sequence[Array]) -> list[Array]:

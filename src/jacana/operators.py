@@ -8,7 +8,7 @@ import numpy as np
 from scipy.sparse.linalg import LinearOperator
 
 from .graph.node import Array
-from .results import Products
+from .results import LinearizedProducts, Products
 
 
 class JacobianOperator(LinearOperator):  # type: ignore[misc]
@@ -18,8 +18,8 @@ class JacobianOperator(LinearOperator):  # type: ignore[misc]
     them; ``.toarray()`` multiplies it out.
     """
 
-    def __init__(self, products: Products, arrays: list[Array]) -> None:
-        super().__init__(products.stacked.dtype, products.shape)
+    def __init__(self, products: Products | LinearizedProducts, arrays: list[Array]) -> None:
+        super().__init__(products.dtype, products.shape)
         self._products, self._arrays = products, arrays
 
     def _matmat(self, X: Array) -> Array:
@@ -42,3 +42,48 @@ class JacobianOperator(LinearOperator):  # type: ignore[misc]
     def toarray(self) -> Array:
         """The dense matrix."""
         return self._matmat(np.eye(self.shape[1], dtype=self.dtype))
+
+
+class ComplexOperator(LinearOperator):  # type: ignore[misc]
+    """A complex matrix by the real operator that it is on stacked parts; ``rmatvec`` is the adjoint.
+
+    ``rows`` and ``cols`` say where the parts of a complex vector are in the stack of all real leaves: two arrays of
+    positions, of the real parts and of the imaginary parts (-1: there is none).
+    """
+
+    def __init__(self, real: JacobianOperator, rows: Array, cols: Array) -> None:
+        super().__init__(np.result_type(real.dtype, np.complex64), (rows.shape[1], cols.shape[1]))
+        self._real, self._rows, self._cols = real, rows, cols
+
+    def _matmat(self, X: Array) -> Array:
+        return _joined(self._real.matmat(_stacked(X, self._cols, self._real.shape[1])), self._rows)
+
+    def _rmatmat(self, X: Array) -> Array:
+        return _joined(self._real.rmatmat(_stacked(X, self._rows, self._real.shape[0])), self._cols)
+
+    def _matvec(self, x: Array) -> Array:
+        return self._matmat(np.reshape(x, (-1, 1))).reshape(-1)
+
+    def _rmatvec(self, x: Array) -> Array:
+        return self._rmatmat(np.reshape(x, (-1, 1))).reshape(-1)
+
+    def toarray(self) -> Array:
+        """The dense matrix."""
+        return self._matmat(np.eye(self.shape[1], dtype=self.dtype))
+
+
+def _stacked(X: Any, places: Array, size: int) -> Array:
+    """The parts of complex vectors in one real array."""
+    x = np.asarray(X)
+    result = np.zeros((size, x.shape[1]), x.real.dtype)
+    for part, where in zip((x.real, x.imag), places, strict=True):
+        result[where[where >= 0]] = part[where >= 0]
+    return result
+
+
+def _joined(stacked: Array, places: Array) -> Array:
+    """The complex vectors whose parts these are."""
+    result = np.zeros((places.shape[1], stacked.shape[1]), np.result_type(stacked, np.complex64))
+    for part, where in zip((result.real, result.imag), places, strict=True):
+        part[where >= 0] = stacked[where[where >= 0]]
+    return result

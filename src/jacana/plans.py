@@ -54,7 +54,8 @@ def planned(build: Build, traced: Traced, check: Node | None) -> Planned:
     roots = (*traced.outputs, *(() if check is None else (check,)))
     found = structure(traced.inputs, roots)
     what = _build_key(build)
-    key = (found.key, traced.wanted, traced.wanted_tree, traced.output_tree, check is None, what)
+    parts = (traced.complex_wanted, traced.complex_outputs, traced.name) if traced.is_complex else ()
+    key = (found.key, traced.wanted, traced.wanted_tree, traced.output_tree, check is None, what, parts)
     plan = None
     if what is not None:
         with _lock:

@@ -22,7 +22,19 @@ from .graph.build import apply, constant_array
 from .graph.node import Array, Node, literal, substitute_nodes
 from .graph.ops.reduction import AxesParams, reduce_all
 from .plans import planned
-from .record import Recording, Variable, as_node, current_recording, leaf_value, raw, record, wrap_node
+from .record import (
+    ComplexVariable,
+    Recording,
+    Variable,
+    as_node,
+    current_recording,
+    is_complex,
+    leaf_value,
+    raw,
+    record,
+    stand_in,
+    wrap_node,
+)
 from .run import Program, compile_numpy
 
 MAX_PATHS = 32  # recordings kept for one signature; the least recently used goes first
@@ -31,7 +43,11 @@ MAX_SIGNATURES = 256
 
 @dataclass(frozen=True)
 class Traced:
-    """What a build step gets: the argument leaves to differentiate by, all argument leaves, and the results."""
+    """What a build step gets: the argument leaves to differentiate by, all argument leaves, and the results.
+
+    A complex leaf has two nodes, its real part and its imaginary part, in ``inputs``, ``wanted`` and ``outputs``;
+    ``complex_wanted`` and ``complex_outputs`` say for each leaf of the trees whether it is complex.
+    """
 
     inputs: tuple[Node, ...]
     wanted: tuple[int, ...]
@@ -39,6 +55,17 @@ class Traced:
     outputs: tuple[Node, ...]
     output_tree: Any
     name: str
+    complex_wanted: tuple[bool, ...] = ()
+    complex_outputs: tuple[bool, ...] = ()
+
+    @property
+    def is_complex(self) -> bool:
+        """Whether a leaf to differentiate by, or a result, is complex: it is two nodes then, its parts."""
+        return any(self.complex_wanted) or any(self.complex_outputs)
+
+    def value(self, arrays: Sequence[Any]) -> Any:
+        """What the function returned, from the arrays of ``outputs``."""
+        return trees.unflatten(self.output_tree, whole_leaves(arrays, self.complex_outputs))
 
     @property
     def by(self) -> list[Node]:
@@ -56,6 +83,21 @@ class Built:
 
 
 Build = Callable[[Traced], Built]
+
+
+def whole_leaves(arrays: Sequence[Any], are_complex: Sequence[bool]) -> list[Any]:
+    """One array for each leaf: of two parts where it is complex."""
+    rest = iter(arrays)
+    return [whole(next(rest), next(rest)) if flag else next(rest) for flag in are_complex]
+
+
+def whole(re: Any, im: Any) -> Any:
+    """The complex array, or complex Variable, with these parts."""
+    if isinstance(re, Variable) or isinstance(im, Variable):
+        return ComplexVariable(re, im)
+    z = np.empty(np.shape(re), np.result_type(re, im, np.complex64))
+    z.real, z.imag = re, im
+    return z
 
 
 class _Path:
@@ -107,9 +149,13 @@ def guard_node(guards: Sequence[tuple[Node, Array]]) -> Node | None:
 class Replay:
     """A user's function, a build step, and every recording made so far. Safe to call from many threads."""
 
-    def __init__(self, function: Callable[..., Any], build: Build, argnums: int | Sequence[int], verb: str) -> None:
+    def __init__(
+        self, function: Callable[..., Any], build: Build, argnums: int | Sequence[int], verb: str,
+        takes_complex: bool = False,
+    ) -> None:  # fmt: skip
         if not callable(function):
             raise InvalidInputError(f"{verb} takes a function, not {type(function).__name__}")
+        self.takes_complex = takes_complex  # whether ``build`` knows leaves of two parts
         self.function, self.build, self.verb = function, build, verb
         self.watched = function  # the code whose outside state a recording depends on
         self.single = isinstance(argnums, (int, np.integer))
@@ -135,7 +181,10 @@ class Replay:
                 path = known[-1]
                 if path.watches.unchanged():
                     values = (x if x.flags.c_contiguous else np.ascontiguousarray(x),)
-                    results = path.compiled(values) if path.plain else path.run(values)
+                    try:
+                        results = path.compiled(values) if path.plain else path.run(values)
+                    except np.linalg.LinAlgError:
+                        results = None  # recorded again, the error comes from the user's line
                     if results is not None:
                         return path.finish(results)
         return self._general(args, kwargs)
@@ -143,7 +192,7 @@ class Replay:
     def _general(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         arguments = _Arguments(self, args, kwargs)
         values = arguments.values()
-        if any(isinstance(leaf, Variable) for leaf in arguments.leaves):
+        if any(isinstance(leaf, (Variable, ComplexVariable)) for leaf in arguments.leaves):
             return self._inline(arguments, *self._record(arguments, values))
         outer = current_recording()
         with self._lock:
@@ -157,7 +206,10 @@ class Replay:
                 continue
             if outer is not None and path.free:
                 return self._inline(arguments, *self._record(arguments, values))
-            results = path.run(values)
+            try:
+                results = path.run(values)
+            except np.linalg.LinAlgError:
+                continue
             if results is not None:
                 if outer is not None:
                     outer.watches.include(path.watches)
@@ -196,7 +248,7 @@ class Replay:
     def _record(self, arguments: _Arguments, values: Sequence[Array]) -> tuple[Recording, Traced]:
         def unpacked(_: Any, *variables: Variable) -> Any:
             positional, keywords = arguments.rebuild(variables)
-            return self.function(*positional, **keywords)
+            return stand_in(self.function)(*positional, **keywords)
 
         recording = record(self.watched, values, wrap=unpacked)
         outputs, tree = trees.flatten(recording.result)
@@ -204,8 +256,15 @@ class Replay:
             raise InvalidInputError(
                 f"{self.name} returned None where an array was expected; does it end with a return statement?"
             )
-        nodes = tuple(self._output_node(leaf) for leaf in outputs)
-        traced = Traced(recording.inputs, arguments.wanted, arguments.wanted_tree, nodes, tree, self.name)
+        flags = tuple(map(is_complex, outputs))
+        if any(flags) and not self.takes_complex:
+            raise InvalidInputError(_refusal(f"{self.verb} of {self.name}: the result is complex", self.verb))
+        nodes = tuple(self._output_node(part) for leaf, flag in zip(outputs, flags, strict=True)
+                      for part in (parts(leaf) if flag else (leaf,)))  # fmt: skip
+        traced = Traced(
+            recording.inputs, arguments.wanted, arguments.wanted_tree, nodes, tree, self.name,
+            arguments.complex_wanted, flags,
+        )  # fmt: skip
         return recording, traced
 
     @property
@@ -247,6 +306,8 @@ class _Arguments:
 
     def __init__(self, replay: Replay, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         chosen: dict[int, list[int]] = {}  # the arguments to differentiate by, each with its leaves among the inputs
+        complex_chosen: dict[int, list[bool]] = {}
+        inputs = 0
         for k in replay.argnums:
             position = k + len(args) if k < 0 else k
             if not 0 <= position < len(args):
@@ -254,7 +315,7 @@ class _Arguments:
                     f"{replay.verb} of {replay.name} is by argument {k}, but the call has {len(args)} positional "
                     f"argument{'s' * (len(args) != 1)}"
                 )
-            chosen[position] = []
+            chosen[position], complex_chosen[position] = [], []
         self.leaves: list[Any] = []
         self.input_at: list[int] = []  # which leaves are arrays
         key: list[Any] = []
@@ -265,16 +326,20 @@ class _Arguments:
             for place, leaf in enumerate(leaves):
                 if position in chosen:
                     leaf = _differentiable(leaf, replay, position, tree, place)
-                    chosen[position].append(len(self.input_at))
+                    complex_chosen[position].append(is_complex(leaf))
+                    chosen[position] += [inputs, inputs + 1] if is_complex(leaf) else [inputs]
                 if is_array(leaf):
                     self.input_at.append(len(self.leaves))
-                    key.append((np.shape(leaf), _dtype(leaf)))
+                    inputs += 2 if is_complex(leaf) else 1
+                    shape = np.shape(leaf)
+                    key.append(("complex", shape, _dtype(leaf)) if is_complex(leaf) else (shape, _dtype(leaf)))
                 else:
                     key.append(_static_key(leaf))
                 self.leaves.append(leaf)
         self.structures = structures
         self.counts = [tree.num_leaves for tree in structures]
         self.wanted = tuple(leaf for k in replay.argnums for leaf in chosen[k % len(args)])
+        self.complex_wanted = tuple(flag for k in replay.argnums for flag in complex_chosen[k % len(args)])
         each = [structures[k % len(args)] for k in replay.argnums]
         self.wanted_tree = each[0] if replay.single else trees.tuple_of(each)
         first = structures[0] if structures else None
@@ -284,7 +349,9 @@ class _Arguments:
             self.key = (tuple(structures), tuple(key))
 
     def arrays(self) -> list[Any]:
-        return [self.leaves[k] for k in self.input_at]
+        """One array for each input: two, the parts, for a complex leaf."""
+        leaves = (self.leaves[k] for k in self.input_at)
+        return [part for leaf in leaves for part in (parts(leaf) if is_complex(leaf) else (leaf,))]
 
     def values(self) -> list[Array]:
         """The concrete arrays, C-contiguous."""
@@ -296,30 +363,39 @@ class _Arguments:
 
     def rebuild(self, variables: Sequence[Variable]) -> tuple[list[Any], dict[str, Any]]:
         leaves = list(self.leaves)
-        for k, variable in zip(self.input_at, variables, strict=True):
-            leaves[k] = variable
-        parts: list[Any] = []
+        rest = iter(variables)
+        for k in self.input_at:
+            leaves[k] = ComplexVariable(next(rest), next(rest)) if is_complex(leaves[k]) else next(rest)
+        groups: list[Any] = []
         start = 0
         for tree, count in zip(self.structures, self.counts, strict=True):
-            parts.append(trees.unflatten(tree, leaves[start : start + count]))
+            groups.append(trees.unflatten(tree, leaves[start : start + count]))
             start += count
-        keywords: dict[str, Any] = parts[-1]
-        return list(parts[:-1]), keywords
+        keywords: dict[str, Any] = groups[-1]
+        return list(groups[:-1]), keywords
+
+
+def parts(leaf: Any) -> tuple[Any, Any]:
+    """The real and the imaginary part of a complex leaf, as Variables or C-contiguous arrays."""
+    if isinstance(leaf, ComplexVariable):
+        return leaf.real, leaf.imag
+    array = np.asarray(leaf)
+    return np.array(array.real, order="C"), np.array(array.imag, order="C")
 
 
 def is_array(leaf: Any) -> bool:
     """Whether a leaf of the arguments becomes an input (the others are static)."""
     if isinstance(leaf, (bool, int, str, bytes)):
         return False
-    if isinstance(leaf, Variable):
+    if isinstance(leaf, (Variable, ComplexVariable)):
         return True
-    if isinstance(leaf, (float, np.ndarray, np.generic)):
-        return np.asarray(leaf).dtype.kind in "fbiu"
+    if isinstance(leaf, (float, complex, np.ndarray, np.generic)):
+        return np.asarray(leaf).dtype.kind in "fbiuc"
     return False
 
 
 def _dtype(leaf: Any) -> Any:
-    return leaf.dtype if hasattr(leaf, "dtype") else np.dtype("f8")
+    return leaf.dtype if hasattr(leaf, "dtype") else np.asarray(leaf).dtype
 
 
 def _static_key(leaf: Any) -> Any:
@@ -343,6 +419,16 @@ class _Held:
         return isinstance(other, _Held) and other.value is self.value
 
 
+_DIFFERENTIABLE = tuple(map(np.dtype, ("f8", "f4", "c16", "c8")))
+
+
+def _refusal(what: str, verb: str) -> str:
+    return (
+        f"{what}, which {verb} does not take; jacana.real_form(f) is the same function of real numbers "
+        "(docs/complex.md)"
+    )
+
+
 def _argument_name(function: Callable[..., Any], position: int) -> str:
     try:
         names = list(inspect.signature(function).parameters)
@@ -354,7 +440,7 @@ def _argument_name(function: Callable[..., Any], position: int) -> str:
 def _differentiable(leaf: Any, replay: Replay, position: int, tree: Any, place: int) -> Any:
     name = _argument_name(replay.function, position) + trees.leaf_name(tree, place)
     where = f"{replay.verb} of {replay.name}: {name}"
-    if isinstance(leaf, Variable):
+    if isinstance(leaf, (Variable, ComplexVariable)):
         dtype = leaf.dtype
     elif isinstance(leaf, np.ma.MaskedArray) or (isinstance(leaf, np.ndarray) and type(leaf) is not np.ndarray):
         raise InvalidInputError(f"{where} is a {type(leaf).__name__}; give a plain array, np.asarray(...)")
@@ -366,8 +452,10 @@ def _differentiable(leaf: Any, replay: Replay, position: int, tree: Any, place: 
         raise InvalidInputError(
             f"{where} has dtype {dtype.name}, and there is no derivative by integers; convert it with .astype(float)"
         )
-    if dtype.kind == "c":
-        raise InvalidInputError(f"{where} is complex, which is not supported yet; pass real and imaginary part apart")
-    if dtype.kind != "f" or dtype.itemsize not in (4, 8):
-        raise InvalidInputError(f"{where} has dtype {dtype}; float64 and float32 are supported")
+    if dtype.kind == "c" and not replay.takes_complex:
+        raise InvalidInputError(_refusal(f"{where} is complex", replay.verb))
+    if dtype not in _DIFFERENTIABLE:
+        raise InvalidInputError(f"{where} has dtype {dtype}; float64, float32, complex128 and complex64 are supported")
+    if isinstance(leaf, complex) and not isinstance(leaf, np.generic):
+        return np.complex128(leaf)
     return np.float64(leaf) if isinstance(leaf, float) and not isinstance(leaf, np.generic) else leaf

@@ -15,13 +15,25 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 
 from . import trees
-from .differentiate import Order, eliminate
+from .differentiate import Order, eliminate, jvp_nodes, vjp_nodes
 from .differentiate.derivatives import jacobian_dtype
 from .differentiate.eliminate import DENSE_LIMIT
 from .errors import InvalidInputError
-from .graph.build import movement_reshape
-from .graph.index import Affine, flatten, substitute
-from .graph.node import Array, DType, Node, Shape, Term, new_input, substitute_nodes
+from .graph.batching import batched
+from .graph.build import assembled, cast_to, index_node, movement_reshape
+from .graph.index import Affine, axis, flatten, substitute
+from .graph.node import (
+    CONSTANT,
+    LITERAL,
+    Array,
+    DType,
+    Node,
+    Shape,
+    Term,
+    new_input,
+    substitute_nodes,
+    topological,
+)
 from .replay import Built, Traced
 from .run import Compiled, Program
 from .structure import SPARSE_FORMATS, Terms, blocks_node, dense_node, sparse_plan, transposed
@@ -43,7 +55,12 @@ def deliver(traced: Traced, outputs: Sequence[Node], format: str, order: Order, 
         return _trees(traced, outputs, elimination.terms, format, with_value)
     stacked = stack(outputs, traced.by, elimination.terms)
     chosen = _automatic(stacked) if format == "auto" else format
-    if elimination.unformed and chosen != "operator":
+    if elimination.unformed and format == "auto" and entry_count(stacked.terms) > AUTO_OPERATOR:
+        chosen = "operator"  # whatever the factors say: they are matrices that need not exist
+    if elimination.unformed and chosen == "operator":
+        built = linearized(outputs, traced.by, stacked.dtype)
+        return _after_value(traced, outputs, built) if with_value else built
+    if elimination.unformed:
         # Only with the zeros of the linear maps it meets is the structure exact.
         elimination = eliminate(list(outputs), traced.by, order)
         stacked = stack(outputs, traced.by, elimination.terms)
@@ -52,8 +69,11 @@ def deliver(traced: Traced, outputs: Sequence[Node], format: str, order: Order, 
     if chosen == "dense":
         return _trees(traced, outputs, found, "dense", with_value)
     built = deliver_stacked(stacked, chosen)
-    if not with_value:
-        return built
+    return _after_value(traced, outputs, built) if with_value else built
+
+
+def _after_value(traced: Traced, outputs: Sequence[Node], built: Built) -> Built:
+    """A matrix after the value of the function."""
     count, tree = len(outputs), traced.output_tree
 
     def finish(arrays: list[Any]) -> Any:
@@ -174,6 +194,7 @@ class Products:
     """Everything that operators of one Jacobian share: the factors to compute, and the programs of the products."""
 
     def __init__(self, stacked: Stacked) -> None:
+        self.dtype = stacked.dtype
         self.shape = (math.prod(stacked.rows), math.prod(stacked.cols))
         self.stacked = stacked
         self.factors = factor_nodes(stacked.terms)
@@ -212,6 +233,80 @@ class Products:
         return Compiled(Program((*self._given, flat), (node,)))
 
 
+class LinearizedProducts:
+    """Products by the program of a Jacobian-vector product: of linear maps one after another no matrix is ever made.
+
+    What does not depend on the vector is computed once at a point; ``factors`` are those nodes.
+    """
+
+    def __init__(self, outputs: Sequence[Node], inputs: Sequence[Node], dtype: DType) -> None:
+        self.shape = (sum(y.size for y in outputs), sum(x.size for x in inputs))
+        self.dtype = dtype
+        self._inputs = list(inputs)
+        tangents = [new_input(x.shape, x.dtype) for x in inputs]
+        cotangents = [new_input(y.shape, y.dtype) for y in outputs]
+        pushed = [cast_to(n, dtype) for n in jvp_nodes(outputs, inputs, tangents)]
+        pulled = [cast_to(n, dtype) for n in vjp_nodes(outputs, cotangents, inputs)]
+        self._sweeps = {False: (tangents, pushed), True: (cotangents, pulled)}
+        self.factors = list(dict.fromkeys(n for vector, nodes in self._sweeps.values() for n in _fixed(vector, nodes)))
+        self._programs: dict[tuple[bool, int, DType], Compiled] = {}
+        self._lock = threading.Lock()
+
+    def operator(self, arrays: list[Array]) -> Any:
+        """The operator at the point where the factors have these values."""
+        from .operators import JacobianOperator
+
+        return JacobianOperator(self, list(arrays))
+
+    def apply(self, arrays: list[Array], vectors: Array, transpose: bool) -> Array:
+        """``J @ vectors`` or ``J.T @ vectors`` for vectors of shape (n, count)."""
+        key = (transpose, vectors.shape[1], vectors.dtype)
+        program = self._programs.get(key)
+        if program is None:
+            with self._lock:
+                program = self._programs.setdefault(key, self._compile(*key))
+        (result,) = program([*arrays, np.ascontiguousarray(vectors.T)])
+        return result.T
+
+    def _compile(self, transpose: bool, count: int, dtype: DType) -> Compiled:
+        vector, nodes = self._sweeps[transpose]
+        given = [new_input(node.shape, node.dtype) for node in self.factors]
+        stacked = new_input((count, sum(t.size for t in vector)), dtype)
+        mapping = dict(zip(self.factors, given, strict=True))
+        start = 0
+        for t in vector:
+            place = (axis(0), Affine(start, ((1, 1),)))
+            flat = index_node(stacked, (count, t.size), place)
+            mapping[t] = movement_reshape(cast_to(flat, t.dtype), (count, *t.shape))
+            start += t.size
+        wide = batched(nodes, mapping, count)
+        parts, start = [], 0
+        for node in wide:
+            flat = movement_reshape(node, (count, node.size // max(count, 1)))
+            parts.append((flat, (axis(0), Affine(start, ((1, 1),)))))
+            start += flat.shape[1]
+        whole = assembled(parts, (count, start), np.result_type(dtype, self.dtype), disjoint=True)
+        return Compiled(Program((*given, stacked), (whole,)))
+
+
+def _fixed(vector: Sequence[Node], nodes: Sequence[Node]) -> list[Node]:
+    """The nodes that do not depend on the vector and are read by those that do (or are themselves a result)."""
+    moving = set(vector)
+    found: list[Node] = []
+    for node in topological(nodes):
+        if any(i in moving for i in node.inputs):
+            moving.add(node)
+            found += [i for i in node.inputs if i not in moving]
+    found += [node for node in nodes if node not in moving]
+    return [node for node in dict.fromkeys(found) if node.op not in (LITERAL, CONSTANT)]
+
+
+def linearized(outputs: Sequence[Node], inputs: Sequence[Node], dtype: DType) -> Built:
+    """The Jacobian as an operator by :class:`LinearizedProducts`."""
+    products = LinearizedProducts(outputs, inputs, dtype)
+    return Built(products.factors, products.operator, inline=False)
+
+
 def checked_places(places: Any, size: int, what: str) -> np.ndarray[Any, np.dtype[np.int64]]:
     """Chosen rows or columns as C-order positions, negative ones counted from the end.
 
@@ -232,4 +327,14 @@ def checked_places(places: Any, size: int, what: str) -> np.ndarray[Any, np.dtyp
     return np.where(array < 0, array + size, array).astype(np.int64)
 
 
-__all__ = ["Format", "Products", "Stacked", "checked_places", "deliver", "deliver_stacked", "stack"]
+__all__ = [
+    "Format",
+    "LinearizedProducts",
+    "Products",
+    "Stacked",
+    "checked_places",
+    "deliver",
+    "deliver_stacked",
+    "linearized",
+    "stack",
+]

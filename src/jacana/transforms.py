@@ -19,7 +19,7 @@ from .differentiate import Order, dense_jacobians, jvp_nodes, vjp_nodes
 from .errors import DifferentiationError, InvalidInputError
 from .graph.build import cast_to, movement_reshape
 from .graph.node import Array, Node, new_input
-from .replay import Build, Built, Replay, Traced
+from .replay import Build, Built, Replay, Traced, whole_leaves
 from .results import Format, deliver
 from .run import Program, compile_numpy
 
@@ -35,8 +35,11 @@ class Transformed:
     Recordings are kept with the object, so make it once and call it often.
     """
 
-    def __init__(self, function: Callable[..., Any], build: Build, argnums: int | Sequence[int], verb: str) -> None:
-        self._replay = Replay(function, build, argnums, verb)
+    def __init__(
+        self, function: Callable[..., Any], build: Build, argnums: int | Sequence[int], verb: str,
+        takes_complex: bool = False,
+    ) -> None:  # fmt: skip
+        self._replay = Replay(function, build, argnums, verb, takes_complex)
         functools.update_wrapper(self, function, updated=())
         self.__doc__ = f"{verb} of {self._replay.name}.\n\n{getattr(function, '__doc__', None) or ''}"
 
@@ -119,7 +122,7 @@ def jacobian(
     Method: vertex elimination on a graph with structured edges; Griewank and Walther, "Evaluating Derivatives"
     (2008), chapter 9.
     """
-    return Transformed(function, _jacobian_build(format, order, with_value=False), argnums, "jacobian")
+    return Transformed(function, _jacobian_build(format, order, with_value=False), argnums, "jacobian", True)
 
 
 def value_and_jacobian(
@@ -141,7 +144,7 @@ def value_and_jacobian(
            [0., 6.]])
     """
     build = _jacobian_build(format, order, with_value=True)
-    return Transformed(function, build, argnums, "value_and_jacobian")
+    return Transformed(function, build, argnums, "value_and_jacobian", True)
 
 
 def _jacobian_build(format: str, order: Order, with_value: bool) -> Build:
@@ -151,6 +154,10 @@ def _jacobian_build(format: str, order: Order, with_value: bool) -> Build:
 
 
 def _build_jacobian(format: str, order: Order, with_value: bool, traced: Traced) -> Built:
+    if traced.is_complex:
+        from .complex import deliver_complex  # most programs are real
+
+        return deliver_complex(traced, format, order, with_value)
     return deliver(traced, traced.outputs, format, order, with_value)
 
 
@@ -158,6 +165,11 @@ def _build_jacobian(format: str, order: Order, with_value: bool, traced: Traced)
 
 
 def _scalar_output(traced: Traced, verb: str) -> Node:
+    if any(traced.complex_outputs):
+        raise DifferentiationError(
+            f"{verb} needs a real scalar, but {traced.name} returns a complex one; take np.real or np.abs of it, or "
+            "use jacobian (docs/complex.md)"
+        )
     if len(traced.outputs) != 1 or traced.outputs[0].size != 1:
         shapes = ", ".join(str(node.shape) for node in traced.outputs)
         raise DifferentiationError(
@@ -191,7 +203,8 @@ def grad(function: Callable[..., Any], argnums: int | Sequence[int] = 0) -> Tran
     >>> jc.grad(lambda p: np.sum(p["a"] ** 2) * p["b"])({"a": np.array([1.0, 2.0]), "b": 3.0})
     {'a': array([ 6., 12.]), 'b': array(5.)}
     """
-    return Transformed(function, functools.partial(_gradient_build, False, "grad"), argnums, "grad")
+    build = functools.partial(_gradient_build, False, "grad")
+    return Transformed(function, build, argnums, "grad", True)
 
 
 def value_and_grad(function: Callable[..., Any], argnums: int | Sequence[int] = 0) -> Transformed:
@@ -202,7 +215,9 @@ def value_and_grad(function: Callable[..., Any], argnums: int | Sequence[int] = 
     >>> jc.value_and_grad(lambda x: np.sum(x**3))(np.array([1.0, 2.0]))
     (array(9.), array([ 3., 12.]))
     """
-    return Transformed(function, functools.partial(_gradient_build, True, "value_and_grad"), argnums, "value_and_grad")
+    return Transformed(
+        function, functools.partial(_gradient_build, True, "value_and_grad"), argnums, "value_and_grad", True
+    )
 
 
 def _gradient_build(with_value: bool, verb: str, traced: Traced) -> Built:
@@ -211,7 +226,8 @@ def _gradient_build(with_value: bool, verb: str, traced: Traced) -> Built:
     tree = traced.wanted_tree
 
     def finish(arrays: list[Any]) -> Any:
-        gradient = trees.unflatten(tree, arrays[-len(gradients) :] if gradients else [])
+        found = whole_leaves(arrays[-len(gradients) :] if gradients else [], traced.complex_wanted)
+        gradient = trees.unflatten(tree, found)
         return (trees.unflatten(traced.output_tree, arrays[:1]), gradient) if with_value else gradient
 
     return Built([node, *gradients] if with_value else gradients, finish)
@@ -311,29 +327,36 @@ def _product(function: Callable[..., Any], argnums: int | Sequence[int], verb: s
 
     def build(traced: Traced) -> Built:
         # The first leaves of the inputs are the vector's, and the last leaves of the result as well.
+        from .complex import leaves_of, matched_vector
+
         result_tree, vector_tree = traced.output_tree.children()
-        count = vector_tree.num_leaves
-        outputs = traced.outputs[: len(traced.outputs) - count]
-        vector = traced.outputs[len(outputs) :]
+        count = len(traced.complex_outputs) - vector_tree.num_leaves
+        flags, vector_flags = traced.complex_outputs[:count], traced.complex_outputs[count:]
+        outputs = traced.outputs[: count + sum(flags)]
+        vector: Sequence[Node] = traced.outputs[len(outputs) :]
         wanted, tree = (traced.by, traced.wanted_tree) if verb == "jvp" else (list(outputs), result_tree)
+        noun, like = ("tangent", "argument") if verb == "jvp" else ("cotangent", "result")
+        if tree == vector_tree:
+            leaves = leaves_of(wanted, traced.complex_wanted if verb == "jvp" else flags)
+            vector = matched_vector(vector, vector_flags, leaves, f"{verb} of {traced.name}: the {noun}")
         if tree != vector_tree or any(a.shape != b.shape for a, b in zip(wanted, vector, strict=True)):
-            noun, like = ("tangent", "argument") if verb == "jvp" else ("cotangent", "result")
             raise InvalidInputError(
                 f"{verb} of {traced.name}: the {noun} has shape {_shapes(vector)}, the {like} {_shapes(wanted)}"
             )
         if verb == "jvp":
-            products, into = jvp_nodes(outputs, traced.by, vector), result_tree
+            products, into, kinds = jvp_nodes(outputs, traced.by, vector), result_tree, flags
         else:
-            products, into = vjp_nodes(outputs, vector, traced.by), traced.wanted_tree
+            # The adjoint of the real derivative: the gradient of Re(sum(conj(cotangent) * result)).
+            products, into, kinds = vjp_nodes(outputs, vector, traced.by), traced.wanted_tree, traced.complex_wanted
 
         def finish(arrays: list[Any]) -> Any:
-            value = trees.unflatten(result_tree, arrays[: len(outputs)])
-            return value, trees.unflatten(into, arrays[len(outputs) :])
+            value = trees.unflatten(result_tree, whole_leaves(arrays[: len(outputs)], flags))
+            return value, trees.unflatten(into, whole_leaves(arrays[len(outputs) :], kinds))
 
         return Built([*outputs, *products], finish)
 
     build.plan_key = ("product", verb)  # type: ignore[attr-defined]
-    replay = Replay(with_vector, build, positions, verb)
+    replay = Replay(with_vector, build, positions, verb, takes_complex=True)
     replay.watched = function
 
     def product(*args: Any, **kwargs: Any) -> Any:

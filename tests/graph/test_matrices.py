@@ -6,20 +6,83 @@ import itertools
 
 import numpy as np
 import pytest
-from support import EXECUTORS, F4, F8, close, execute, interpret, op
+import scipy.linalg
+from support import EXECUTORS, F4, F8, close, execute, interpret, op, ramp, table
 
 import jacana as jc
 from jacana.differentiate import dense_jacobians, jvp_nodes, sparse_jacobian, vjp_nodes
 from jacana.graph import REGISTRY, build
-from jacana.graph.node import Node, new_input, topological
+from jacana.graph.index import Affine, identity, rename
+from jacana.graph.node import Node, Term, new_input, topological
+from jacana.graph.ops.fourier import TrigonometricMatrixParams, WaveParams
+from jacana.graph.ops.matrix_functions import FunctionParams, matrix_function, sylvester
 from jacana.graph.ops.reduction import AxisParams, TriangleParams
 from jacana.structure.support import restrict_to_factors
 
+_RNG = np.random.default_rng(0)
+
+
+def _units(function, shape):
+    """The matrix of a linear map, column by column: axes of the result, then axes of the argument."""
+    columns = [function(e.reshape(shape)) for e in np.eye(int(np.prod(shape)))]
+    return np.moveaxis(np.reshape(columns, (*shape, *columns[0].shape)), (0, 1), (-2, -1))
+
+
+def _exponential():
+    x, a = new_input((3, 3), F8), _RNG.normal(size=(3, 3))
+    (term,) = REGISTRY["matrix_function"].edges(matrix_function(x, params=FunctionParams("expm")))[0]
+    return term.factors[0][0], _units(lambda e: scipy.linalg.expm_frechet(a, e)[1], (3, 3)), {x: a}
+
+
+def _sylvester():
+    x, y, c = new_input((2, 2), F8), new_input((3, 3), F8), new_input((2, 3), F8)
+    a, b = _RNG.normal(size=(2, 2)) + 3 * np.eye(2), _RNG.normal(size=(3, 3)) + 3 * np.eye(3)
+    (term,) = REGISTRY["sylvester"].edges(sylvester(x, y, c))[3]
+    return term.factors[0][0], _units(lambda e: scipy.linalg.solve_sylvester(a, b, e), (2, 3)), {x: a, y: b}
+
+
+def _wave(sine, rows, cols, size, scale):
+    angle = 2 * np.pi * (np.outer(np.arange(rows), np.arange(cols)) % size) / size
+    return op("waves", params=WaveParams(sine, rows, cols, size, scale, F8)), scale * (np.sin, np.cos)[not sine](angle)
+
+
+def _trigonometric(name, kind, n):
+    """The definitions of ``scipy.fft``, element by element."""
+    k, j = np.indices((n, n))
+    match name, kind:
+        case "dct", 1:
+            want = np.where((j == 0) | (j == n - 1), 1, 2) * np.cos(np.pi * k * j / (n - 1))
+        case "dct", 2:
+            want = 2 * np.cos(np.pi * k * (2 * j + 1) / (2 * n))
+        case "dct", 3:
+            want = np.where(j == 0, 1, 2) * np.cos(np.pi * (2 * k + 1) * j / (2 * n))
+        case "dct", 4:
+            want = 2 * np.cos(np.pi * (2 * k + 1) * (2 * j + 1) / (4 * n))
+        case "dst", 1:
+            want = 2 * np.sin(np.pi * (k + 1) * (j + 1) / (n + 1))
+        case "dst", 2:
+            want = 2 * np.sin(np.pi * (k + 1) * (2 * j + 1) / (2 * n))
+        case "dst", 3:
+            want = np.where(j == n - 1, 1, 2) * np.sin(np.pi * (2 * k + 1) * (j + 1) / (2 * n))
+        case _:
+            want = 2 * np.sin(np.pi * (2 * k + 1) * (2 * j + 1) / (4 * n))
+    return op("trigonometric_matrix", params=TrigonometricMatrixParams(name, kind, n, n, F8)), want
+
+
 MATRICES = {
-    "triangle": [(op("triangle", params=TriangleParams(n, F8)), np.tri(n)) for n in (4, 1)],
-}  # fmt: skip
-ALL = [pytest.param(node, want, id=f"{name}{k}") for name, rows in MATRICES.items() for k, (node, want) in
-       enumerate(rows)]  # fmt: skip
+    "triangle": [(op("triangle", params=TriangleParams(n, F8)), np.tri(n), {}) for n in (4, 1)],
+    "matrix_function_derivative": [_exponential()],
+    "sylvester_inverse": [_sylvester()],
+    "waves": [
+        (*_wave(sine, *rest), {})
+        for sine in (False, True)
+        for rest in [(5, 5, 5, 1.0), (4, 4, 4, -0.5), (4, 6, 6, 1.0), (6, 4, 6, 2.0), (3, 2, 7, 1.0), (1, 1, 1, 1.0)]
+    ],
+    "trigonometric_matrix": [
+        (*_trigonometric(name, kind, n), {}) for name in ("dct", "dst") for kind in (1, 2, 3, 4) for n in (5, 2)
+    ],
+}
+ALL = [pytest.param(*row, id=f"{name}{k}") for name, rows in MATRICES.items() for k, row in enumerate(rows)]
 
 
 def formed(nodes: list[Node]) -> bool:
@@ -30,16 +93,17 @@ def test_every_matrix_has_a_row():
     assert set(MATRICES) == {name for name, record in REGISTRY.items() if record.matrix is not None}
 
 
-@pytest.mark.parametrize(("matrix", "want"), ALL)
-def test_value(matrix, want):
-    for found in (interpret([matrix], {})[0], *(execute(name, [matrix], {})[0] for name in EXECUTORS)):
-        np.testing.assert_array_equal(found, want)
+@pytest.mark.parametrize(("matrix", "want", "known"), ALL)
+def test_value(matrix, want, known):
+    for found in (interpret([matrix], known)[0], *(execute(name, [matrix], known)[0] for name in EXECUTORS)):
+        # The angles of the reference are rounded, too.
+        close(found, want, 1e-13) if known else np.testing.assert_allclose(found, want, rtol=0, atol=6e-15)
 
 
 @pytest.mark.parametrize("transposed", [False, True])
 @pytest.mark.parametrize("rest", [(), (3,), (2, 3)])
-@pytest.mark.parametrize(("matrix", "want"), ALL)
-def test_product(matrix, want, rest, transposed):
+@pytest.mark.parametrize(("matrix", "want", "known"), ALL)
+def test_product(matrix, want, known, rest, transposed):
     split = matrix.op.matrix.rows(matrix)
     axes = matrix.shape[:split] if transposed else matrix.shape[split:]
     x = new_input((*axes, *rest), F8)
@@ -48,7 +112,7 @@ def test_product(matrix, want, rest, transposed):
     expected = (flat.T if transposed else flat) @ value.reshape(int(np.prod(axes)), -1)
     node = matrix.op.matrix.product(matrix, x, transposed)
     for name in EXECUTORS:
-        close(execute(name, [node], {x: value})[0].reshape(expected.shape), expected, 1e-13)
+        close(execute(name, [node], {**known, x: value})[0].reshape(expected.shape), expected, 1e-13)
 
 
 # Labels of the matrix are (0, 1); a plan is what the array has and what remains.
@@ -72,6 +136,76 @@ def test_contractions(have, out):
     want = np.einsum(np.tri(4), [0, 1], value, list(have), list(out))
     for name in EXECUTORS:
         close(execute(name, [node], {x: value})[0], want, 1e-13)
+
+
+# Parts of a matrix of 5 rows and 6 columns: the rows and the columns that are taken, as indices of new axes 0 and 1.
+PARTS = {
+    "first rows": (ramp(0), ramp(1), 3, 6),
+    "later rows": (ramp(0, 1, 2), ramp(1), 3, 6),
+    "backwards": (ramp(0, -1, 4), ramp(1, -1, 5), 5, 6),
+    "every other column": (ramp(0), ramp(1, 2, 1), 5, 3),
+    "chosen": (table([3, 0, 3, 1], 0), table([5, 2], 1), 4, 2),
+    "the same column twice": (ramp(0), table([4, 4, 0], 1), 5, 3),
+    "one row": (Affine(2), ramp(1), 1, 6),
+    "one column": (ramp(0), Affine(3), 5, 1),
+}
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize("rest", [(), (2,)])
+@pytest.mark.parametrize("part", PARTS)
+def test_a_part_of_a_matrix_multiplies_unformed(part, rest, transposed):
+    rows, cols, m, n = PARTS[part]
+    matrix, _ = _wave(True, 5, 6, 7, 1.5)
+    axes = [k for k in (0, 1) if (m, n)[k] > 1]
+    labels = tuple(axes)
+    place = {a: k for k, a in enumerate(axes)}
+    indices = [rename(e, place) for e in (rows, cols)]
+    node = build.index_node(matrix, tuple((m, n)[a] for a in axes), indices)
+    (number,) = interpret([node], {})
+    summed, kept = (0, 1) if transposed else (1, 0)
+    sizes = (m, n, 2)
+    have = (summed, *((2,) if rest else ())) if summed in axes else ((2,) if rest else ())
+    out = tuple(a for a in (kept, *((2,) if rest else ())) if a in axes or a == 2)
+    x = new_input(tuple(sizes[a] for a in have), F8)
+    value = np.random.default_rng(5).normal(size=x.shape)
+    product = build.contract_labels([(node, labels), (x, have)], sizes, out)
+    assert not formed([product])
+    expected = np.einsum(number, list(labels), value, list(have), list(out))
+    for name in EXECUTORS:
+        close(execute(name, [product], {x: value})[0], expected, 1e-13)
+
+
+def test_what_mixes_rows_and_columns_is_formed():
+    matrix, want = _wave(False, 5, 5, 5, 1.0)
+    diagonal = build.index_node(matrix, (5,), (ramp(0), ramp(0)))
+    assert build.linear_map(diagonal) is None
+    x = new_input((5,), F8)
+    node = build.contract_labels([(diagonal, (0,)), (x, (0,))], (5,), ())
+    close(execute("numpy", [node], {x: np.arange(5.0)})[0], np.diag(want) @ np.arange(5.0), 1e-14)
+
+
+# Labels of the matrices are (0, 1, 2, 3, 4): a batch, two rows, two columns.
+BATCHES = [
+    ((0, 3, 4), (0, 1, 2)), ((3, 4), (0, 1, 2)), ((0, 3, 4), (1, 2)), ((0, 3, 4, 5), (5, 0, 1, 2)), ((4, 3), (2, 0, 1)),
+    ((0, 1, 2), (0, 3, 4)), ((2, 5, 1), (3, 4, 5, 0)), ((0,), (0, 1, 2)), ((), (0,)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("have", "out"), BATCHES)
+def test_contractions_of_a_batch_of_matrices(have, out):
+    sizes = (2, 3, 3, 3, 3, 4)
+    x, a = new_input((2, 3, 3), F8), np.random.default_rng(3).normal(size=(2, 3, 3)) * 0.3
+    (term,) = REGISTRY["matrix_function"].edges(matrix_function(x, params=FunctionParams("expm")))[0]
+    matrix = term.factors[0][0]
+    y = new_input(tuple(sizes[k] for k in have), F8)
+    value = np.random.default_rng(4).normal(size=y.shape)
+    node = build.contract_labels([(matrix, (0, 1, 2, 3, 4)), (y, have)], sizes, out)
+    assert not formed([node])
+    whole = np.stack([_units(lambda e, m=m: scipy.linalg.expm_frechet(m, e)[1], (3, 3)) for m in a])
+    want = np.einsum(whole, [0, 1, 2, 3, 4], value, list(have), list(out))
+    for name in EXECUTORS:
+        close(execute(name, [node], {x: a, y: value})[0], want, 1e-13)
 
 
 def test_other_dtype():
@@ -109,10 +243,9 @@ def test_running_sums_stay_running_sums(shape, axis):
 
 
 def test_support_is_exact():
-    for node, want in itertools.chain(*MATRICES.values()):
-        from jacana.graph.index import identity
-        from jacana.graph.node import Term
-
+    for node, want, _ in itertools.chain(*MATRICES.values()):
+        if node.op.matrix.support is None:
+            continue
         every = identity(node.ndim)
         split = node.op.matrix.rows(node)
         term = Term(node.shape, every[:split], every[split:], ((node, tuple(range(node.ndim))),))

@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 import mpmath as mp
 import numpy as np
 import pytest
+import scipy.fft
+import scipy.linalg
 from support import (
     BOOL,
     EXECUTORS,
@@ -34,9 +36,12 @@ from support import (
 from jacana.differentiate import dense_jacobians, sparse_jacobian
 from jacana.graph import REGISTRY, build
 from jacana.graph.index import Affine
-from jacana.graph.node import LiteralParams, Node, new_input
+from jacana.graph.node import LiteralParams, Node, new_input, topological
+from jacana.graph.ops import factors, linalg, matrix_functions, spectral
+from jacana.graph.ops.complex import RECORDS as COMPLEX_RECORDS
 from jacana.graph.ops.contraction import ContractParams
 from jacana.graph.ops.elementwise import CastParams
+from jacana.graph.ops.fourier import FourierParams, TrigonometricParams
 from jacana.graph.ops.movement import AssembleParams, IndexParams
 from jacana.graph.ops.reduction import AxesParams, AxisParams
 
@@ -356,7 +361,183 @@ def _cholesky_row(batch: tuple[int, ...]) -> Row:
     x = new_input((*batch, 3, 3), F8)
     order = (*range(len(batch)), len(batch) + 1, len(batch))
     symmetric = x + build.transpose(x, order)
-    return Row([x], op("cholesky", symmetric), lambda v: np.linalg.cholesky(v + np.swapaxes(v, -1, -2)))
+    return Row([x], linalg.cholesky(symmetric), lambda v: np.linalg.cholesky(v + np.swapaxes(v, -1, -2)))
+
+
+def _symmetric(x: Node) -> Node:
+    rank = x.ndim
+    return x + build.transpose(x, (*range(rank - 2), rank - 1, rank - 2))
+
+
+def _mirror(v: Array) -> Array:
+    return v + np.swapaxes(v, -1, -2)
+
+
+def _pack(*parts: Array) -> Array:
+    return np.concatenate([p[..., None, :] if p.ndim < parts[-1].ndim else p for p in parts], axis=-2)
+
+
+def _svd(v: Array) -> Array:
+    u, s, vt = np.linalg.svd(v, full_matrices=False)
+    return _pack(u, s, np.swapaxes(vt, -1, -2))
+
+
+def _made(make: Callable[..., Node], function: Callable[..., Any], *shapes: tuple[int, ...]) -> Row:
+    inputs = [new_input(s, F8) for s in shapes]
+    return Row(inputs, make(*inputs), function)
+
+
+def _cutoff(x: Node) -> Node:
+    return build.full(1e-12, x.shape[:-2], F8)
+
+
+def _lstsq(a: Array, b: Array) -> Array:
+    x, _, rank, _ = np.linalg.lstsq(a, b)
+    return np.concatenate([x, np.full((1, x.shape[1]), float(rank))])
+
+
+def _function(name: str) -> Callable[[Node], Node]:
+    return lambda x: matrix_functions.matrix_function(x * 0.25, params=matrix_functions.FunctionParams(name))
+
+
+def _each(function: Callable[..., Array], *arrays: Array) -> Array:
+    """A function of SciPy that takes one matrix (or one of each), for every matrix of a batch."""
+    result = np.empty(arrays[-1].shape)
+    for where in np.ndindex(*arrays[-1].shape[:-2]):
+        result[where] = function(*(a[where] for a in arrays))
+    return result
+
+
+def _eigenvalue_rows() -> dict[str, list[Row]]:
+    eigh = [
+        _made(
+            lambda x, u=uplo: spectral.eigh(_symmetric(x), u),
+            lambda v, u=uplo: _pack(*np.linalg.eigh(_mirror(v), u)),
+            s,
+        )
+        for s, uplo in [((3, 3), "L"), ((2, 2), "U"), ((1, 1), "L"), ((2, 2, 2), "L")]
+    ]
+    eig = [
+        _made(
+            lambda x: spectral.eig(_symmetric(x) + x * 0.25), lambda v: _pack(*np.linalg.eig(_mirror(v) + v * 0.25)), s
+        )
+        for s in [(3, 3), (1, 1), (2, 2, 2)]
+    ]
+    svd = [_made(spectral.svd, _svd, s) for s in [(2, 2), (3, 2), (2, 3), (1, 1), (2, 1), (2, 3, 2)]]
+    return {
+        "eigh": eigh,
+        "eigh_tangent": eigh[:1],
+        "eigvalsh": [
+            _made(lambda x: spectral.eigvalsh(_symmetric(x)), lambda v: np.linalg.eigvalsh(_mirror(v)), s)
+            for s in [(3, 3), (2, 2, 2)]
+        ],
+        "eig": eig,
+        "eig_tangent": eig[:1],
+        "eigvals": [
+            _made(lambda x: spectral.eigvals(_symmetric(x) + x), lambda v: np.linalg.eigvals(_mirror(v) + v), s)
+            for s in [(3, 3), (2, 2, 2)]
+        ],
+        "svd": svd,
+        "svd_tangent": svd[:1],
+        "svd_outside": svd[1:2],
+        "svdvals": [_made(spectral.svdvals, np.linalg.svdvals, s) for s in [(3, 3), (2, 3), (2, 3, 2)]],
+    }
+
+
+def _factor_rows() -> dict[str, list[Row]]:
+    qr = [
+        _made(factors.qr, lambda v: np.concatenate(np.linalg.qr(v), axis=-2), s)
+        for s in [(3, 2), (2, 2), (3, 1), (2, 3, 2)]
+    ]
+    pinv = [
+        _made(lambda x: factors.pinv(x, _cutoff(x)), lambda v: np.linalg.pinv(v, 1e-12), s)
+        for s in [(3, 2), (2, 3), (2, 2), (2, 3, 2)]
+    ]
+    sylvester = [
+        _made(matrix_functions.sylvester, lambda *v: _each(scipy.linalg.solve_sylvester, *v), *s)
+        for s in [((2, 2), (1, 1), (2, 1)), ((2, 2, 2), (2, 2, 2), (2, 2, 2))]
+    ]
+    return {
+        "qr": qr,
+        "qr_columns": qr[:1],
+        "qr_symmetric": qr[:1],
+        "basis": [
+            Row([x], factors.basis(x, params=factors.BasisParams(kind, "no derivative")), function, False)
+            for kind, shape, function in (
+                ("svd left", (3, 2), lambda v: np.linalg.svd(v)[0][:, 2:]),
+                ("svd right", (2, 3), lambda v: np.linalg.svd(v)[2][2:].T),
+                ("qr", (3, 1), lambda v: np.linalg.qr(v, "complete")[0][:, 1:]),
+            )
+            for x in [new_input(shape, F8)]
+        ],
+        "pinv": pinv,
+        "pinv_tangent": pinv[:1],
+        "lstsq": [
+            _made(lambda a, b: factors.lstsq(a, b, _cutoff(a)), _lstsq, *s)
+            for s in [[(4, 2), (4, 1)], [(2, 3), (2, 2)], [(2, 2), (2, 1)]]
+        ],
+        "matrix_function": [
+            _made(_function("expm"), lambda v: scipy.linalg.expm(v * 0.25), (2, 2)),
+            _made(_function("expm"), lambda v: scipy.linalg.expm(v * 0.25), (2, 2, 2)),
+            _made(_function("sqrtm"), lambda v: _each(scipy.linalg.sqrtm, v * 0.25), (2, 2)),
+        ],
+        "sylvester": sylvester,
+        "sylvester_tangent": sylvester[:1],
+    }
+
+
+def parted(z: Any) -> Array:
+    return np.stack([np.real(z), np.imag(z)], axis=-1)
+
+
+def _fourier(name: str, count: int, shape: tuple[int, ...], norm: str, inverse: bool, transform: Any) -> Row:
+    inputs = [new_input(shape, F8) for _ in range(count)]
+    node = op(name, *inputs, params=FourierParams(shape[-1], norm, inverse))
+
+    def reference(*parts: Array) -> Array:
+        return parted(transform(parts[0] if count == 1 else parts[0] + 1j * parts[1], norm=norm))
+
+    return Row(inputs, node, reference)
+
+
+def _irfft(shape: tuple[int, ...], size: int, norm: str) -> Row:
+    inputs = [new_input(shape, F8), new_input(shape, F8)]
+    node = op("irfft", *inputs, params=FourierParams(size, norm, True))
+    return Row(inputs, node, lambda re, im: np.fft.irfft(re + 1j * im, size, norm=norm))
+
+
+def _trigonometric(name: str, kind: int, shape: tuple[int, ...]) -> Row:
+    x = new_input(shape, F8)
+    node = op("trigonometric", x, params=TrigonometricParams(name, kind))
+    return Row([x], node, lambda v: getattr(scipy.fft, name)(v, kind))
+
+
+def _complex_cofactor(a: Array) -> Array:
+    """Minors with their signs."""
+    result = np.zeros_like(a)
+    n = a.shape[-1]
+    for where in np.ndindex(*a.shape):
+        *batch, i, j = where
+        minor = np.delete(np.delete(a[tuple(batch)], i, 0), j, 1)
+        result[where] = (-1) ** (i + j) * (np.linalg.det(minor) if n > 1 else 1.0)
+    return result
+
+
+def _complex_matrix(name: str, function: Any, shape: tuple[int, ...], dtype: Any) -> Row:
+    inputs = [new_input(shape, dtype), new_input(shape, dtype)]
+    return Row(inputs, op(name, *inputs), lambda re, im: parted(function(re + 1j * im)))
+
+
+def _complex_rows(ufunc: Any, record: Any) -> list[Row]:
+    rows = []
+    for shape in ((2, 3), (), (0, 2)):
+        inputs = [new_input(shape, F8) for _ in range(2 * ufunc.nin)]
+
+        def reference(*parts: Array) -> Array:
+            return parted(ufunc(*(re + 1j * im for re, im in zip(parts[::2], parts[1::2], strict=True))))
+
+        rows.append(Row(inputs, record(*inputs), reference))
+    return rows
 
 
 ROWS: dict[str, list[Row]] = {
@@ -423,14 +604,55 @@ ROWS: dict[str, list[Row]] = {
     ],
     "det": [_linalg("det", [s], np.linalg.det) for s in [(3, 3), (1, 1), (2, 2, 2)]],
     "cofactor": [_linalg("cofactor", [s], _cofactor) for s in [(3, 3), (2, 2), (1, 1), (2, 3, 3)]],
+    "slogdet": [_made(linalg.slogdet, lambda v: np.stack(np.linalg.slogdet(v), -1), s) for s in [(3, 3), (2, 2, 2)]],
     "cholesky": [_cholesky_row(()), _cholesky_row((2,))],
+    "fft": [
+        _fourier("fft", count, shape, norm, inverse, np.fft.ifft if inverse else np.fft.fft)
+        for count, shape, norm, inverse in [
+            (2, (5,), "backward", False), (2, (4,), "ortho", True), (2, (2, 3), "backward", True),
+            (2, (2, 4), "forward", False), (1, (5,), "backward", False), (1, (3, 4), "forward", True),
+            (2, (1,), "ortho", False), (1, (2,), "backward", True), (2, (0, 3), "backward", False),
+        ]
+    ],
+    "rfft": [
+        _fourier("rfft", 1, shape, norm, False, np.fft.rfft)
+        for shape, norm in [
+            ((5,), "backward"), ((4,), "ortho"), ((2, 3), "forward"), ((3, 4), "backward"), ((1,), "backward"),
+        ]
+    ],
+    "irfft": [
+        _irfft(shape, size, norm)
+        for shape, size, norm in [
+            ((3,), 5, "backward"), ((3,), 4, "ortho"), ((2, 2), 3, "forward"), ((1,), 1, "backward"),
+            ((2, 2), 2, "backward"),
+        ]
+    ],
+    "trigonometric": [
+        _trigonometric(name, kind, shape)
+        for name in ("dct", "dst") for kind in (1, 2, 3, 4) for shape in ((5,), (2, 4))
+    ],
+    "complex_det": [
+        _complex_matrix("complex_det", np.linalg.det, s, F8) for s in [(3, 3), (1, 1), (2, 2, 2)]
+    ],
+    "complex_cofactor": [
+        _complex_matrix("complex_cofactor", _complex_cofactor, s, F8) for s in [(3, 3), (2, 2, 2), (1, 1)]
+    ],
+    **{record.name: _complex_rows(ufunc, record) for ufunc, record in COMPLEX_RECORDS.items()},
+    "cholesky_tangent": [_cholesky_row(())],
+    **_eigenvalue_rows(),
+    **_factor_rows(),
 }  # fmt: skip
 
 
 def test_every_other_record_has_a_row():
     matrices = {name for name, record in REGISTRY.items() if record.matrix}  # test_matrices.py has them
-    assert set(ROWS) | set(ELEMENTWISE) | matrices == set(REGISTRY)
-    assert all(REGISTRY[name].family == row.node.op.family for name, rows in ROWS.items() for row in rows)
+    special = {name for name, record in REGISTRY.items() if record.family == "special"}  # tests/record/test_special.py
+    assert set(ROWS) | set(ELEMENTWISE) | matrices | special == set(REGISTRY)
+    assert all(REGISTRY[name] in operations(row) for name, rows in ROWS.items() for row in rows)
+
+
+def operations(row: Row) -> set[Any]:
+    return {node.op for node in topological([row.node])}
 
 
 def sample(row: Row, seed: int) -> list[Array]:
@@ -443,8 +665,9 @@ def sample(row: Row, seed: int) -> list[Array]:
             continue
         value = rng.permutation(np.linspace(0.5, 1.8, max(x.size, 1)))[: x.size].reshape(x.shape)
         value = np.asarray(value * rng.choice([1, 1, -1], size=x.shape))
-        if row.node.op.family == "linalg" and x.ndim >= 2 and x.shape[-1] == x.shape[-2]:
-            value = value * 0.4 + 2.5 * np.eye(x.shape[-1])
+        if any(o.family == "linalg" for o in operations(row)) and x.ndim >= 2:
+            # Eigenvalues and singular values are far apart, too.
+            value = value * 0.4 + np.eye(*x.shape[-2:]) * (2.5 + 1.7 * np.arange(x.shape[-1]))
         result.append(value)
     return result
 
@@ -461,7 +684,7 @@ def test_value_shape_and_dtype(name, k):
     assert row.node.shape == expected.shape
     assert row.node.dtype == expected.dtype
     found = [interpret([row.node], known)[0], *(execute(executor, [row.node], known)[0] for executor in EXECUTORS)]
-    if row.node.op.family != "leaf" and name != "cholesky":
+    if row.node.op.family != "leaf" and row.node.inputs == tuple(row.inputs):
         found.append(np.asarray(row.node.op.evaluate(row.node.params, *values)))
     for value in found:
         assert value.dtype == expected.dtype

@@ -1,7 +1,6 @@
 """Arrays made inside recorded functions, what is refused and how, threads, and the speed of recording."""
 
 import threading
-import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 
@@ -118,10 +117,21 @@ def outside_buffer(x):
         (lambda x: np.add(X, 1.0, out=x) and np.add(x, 1.0, out=plain_zeros(3)), "plain ndarray|ambiguous"),
         (lambda x: np.add.at(plain_zeros(3), [0], x[:1]), "plain ndarray"),
         (lambda x: np.copyto(plain_zeros(3), x), "plain ndarray"),
-        (lambda x: np.linalg.svd(x[:, None]), "numpy.linalg.svd"),
-        (lambda x: np.fft.fft(x), "fft"),
+        (lambda x: np.linalg.qr(x[:, None], mode="raw"), "numpy.linalg.qr"),
+        (lambda x: np.linalg.eigvals(np.diag(x[:2])[::-1] * [[1.0], [-1.0]]), "numpy.linalg.eigvals.*complex"),
+        (lambda x: np.linalg.pinv(x[:, None], rcond=x[0]), "numpy.linalg.pinv"),
         (lambda x: np.histogram2d(x, x), "histogram2d"),
-        (lambda x: scipy.special.gamma(x), "gamma"),
+        (lambda x: scipy.special.mathieu_a(2, x), "mathieu_a"),
+        (lambda x: np.fft.fft(x, out=np.empty(3, complex)), "out="),
+        (lambda x: np.linalg.eig(x * 1j), "eig"),
+        (lambda x: np.sort(x * 1j), "sort of complex"),
+        (lambda x: x.__setitem__(0, 1j), "array of real numbers"),
+        (lambda x: x.__iadd__(1j), "in place"),
+        (lambda x: np.asarray(x * 1j).tolist(), "z.real"),
+        (lambda x: complex((x * 1j)[0]), "z.real"),
+        (lambda x: (x * 1j).astype(float), "z.real"),
+        (lambda x: (x * 1j).view(float), "z.real"),
+        (lambda x: plain_zeros(3).__iadd__(x * 1j), "inside the recorded function"),
         (lambda x: np.add(x, 1.0, where=x > 0), "np.where"),
         (lambda x: np.subtract.accumulate(x), "accumulate"),
         (lambda x: np.maximum.at(x, [0], 1.0), "maximum.at"),
@@ -143,12 +153,12 @@ def test_refusals_name_the_function_and_the_line(function, words):
 
 def test_line_of_the_user():
     def step(x):
-        return np.linalg.svd(x[:, None])
+        return np.linalg.qr(x[:, None], mode="raw")
 
     with pytest.raises(UnsupportedOperationError) as caught:
         record(lambda x: step(x), [X])
     message = str(caught.value)
-    assert message.splitlines()[-1].strip() == "return np.linalg.svd(x[:, None])"
+    assert message.splitlines()[-1].strip() == 'return np.linalg.qr(x[:, None], mode="raw")'
     assert f":{step.__code__.co_firstlineno + 1} in step" in message
 
 
@@ -158,14 +168,16 @@ def test_unknown_attributes_are_attribute_errors():
     assert not hasattr(Variable(X), "__array_interface__")
 
 
-def test_complex_is_refused():
-    with pytest.raises(InvalidInputError, match="complex"):
+def test_a_complex_dtype_is_never_a_silent_cast():
+    with pytest.raises(UnsupportedOperationError, match="astype"):
+        record(lambda x: np.mean(x, None, complex), [X])
+
+
+def test_a_leaf_is_real():
+    with pytest.raises(InvalidInputError, match=r"jc.Variable\(z.real\)"):
         Variable(X + 1j)
     with pytest.raises(InvalidInputError, match="complex"):
         record(lambda x: x, [X + 1j])
-    for f in (lambda x: x * 1j, lambda x: x + (X + 1j), lambda x: np.multiply(1j, x), lambda x: x.astype(complex)):
-        with pytest.raises((InvalidInputError, UnsupportedOperationError), match="complex"):
-            record(f, [X])
 
 
 def test_strings_and_objects_are_refused():
@@ -240,24 +252,3 @@ def test_eight_threads():
     with ThreadPoolExecutor(8) as pool:
         assert all(pool.map(work, range(8)))
     assert np.zeros is zeros
-
-
-def test_recording_is_fast():
-    def f(x):
-        a, b, c, d = x
-        for _ in range(70):
-            s = np.sin(a) * b + c * 2.0
-            t = np.cos(d) - a * b
-            a, b = s / 2.0, np.sin(t + 1.5)
-        return a + b
-
-    values = np.array([0.1, 0.2, 0.3, 0.4])
-    record(f, [values])
-    best = min(_timed(lambda: record(f, [values])) for _ in range(5))
-    assert best < 0.030, best  # 700 operations; 4 ms on the machine this was written on
-
-
-def _timed(call):
-    start = time.perf_counter()
-    call()
-    return time.perf_counter() - start

@@ -295,14 +295,10 @@ def test_libraries_are_not_watched():
     assert len(r.watches) == 0
 
 
-def test_watching_is_cheap():
-    import timeit
-
+def test_few_things_are_watched():
     matrix, k = np.eye(3), 2.0
 
     def f(x):
         return matrix @ (x * k) + helper(x)
 
-    r = record(f, [X])
-    assert len(r.watches) < 10
-    assert min(timeit.repeat(r.watches.unchanged, number=1000, repeat=5)) / 1000 < 20e-6
+    assert len(record(f, [X]).watches) < 10

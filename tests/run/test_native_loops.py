@@ -432,3 +432,16 @@ def test_many_added_parts_are_planned_in_two_passes(monkeypatch):
     plan = native_plan.plan_native([added])
     assert len(passes) == 2
     assert plan.buffers == {added, *(part for part, _ in parts)}
+
+
+def test_two_axes_longer_than_lanes_are_two_loops():
+    # Written out, 32 points of such an axis took seconds to compile, for each of the diagonals of a stencil.
+    from jacana.plan.native_plan import Kernel, plan_native
+
+    x = new_input((32, 40), F8)
+    (step,) = plan_native([op("sin", x) * x]).steps
+    assert isinstance(step, Kernel)
+    assert step.sizes == (32, 40)
+    (step,) = plan_native([build.broadcast_to(x, (4, 32, 40)) * 2.0]).steps
+    assert isinstance(step, Kernel)
+    assert step.sizes == (32, 40)  # the short axis is written out

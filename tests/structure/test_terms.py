@@ -15,6 +15,7 @@ from jacana.differentiate import dense_jacobians, sparse_jacobian
 from jacana.graph import build
 from jacana.graph.index import Affine, Index, Lookup, axes_of, evaluate, from_table
 from jacana.graph.node import Node, Term, new_input
+from jacana.structure.merging import add_outer_products
 from jacana.structure.terms import add_terms, coefficient, compose, compose_terms, normalise
 
 Values = dict[Node, Array]
@@ -482,3 +483,36 @@ def test_float32_stays_float32():
     w = build.constant_array(np.ones((2, 3), dtype=np.float32))
     z = build.contract_labels([(w, (2, 0)), (y, (0, 1))], (3, 4, 2), (2, 1))
     assert dense_jacobians([total(z)], [x])[0][0].dtype == F4
+
+
+def test_outer_products_of_equal_places_become_one():
+    rng = np.random.default_rng(4)
+    a, b, c, d, mask = (new_input((n,), kind) for n, kind in ((3, F8), (4, F8), (3, F8), (4, F4), (4, BOOL)))
+    values = {node: rng.standard_normal(node.shape).astype(node.dtype) for node in (a, b, c, d)}
+    values[mask] = np.array([True, False, True, False])
+    row, col = (ramp(0),), (ramp(1, 2, 1),)
+    first = Term((3, 4), row, col, ((a, (0,)), (b, (1,))))
+    second = Term((3, 4), row, col, ((c, (0,)), (d, (1,))), ((mask, (1,)),))
+    other = Term((3, 4), row, (ramp(1, 2),), ((a, (0,)), (b, (1,))))
+    assert len(add_terms([first, second, other])) == 3  # apart, for those who multiply them by something smaller
+    merged = add_outer_products([first, second, other])
+    assert [len(t.factors) for t in merged] == [1, 2]
+    expected = dense([first, second, other], (3,), (8,), values)
+    np.testing.assert_allclose(dense(list(merged), (3,), (8,), values), expected, rtol=1e-15)
+
+
+def test_masks_of_outer_products_that_become_one_stay_structure():
+    a, b = new_input((3,), F8), new_input((4,), F8)
+    rows_mask, columns_mask = new_input((3,), BOOL), new_input((4,), BOOL)
+    values = {a: np.array([1.0, np.inf, 3.0]), b: np.array([1.0, 0.0, np.nan, 4.0])}
+    values |= {rows_mask: np.array([True, False, True]), columns_mask: np.array([True, True, False, False])}
+    place = ((ramp(0),), (ramp(1),))
+    terms = [
+        Term((3, 4), *place, ((a, (0,)), (b, (1,))), ((rows_mask, (0,)), (columns_mask, (1,)))),
+        Term((3, 4), *place, ((b, (1,)), (a, (0,))), ((rows_mask, (0,)), (columns_mask, (1,)))),
+    ]
+    merged = list(add_outer_products(terms))
+    assert len(merged) == 1
+    assert len(merged[0].masks) == 1
+    expected = np.array([[2.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0], [6.0, 0.0, 0.0, 0.0]])
+    assert np.array_equal(dense(merged, (3,), (4,), values), expected)

@@ -8,11 +8,11 @@ from __future__ import annotations
 import math
 import weakref
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from .index import Affine, Index, Lookup, bounds, flatten, identity, plain_axis, substitute
+from .index import Affine, Index, Lookup, axes_of, bounds, flatten, identity, plain_axis, rename, substitute
 from .node import (
     CONSTANT,
     LITERAL,
@@ -29,6 +29,7 @@ from .node import (
 from .ops.contraction import ContractParams, contract
 from .ops.elementwise import CastParams, cast, multiply, number
 from .ops.movement import AssembleParams, IndexParams, assemble, index, injective
+from .ops.spectral import in_use
 
 SMALL_SQUARE = 64  # rows up to which a square matrix is an operator rather than a table
 
@@ -214,6 +215,12 @@ def sum_axes(node: Node, axes: Sequence[int]) -> Node:
 def contract_labels(factors: Sequence[Factor], sizes: Sequence[int], out: tuple[int, ...]) -> Node:
     """``sum of the product of factors`` over the labels not in ``out``, pair by pair in opt_einsum's order."""
     dtype = np.result_type(*(node.dtype for node, _ in factors))
+    if in_use():
+        from .ops.spectral_functions import spectral_product  # an operation of its own, whose rule contracts
+
+        found = spectral_product(factors, sizes, out)
+        if found is not None:
+            factors, sizes = found
     operands = [(cast_to(node, dtype), labels) for node, labels in factors]
     while len(operands) > 2:
         import opt_einsum  # only here, and not needed by most programs
@@ -262,31 +269,97 @@ def _contract(factors: Sequence[Factor], sizes: Sequence[int], out: tuple[int, .
     return contract(*nodes, params=ContractParams(small, tuple(named), target))
 
 
+class LinearMap(NamedTuple):
+    """Some rows and columns of the matrix of a linear map: ``matrix[rows(d), cols(d)]``, no axis of d in both.
+
+    Before them come ``batch`` axes, taken whole: a matrix for each of their places.
+    """
+
+    matrix: Node
+    rows: tuple[Index, ...]
+    cols: tuple[Index, ...]
+    batch: int = 0
+
+
+def linear_map(node: Node) -> LinearMap | None:
+    """``node`` as a part of the matrix of a linear map, by which one can multiply without forming it; else None."""
+    reads: list[Node] = []
+    while node.op is cast or node.op is index:
+        if node.op is index:
+            reads.append(node)
+        node = node.inputs[0]
+    if node.op.matrix is None:
+        return None
+    indices, shape = identity(node.ndim), node.shape
+    for read in reversed(reads):
+        indices, shape = tuple(substitute(e, read.params.indices, read.shape) for e in indices), read.shape
+    first = node.op.matrix.batch(node)
+    split = first + node.op.matrix.rows(node)
+    lead, rows, cols = indices[:first], indices[first:split], indices[split:]
+    if lead != identity(first) or shape[:first] != node.shape[:first]:
+        return None
+    over_rows, over_cols = ({a for e in part for a in axes_of(e)} for part in (rows, cols))
+    own = over_rows | over_cols
+    if over_rows & over_cols or own != set(range(first, len(shape))):
+        return None
+    return LinearMap(node, rows, cols, first)
+
+
 def _matrix_product(factors: Sequence[Factor], sizes: Sequence[int], out: tuple[int, ...]) -> Node | None:
     """The contraction by the product of a linear map, where one factor is the matrix of one; None where that fails.
 
-    All its column axes (or all its row axes) must be summed, and the other factor must have none of its row axes.
+    All its column axes (or all its row axes) must be summed, and the other factor must have none of its row axes. By a
+    part of a matrix one multiplies by scattering to the columns that it has and reading the rows that it has.
     """
     for k, (node, labels) in enumerate(factors):
-        matrix = node.inputs[0] if node.op is cast else node
-        if matrix.op.matrix is None:
+        part = linear_map(node)
+        if part is None:
             continue
-        split = matrix.op.matrix.rows(matrix)
         array, have = factors[1 - k] if len(factors) == 2 else (full(1.0, (), node.dtype), ())
-        rows, cols = labels[:split], labels[split:]
-        for kept, summed, transposed in ((rows, cols, False), (cols, rows, True)):
+        lead = labels[: part.batch]
+        for transposed in (False, True):
+            kept_at, summed_at = (part.cols, part.rows) if transposed else (part.rows, part.cols)
+            kept, summed = (tuple(sorted({labels[a] for e in at for a in axes_of(e)})) for at in (kept_at, summed_at))
             if not set(summed).isdisjoint(out) or not set(kept).isdisjoint(have) or (have and set(have) <= set(kept)):
                 continue
-            rest = tuple(x for x in have if x in out and x not in summed)
-            wanted = (*summed, *rest)
+            rest = tuple(x for x in have if x in out and x not in (*lead, *summed))
+            wanted = (*lead, *summed, *rest)
             present = tuple(x for x in wanted if x in have)
             if have != present:
                 array = _contract([(array, have)], sizes, present)
             array = broadcast_axes(array, tuple(sizes[x] for x in wanted), [wanted.index(x) for x in present])
-            moved = matrix.op.matrix.product(matrix, cast_to(array, matrix.dtype), transposed)
-            result = cast_to(moved, node.dtype), (*kept, *rest)
+            moved = cast_to(array, part.matrix.dtype)
+            product = _product_of_part(part, moved, labels, lead, summed, kept, transposed, sizes)
+            result = cast_to(product, node.dtype), (*lead, *kept, *rest)
             return result[0] if result[1] == out else _contract([result], sizes, out)
     return None
+
+
+def _product_of_part(
+    part: LinearMap, array: Node, labels: tuple[int, ...], lead: tuple[int, ...], summed: tuple[int, ...],
+    kept: tuple[int, ...], transposed: bool, sizes: Sequence[int],
+) -> Node:  # fmt: skip
+    """The part of a matrix times an array with the axes of the batch, then the summed ones first.
+
+    The result has the axes of the batch, then the kept ones first.
+    """
+    matrix = part.matrix
+    assert matrix.op.matrix is not None
+    first = len(lead)
+    split = first + matrix.op.matrix.rows(matrix)
+    rest = array.shape[first + len(summed) :]
+    ends = (part.cols, matrix.shape[split:]), (part.rows, matrix.shape[first:split])
+    (read_at, _), (write_at, whole) = ends if transposed else ends[::-1]
+
+    def at(indices: tuple[Index, ...], axes: tuple[int, ...]) -> tuple[Index, ...]:
+        place = {a: first + axes.index(x) for a, x in enumerate(labels) if x in axes}
+        after = first + len(axes)
+        return (*identity(first), *(rename(e, place) for e in indices), *(_axis(after + k) for k in range(len(rest))))
+
+    batch = tuple(sizes[x] for x in lead)
+    scattered = assembled([(array, at(write_at, summed))], (*batch, *whole, *rest), array.dtype, disjoint=False)
+    moved = matrix.op.matrix.product(matrix, scattered, transposed)
+    return index_node(moved, (*batch, *(sizes[x] for x in kept), *rest), at(read_at, kept))
 
 
 def reshape_plan(old: Shape, new: Shape) -> list[tuple[list[int], list[int]]]:
@@ -382,6 +455,7 @@ __all__ = [
     "has_structure",
     "index_node",
     "is_one",
+    "linear_map",
     "movement_reshape",
     "number",
     "product",

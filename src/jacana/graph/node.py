@@ -131,12 +131,16 @@ class Matrix(NamedTuple):
     ``rows(matrix)`` counts its row axes, which come first. ``product(matrix, array, transposed)`` is ``matrix @ array``
     for an array whose first axes are the column axes of the matrix (its row axes, if transposed; any others follow);
     the result has the row (column) axes first. ``support(matrix)`` gives the places where it can be other than zero,
-    each once, as rows of terms; None: anywhere.
+    each once, as rows of terms; None: anywhere. ``batch(matrix)`` counts the axes before the row axes, one matrix for
+    each of their places: they come first in ``array`` and in the product, too. ``needs(matrix)`` are the nodes that a
+    product is made of.
     """
 
     rows: Callable[[Node], int]
     product: Callable[[Node, Node, bool], Node]
     support: Callable[[Node], tuple[Term, ...]] | None = None
+    batch: Callable[[Node], int] = lambda matrix: 0
+    needs: Callable[[Node], tuple[Node, ...]] = lambda matrix: matrix.inputs
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,7 +149,8 @@ class Operation:
 
     Attributes:
         name: what it is called in printed programs.
-        family: ``leaf``, ``elementwise``, ``movement``, ``contraction``, ``reduction``, ``linalg`` or ``matrix``.
+        family: ``leaf``, ``elementwise``, ``movement``, ``contraction``, ``reduction``, ``linalg``, ``special`` or
+            ``matrix``.
         evaluate: ``(params, *arrays) -> array``, the value by NumPy.
         infer: ``(params, *nodes) -> (shape, dtype)``.
         edges: ``node -> terms of each input`` (None: no derivative with respect to that input).

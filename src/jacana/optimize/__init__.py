@@ -5,6 +5,7 @@ of their trust, linear solvers, losses. The state of a search is a separate valu
 write, and a new method is a subclass of `TrustRegion` with one function.
 """
 
+from .batch import BatchResult, fit_batch
 from .bounded import Reflective
 from .controls import Control, Damping, Radius
 from .least_squares import LeastSquares, least_squares
@@ -25,6 +26,7 @@ from .trust_region import State, TrustRegion
 __all__ = [
     "SE3",
     "SO3",
+    "BatchResult",
     "Budget",
     "Control",
     "Damping",
@@ -57,6 +59,7 @@ __all__ = [
     "SubspaceDogleg",
     "TrustRegion",
     "UnitQuaternion",
+    "fit_batch",
     "flatten_parameters",
     "least_squares",
 ]

@@ -28,7 +28,7 @@ from .trust_region import TrustRegion
 __all__ = ["LeastSquares", "least_squares"]
 
 _MAX_NAMED = 6  # parameters that a message lists
-_LARGE = 20_000  # residuals and parameters from which a search is worth machine code from the start
+_LARGE = 100_000  # residuals and parameters from which a search is worth machine code from the start
 
 
 def least_squares(

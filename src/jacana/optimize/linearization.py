@@ -76,12 +76,17 @@ class Linearization:
 
     @cached_property
     def norms(self) -> Float64Array:
-        """Euclidean norms of the columns, shape (n,); ones where the Jacobian is an operator that only multiplies."""
+        """Euclidean norms of the columns, shape (n,); an estimate of their root mean square for all where the Jacobian
+        is an operator that only multiplies."""
         if self.dense:
             return column_norms(self.jacobian)
+        n = self.shape[1]
         if not self.sparse:
-            return np.ones(self.shape[1])
-        data, n = self.jacobian.data, self.shape[1]
+            # The mean square of J v over random signs v is the square of the Frobenius norm (M. F. Hutchinson, 1990).
+            signs = np.random.default_rng(0).choice((-1.0, 1.0), size=n)
+            mean = euclidean_norm(self.apply(signs)) / math.sqrt(n)
+            return np.full(n, mean if math.isfinite(mean) else 1.0)
+        data = self.jacobian.data
         # Entries whose square overflows or vanishes are brought to the size of one first.
         largest = float(np.abs(data).max(initial=0.0))
         unit = largest if 0.0 < largest < math.inf else 1.0

@@ -30,6 +30,7 @@ UNROLL = 48  # points of the other axes that are unrolled inside the lane loop
 SUM_UNROLL = 16  # terms of a sum that are unrolled
 SMALL_CONTRACTION = 600  # multiplications up to which a contraction is unrolled rather than given to BLAS
 LANE_MIN = 16  # an axis shorter than this is not worth the lanes if there is a longer one
+LANE_LOOP = 32  # an axis from which even a small job is a loop in lanes
 KINDS = (np.dtype("f8"), np.dtype("f4"), np.dtype("i8"), np.dtype("i4"), np.dtype(bool))
 KEEP_COST = 4  # operations from which a value that kernels on several levels need is stored by the first
 LOGIC = ("logical_and", "logical_or", "logical_not")
@@ -141,7 +142,7 @@ class _Planner:
     def __init__(self, outputs: Sequence[Node], forced: set[Node], kept: set[Node]) -> None:
         self.outputs = [node for node in outputs if node.op.family != "leaf"]
         # What is kept is stored for later kernels, and computed in place by those that run as early as it can be.
-        self.forced, self.kept = forced | kept, kept
+        self.forced, self.kept = forced | kept, set(kept)
         self.order = topological(outputs)
         self.users: dict[Node, list[Node]] = {node: [] for node in self.order}
         for node in self.order:
@@ -306,6 +307,7 @@ class _Planner:
     def _choose_buffers(self) -> None:
         results = set(self.outputs)
         wanted = results | self.forced
+        once = self.forced - self.kept  # what must be read where it was stored
         self.calls: set[Node] = set()
         self.reductions: dict[Node, Reduction] = {}
         self.buffers: set[Node] = set()
@@ -323,6 +325,7 @@ class _Planner:
                 wanted.add(node)
             if node.op in (reduce_max, reduce_min) and self._compared(node.inputs[0]):
                 wanted.add(node.inputs[0])
+                once.add(node.inputs[0])
             if node in self.calls:
                 wanted.update(i for i in node.inputs if i in reachable)
             elif node.op is index and node in wanted and node not in results and self._only_called(node):
@@ -338,9 +341,12 @@ class _Planner:
             if node.op is contract:
                 terms = math.prod(node.params.sizes) / max(node.size, 1)
             own = terms * node.op.cost + sum(terms * cost[i] for i in node.inputs)
-            if node not in wanted and self._pays(node, own):
+            pays = self._pays(node, own)
+            if pays:
                 wanted.add(node)
-            cost[node] = 0.0 if node in wanted else own
+            elif node in results and node not in once and node.op.family == "elementwise" and node not in self.calls:
+                self.kept.add(node)  # a result that others may compute in place, as if it were none
+            cost[node] = 0.0 if node in wanted and node not in self.kept else own
         self.buffers = {node for node in wanted if node.op.family != "leaf"}
 
     def _compared(self, node: Node) -> bool:
@@ -403,7 +409,9 @@ class _Planner:
     ) -> Job:
         total = math.prod(domain)
         factors = ((value, tuple(range(value.ndim))),)
-        if (total <= STRAIGHT or not domain) and not scalar:
+        added = value.op is assemble and not value.params.disjoint  # found at constant places only
+        straight = total <= STRAIGHT and (added or max(domain, default=0) < LANE_LOOP)
+        if straight and not scalar:
             return Job(buffer, domain, rows, factors, (), accumulate=accumulate)
         if scalar:
             every = tuple(range(len(domain)))
@@ -413,7 +421,7 @@ class _Planner:
         lane = unit[0] if unit else max(range(len(domain)), key=lambda a: (domain[a], a))
         rest = sorted((a for a in range(len(domain)) if a != lane), key=lambda a: (-domain[a], a))
         loops = []
-        while rest and math.prod(domain[a] for a in rest) > UNROLL:
+        while rest and (domain[rest[0]] > LANE_MIN or math.prod(domain[a] for a in rest) > UNROLL):
             loops.append(rest.pop(0))
         return Job(buffer, domain, rows, factors, (*sorted(loops), lane), accumulate=accumulate)
 

@@ -21,7 +21,7 @@ from ..graph.index import Affine, Index, axes_of, evaluate, from_table, substitu
 from ..graph.node import Array, Node, Shape
 from ..graph.ops import movement
 from .location import recording_error, unsupported
-from .table import UFUNCS
+from .table import UFUNCS, is_complex
 
 if TYPE_CHECKING:
     from .variable import Variable
@@ -263,6 +263,10 @@ def update(target: Variable, ufunc: np.ufunc, other: Any) -> Any:
 
     if not isinstance(target._value, np.ndarray):
         return UFUNCS[ufunc](target, other)
+    if is_complex(other):
+        raise recording_error(
+            f"An array of real numbers cannot take complex ones in place (numpy.{ufunc.__name__}); write y = a op b."
+        )
     if not acceptable(other):
         return NotImplemented
     other = plain_operand(other)

@@ -18,7 +18,8 @@ def check_dtype(array: Array) -> None:
     """Only real numbers, integers and booleans can take part."""
     if array.dtype.kind == "c":
         raise InvalidInputError(
-            f"complex arrays are not supported yet (got {array.dtype.name}); pass real and imaginary part separately"
+            f"a real array is needed, got {array.dtype.name}; a Variable is real, and jc.Variable(z.real) + 1j * "
+            "jc.Variable(z.imag) is a complex number of two"
         )
     if array.dtype.kind not in "fiub":
         raise InvalidInputError(f"an array of real numbers is needed, got dtype {array.dtype}")

@@ -22,7 +22,7 @@ from .bytecode import called_name
 from .functional import joined_by_trick, vectorized
 from .location import is_user
 from .recording import current_recording
-from .table import FUNCTIONS
+from .table import FUNCTIONS, call_function
 from .variable import Variable, contains_variable, wrap_constant
 
 _ORIGINAL: dict[str, Callable[..., Any]] = {
@@ -68,11 +68,11 @@ def _buffer(name: str) -> Callable[..., Any]:
         if not _called_by_user(name):
             return original(*args, **kwargs)
         if name in ("full", "full_like") and (contains_variable(args) or contains_variable(kwargs)):
-            return FUNCTIONS[original](*args, **kwargs)
+            return call_function(original, args, kwargs)
         result = original(*args, **kwargs)
         if type(result) is Variable:
             return result
-        if name.startswith("empty") and result.dtype.kind == "f":
+        if name.startswith("empty") and result.dtype.kind in "fc":
             result.fill(np.nan)
         return wrap_constant(result) if type(result) is np.ndarray and result.flags.owndata else result
 
@@ -86,7 +86,7 @@ def _conversion(name: str) -> Callable[..., Any]:
         if not _called_by_user(name):
             return original(*args, **kwargs)
         if args and contains_variable(args[0]):
-            return FUNCTIONS[original](*args, **kwargs)
+            return FUNCTIONS[original](*args, **kwargs)  # of complex numbers too
         result = original(*args, **kwargs)
         # What shares the memory of the argument stays what it is: writing to it reaches the argument.
         if type(result) is not np.ndarray or not result.flags.owndata or (args and result is args[0]):

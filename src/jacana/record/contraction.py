@@ -13,7 +13,7 @@ from ..graph.index import Affine, Index, axis
 from ..graph.node import Node
 from .lift import acceptable, operand, plain_operand
 from .sparse import is_sparse, matmul_sparse, sparse_matmul
-from .table import implements
+from .table import implements, otherwise
 from .variable import raw, tracked, wrap_constant, wrap_node
 
 Labels = tuple[int, ...]
@@ -64,7 +64,7 @@ def matmul(a: Any, b: Any) -> Any:
     if prepared is None:
         if is_sparse(a):
             return sparse_matmul(a, b)
-        return matmul_sparse(a, b) if is_sparse(b) else NotImplemented
+        return matmul_sparse(a, b) if is_sparse(b) else otherwise(np.matmul, a, b)
     a, b = prepared
     value = np.matmul(raw(a), raw(b))
     rank_a, rank_b = np.ndim(raw(a)), np.ndim(raw(b))

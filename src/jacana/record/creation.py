@@ -10,10 +10,11 @@ import numpy as np
 from ..graph.build import cast_to
 from ..graph.index import axis
 from . import buffer
+from .complex import as_part, joined, part_of, real_dtype
 from .indexing import offset
 from .lift import operand
-from .location import recording_error, unsupported
-from .table import implements
+from .location import recording_error
+from .table import implements, is_complex
 from .variable import Variable, contains_variable, raw, raw_deep, tracked, wrap_constant, wrap_node
 
 _numpy: Any = np  # arguments are passed on unseen, so no overload can be chosen
@@ -34,6 +35,8 @@ def array(
     """``np.array`` of a Variable (a copy) or of a nest of lists with Variables in it (one assembled array)."""
     if type(nest) is Variable:
         result = astype(nest, nest.dtype if dtype is None else dtype, copy=bool(copy))
+    elif is_complex(nest) or (dtype is not None and np.dtype(dtype).kind == "c"):
+        result = array_of_complex(nest, dtype)
     else:
         value = _numpy.array(raw_deep(nest), dtype=dtype, order=order)
         if value.dtype.kind not in "fiub":
@@ -61,6 +64,24 @@ def asarray(nest: Any, dtype: Any = None, order: Any = None, *, copy: bool | Non
     return array(nest, dtype)
 
 
+def complex_astype(x: Any, dtype: Any) -> Any:
+    """To complex numbers (real ones have an imaginary part of zeros), or between their precisions."""
+    if dtype.kind != "c":
+        raise recording_error("A complex array has no conversion to real numbers; take z.real, z.imag or np.abs(z).")
+    half = real_dtype(dtype)
+    return joined(astype(as_part(part_of(x, 0)), half), astype(as_part(part_of(x, 1)), half))
+
+
+def array_of_complex(nest: Any, dtype: Any) -> Any:
+    """``np.array`` of complex numbers: of each part in turn."""
+    if not isinstance(nest, (list, tuple)):
+        return complex_astype(nest, np.dtype(dtype or nest.dtype))
+    if dtype is None:
+        dtype = np.asarray(raw_deep(nest)).dtype
+    half = real_dtype(np.dtype(dtype))
+    return joined(*(array(part_of(nest, k), half) for k in (0, 1)))
+
+
 @implements(np.copy)
 def copy_(x: Any, order: str = "K", subok: bool = False) -> Any:
     """An array of its own."""
@@ -73,8 +94,8 @@ def copy_(x: Any, order: str = "K", subok: bool = False) -> Any:
 def astype(x: Any, dtype: Any, /, *, copy: bool = True, **options: Any) -> Any:
     """Conversion; to integers and booleans it ends the derivative."""
     dtype = np.dtype(dtype)
-    if dtype.kind == "c":
-        raise unsupported("conversion to complex numbers", "jacana works with real numbers.")
+    if dtype.kind == "c" or is_complex(x):
+        return complex_astype(x, dtype)
     if dtype == x.dtype and not copy:
         return x
     node = tracked(x)

@@ -17,7 +17,7 @@ from ..graph.node import REGISTRY, DType, Operation
 from ..graph.ops.elementwise import BOOL
 from .lift import acceptable, operand, plain_operand
 from .location import unsupported
-from .table import UFUNCS, Handler, implements
+from .table import UFUNCS, Handler, implements, otherwise
 from .variable import Variable, raw, tracked, wrap_constant, wrap_node
 
 _LOGICAL = (np.logical_and, np.logical_or, np.logical_xor, np.logical_not)
@@ -26,7 +26,7 @@ _loops: dict[tuple[Any, ...], tuple[DType, ...]] = {}
 
 def loop_dtypes(ufunc: np.ufunc, *values: Any) -> tuple[DType, ...]:
     """The dtypes to which NumPy converts the operands of ``ufunc``; Python numbers are weak (NEP 50)."""
-    kinds = tuple(type(v) if type(v) in (int, float) else _dtype(v) for v in values)
+    kinds = tuple(type(v) if type(v) in (int, float, complex) else _dtype(v) for v in values)
     key = (ufunc, kinds)
     found = _loops.get(key)
     if found is None:
@@ -49,7 +49,7 @@ def _unary(operation: Operation, ufunc: np.ufunc) -> Handler:
     def handler(x: Any) -> Any:
         if type(x) is not Variable:
             if not acceptable(x):
-                return NotImplemented
+                return otherwise(ufunc, x)
             x = plain_operand(x)
         node = tracked(x)
         value = raw(x)
@@ -73,7 +73,7 @@ def _binary(operation: Operation, ufunc: np.ufunc) -> Handler:
             va = a._value
         else:
             if not acceptable(a):
-                return NotImplemented
+                return otherwise(ufunc, a, b)
             va, na = plain_operand(a), None
             if type(va) is Variable:
                 return handler(va, b, evaluate)
@@ -82,7 +82,7 @@ def _binary(operation: Operation, ufunc: np.ufunc) -> Handler:
             vb = b._value
         else:
             if not acceptable(b):
-                return NotImplemented
+                return otherwise(ufunc, a, b)
             vb, nb = plain_operand(b), None
             if type(vb) is Variable:
                 return handler(a, vb, evaluate)

@@ -20,7 +20,7 @@ from . import buffer
 from .lift import any_tracked, operand
 from .location import recording_error
 from .recording import current_recording, guard
-from .table import implements
+from .table import implements, is_complex
 from .variable import Variable, contains_variable, raw, raw_deep, tracked, wrap_constant, wrap_node
 
 _OFFSETS = tuple(Affine(k) for k in range(512))
@@ -206,6 +206,11 @@ def _scalar(x: Variable, value: Any, where: tuple[Any, ...]) -> Any:
 @implements(operator.setitem)
 def setitem(x: Variable, key: Any, value: Any) -> None:
     """``x[key] = value``, seen by everything that shares the memory of ``x``."""
+    if is_complex(value):
+        raise recording_error(
+            "A complex number cannot be written into an array of real numbers. "
+            "Make the array with a complex dtype (np.zeros(n, dtype=complex)), or write its real part."
+        )
     if type(value) is Variable and not value._value.shape and _set_element(x, key, value):
         return
     if not isinstance(x._value, np.ndarray):

@@ -11,6 +11,7 @@ from ..graph.build import broadcast_to, cast_to, full
 from ..graph.node import Array, DType, Node, Shape
 from .constants import check_class, check_dtype, constant_node
 from .location import unsupported
+from .table import ComplexBase, is_complex
 from .variable import FALLBACK, Variable, contains_variable, raw_deep, tracked, wrap_constant, wrap_node
 
 _NUMBERS = (float, int, bool)
@@ -64,6 +65,9 @@ def any_tracked(values: Sequence[Any]) -> bool:
         if type(value) is Variable:
             if value._tracked() is not None:
                 return True
+        elif isinstance(value, ComplexBase):
+            if value._tracked():  # type: ignore[attr-defined]
+                return True
         elif isinstance(value, (list, tuple)):
             if any_tracked(value):
                 return True
@@ -73,18 +77,18 @@ def any_tracked(values: Sequence[Any]) -> bool:
 
 
 def acceptable(value: Any) -> bool:
-    """Whether an operand is something that NumPy computes with: otherwise the other side may know better."""
-    if type(value) is Variable or type(value) in _NUMBERS or isinstance(value, np.generic):
+    """Whether an operand is a real one that NumPy computes with: otherwise the other side may know better."""
+    if type(value) is Variable or type(value) in _NUMBERS:
         return True
+    if isinstance(value, np.generic):
+        return value.dtype.kind != "c"
     if isinstance(value, np.ndarray):
         check_class(value)
+        if value.dtype.kind == "c":
+            return False
         check_dtype(value)
         return True
-    if isinstance(value, (list, tuple)):
-        return True
-    if isinstance(value, complex):
-        check_dtype(np.asarray(value))
-    return False
+    return isinstance(value, (list, tuple)) and not is_complex(value)
 
 
 def plain_operand(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""``numpy.linalg``."""
+"""``numpy.linalg``: products, systems of equations, determinants."""
 
 from __future__ import annotations
 
@@ -6,78 +6,18 @@ from typing import Any
 
 import numpy as np
 
-from ..graph.build import broadcast_to, cast_to, constant_array, index_node, movement_reshape
+from ..graph.build import broadcast_to, index_node, movement_reshape
+from ..graph.index import Affine
 from ..graph.index import axis as axis_
 from ..graph.node import REGISTRY, Node
-from ..graph.ops.reduction import AxesParams
 from .contraction import contraction
 from .lift import any_tracked, call_on_constants, operand, plain_operand
-from .location import unsupported
-from .reduction import axes_of
 from .table import implements
 from .variable import raw, tracked, wrap_constant, wrap_node
 
 
-@implements(np.linalg.norm)
-def norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> Any:
-    """Vector norms of any order and the Frobenius norm, with the subgradient of least length at zero."""
-    if tracked(ord) is not None:
-        raise unsupported("numpy.linalg.norm with an order that depends on the arguments")
-    value = np.linalg.norm(raw(x), ord, axis, keepdims)
-    node = tracked(x)
-    if node is None:
-        return wrap_constant(value)
-    rank = node.ndim
-    axes = axes_of(axis, rank)
-    whole = axis is None and ord is None
-    if whole or (len(axes) == 1 and ord in (None, 2)) or (len(axes) == 2 and ord in (None, "fro")):
-        if rank:
-            found = REGISTRY["norm"](cast_to(node, value.dtype), params=AxesParams(axes))
-        else:
-            found = REGISTRY["absolute"](node)
-        return wrap_node(movement_reshape(found, np.shape(value)), value)
-    if len(axes) == 2:
-        first, second = (int(k) % rank for k in (axis if axis is not None else (0, 1)))
-        if ord in (1, -1, np.inf, -np.inf):
-            summed = first if ord in (1, -1) else second
-            rest = second if ord in (1, -1) else first
-            sums = np.sum(np.abs(x), axis=summed, keepdims=True)
-            result = (np.max if ord in (1, np.inf) else np.min)(sums, axis=rest, keepdims=True)
-            return wrap_node(movement_reshape(result.node, np.shape(value)), value)
-        raise unsupported(f"numpy.linalg.norm(matrix, ord={ord!r})")
-    along = axes[0]
-    if ord == np.inf:
-        result = np.max(np.abs(x), axis=along, keepdims=keepdims)
-    elif ord == -np.inf:
-        result = np.min(np.abs(x), axis=along, keepdims=keepdims)
-    elif ord == 1:
-        result = np.sum(np.abs(x), axis=along, keepdims=keepdims)
-    elif ord == 0:
-        result = np.sum((x != 0).astype(raw(x).dtype), axis=along, keepdims=keepdims)
-    else:
-        result = np.sum(np.abs(x) ** ord, axis=along, keepdims=keepdims) ** (1.0 / ord)
-    return wrap_node(operand(result, np.shape(value), value.dtype), value)
-
-
-@implements(np.linalg.vector_norm)
-def vector_norm(x: Any, /, *, axis: Any = None, keepdims: bool = False, ord: Any = 2) -> Any:
-    """The norm of the flattened array, or along axes."""
-    rank = np.ndim(raw(x))
-    if axis is None:
-        result = norm(np.ravel(x), ord)
-        return np.reshape(result, (1,) * rank) if keepdims else result
-    if isinstance(axis, tuple) and len(axis) > 1:
-        raise unsupported("numpy.linalg.vector_norm over several axes")
-    return norm(x, ord, axis[0] if isinstance(axis, tuple) else axis, keepdims)
-
-
-@implements(np.linalg.matrix_norm)
-def matrix_norm(x: Any, /, *, keepdims: bool = False, ord: Any = "fro") -> Any:
-    """The norm of the last two axes."""
-    return norm(x, ord, (-2, -1), keepdims)
-
-
-def _float_node(x: Any, dtype: Any) -> Node:
+def float_node(x: Any, dtype: Any) -> Node:
+    """The node of an operand of linear algebra, in the dtype in which NumPy computes."""
     return operand(x, np.shape(raw(x)), dtype)
 
 
@@ -87,7 +27,7 @@ def inv(a: Any) -> Any:
     value = np.linalg.inv(raw(a))
     if tracked(a) is None:
         return wrap_constant(value)
-    return wrap_node(REGISTRY["inv"](_float_node(a, value.dtype)), value)
+    return wrap_node(REGISTRY["inv"](float_node(a, value.dtype)), value)
 
 
 @implements(np.linalg.det)
@@ -96,7 +36,7 @@ def det(a: Any) -> Any:
     value = np.linalg.det(raw(a))
     if tracked(a) is None:
         return wrap_constant(value)
-    return wrap_node(REGISTRY["det"](_float_node(a, value.dtype)), value)
+    return wrap_node(REGISTRY["det"](float_node(a, value.dtype)), value)
 
 
 @implements(np.linalg.solve)
@@ -107,7 +47,7 @@ def solve(a: Any, b: Any) -> Any:
     if not any_tracked((a, b)):
         return wrap_constant(value)
     vector = np.ndim(raw(b)) == 1
-    node_a, node_b = _float_node(a, value.dtype), _float_node(b, value.dtype)
+    node_a, node_b = float_node(a, value.dtype), float_node(b, value.dtype)
     if vector:
         node_b = movement_reshape(node_b, (*node_b.shape, 1))
     batch = np.broadcast_shapes(node_a.shape[:-2], node_b.shape[:-2])
@@ -116,31 +56,41 @@ def solve(a: Any, b: Any) -> Any:
     return wrap_node(movement_reshape(REGISTRY["solve"](node_a, node_b), value.shape), value)
 
 
-@implements(np.linalg.cholesky)
-def cholesky(a: Any, /, *, upper: bool = False) -> Any:
-    """The triangular factor. NumPy reads one triangle only, so that triangle is mirrored before the record."""
-    value = np.linalg.cholesky(raw(a), upper=upper)
-    node = tracked(a)
-    if node is None:
+@implements(np.linalg.slogdet)
+def slogdet(a: Any) -> Any:
+    """The sign, which has no derivative, and the logarithm of the absolute determinant."""
+    value = np.linalg.slogdet(raw(a))
+    if tracked(a) is None:
+        return type(value)(*map(wrap_constant, value))
+    packed = REGISTRY["slogdet"](float_node(a, value.logabsdet.dtype))
+    lead = [axis_(k) for k in range(packed.ndim - 1)]
+    parts = [index_node(packed, packed.shape[:-1], [*lead, Affine(k)]) for k in (0, 1)]
+    return type(value)(*map(wrap_node, parts, value))
+
+
+@implements(np.linalg.tensorsolve)
+def tensorsolve(a: Any, b: Any, axes: Any = None) -> Any:
+    """``solve`` with several axes on each side."""
+    a, b = plain_operand(a), plain_operand(b)
+    value = np.linalg.tensorsolve(raw(a), raw(b), axes)
+    if not any_tracked((a, b)):
         return wrap_constant(value)
-    node = _mirrored(cast_to(node, value.dtype), upper)
-    factor = REGISTRY["cholesky"](node)
-    if upper:
-        factor = _turned(factor)
-    return wrap_node(factor, value)
+    order = list(range(np.ndim(raw(a))))
+    for k in axes or ():
+        order.remove(k)
+        order.insert(len(order) + 1, k)
+    matrix = np.reshape(np.transpose(a, order), (value.size, value.size))
+    return np.reshape(solve(matrix, np.ravel(b)), value.shape)
 
 
-def _turned(node: Node) -> Node:
-    rank = node.ndim
-    indices = [*(axis_(k) for k in range(rank - 2)), axis_(rank - 1), axis_(rank - 2)]
-    return index_node(node, (*node.shape[:-2], node.shape[-1], node.shape[-2]), indices)
-
-
-def _mirrored(node: Node, upper: bool) -> Node:
-    n = node.shape[-1]
-    lower = np.tri(n, dtype=bool)
-    mask = broadcast_to(constant_array(lower.T if upper else lower), node.shape)
-    return REGISTRY["select"](mask, node, _turned(node))
+@implements(np.linalg.tensorinv)
+def tensorinv(a: Any, ind: int = 2) -> Any:
+    """The inverse with several axes on each side."""
+    value = np.linalg.tensorinv(raw(a), ind)
+    if tracked(a) is None:
+        return wrap_constant(value)
+    side = int(np.prod(value.shape[: value.ndim - ind], dtype=np.int64))
+    return np.reshape(inv(np.reshape(a, (side, side))), value.shape)
 
 
 @implements(np.trace)
@@ -194,16 +144,37 @@ def multi_dot(arrays: Any, *, out: Any = None) -> Any:
     return contraction(value, operands, out_labels)
 
 
-for _name, _function in (("outer", np.outer), ("cross", np.cross), ("matmul", np.matmul), ("tensordot", np.tensordot)):
+for _name, _function in (("matmul", np.matmul), ("tensordot", np.tensordot)):
     implements(getattr(np.linalg, _name))(lambda *args, _f=_function, **kwargs: _f(*args, **kwargs))
-implements(np.linalg.matrix_transpose)(lambda x, /: np.swapaxes(x, -1, -2))
+
+
+@implements(np.linalg.outer)
+def outer(x1: Any, x2: Any, /) -> Any:
+    """All products of two vectors."""
+    np.linalg.outer(raw(plain_operand(x1)), raw(plain_operand(x2)))  # NumPy's own errors: only vectors are taken
+    return np.outer(x1, x2)
+
+
+@implements(np.linalg.cross)
+def cross(x1: Any, x2: Any, /, *, axis: int = -1) -> Any:
+    """Vectors of three components."""
+    np.linalg.cross(raw(plain_operand(x1)), raw(plain_operand(x2)), axis=axis)
+    return np.cross(x1, x2, axis=axis)
+
+
+@implements(np.linalg.matrix_transpose)
+def matrix_transpose(x: Any, /) -> Any:
+    """The last two axes exchanged."""
+    np.linalg.matrix_transpose(raw(x))
+    return np.swapaxes(x, -1, -2)
 
 
 @implements(np.vecdot, np.linalg.vecdot)
 def vecdot(x1: Any, x2: Any, /, *, axis: int = -1) -> Any:
-    """Products summed along one axis."""
+    """Products summed along one axis of each operand."""
+    x1, x2 = plain_operand(x1), plain_operand(x2)
     evaluate: Any = np.vecdot
     value = evaluate(raw(x1), raw(x2), axis=axis)
-    result = np.sum(np.multiply(x1, x2), axis=axis)
+    result = np.sum(np.multiply(np.moveaxis(x1, axis, -1), np.moveaxis(x2, axis, -1)), axis=-1)
     node = tracked(result)
     return wrap_constant(value) if node is None else wrap_node(node, value)

@@ -88,8 +88,11 @@ def record(function: Callable[..., Any], values: Sequence[Array], wrap: Callable
     """
     from .constants import check_dtype
     from .constructors import patched_constructors
+    from .foreign import patched_libraries
+    from .fourier import register_backend
     from .variable import wrap_node
 
+    register_backend()
     recording = Recording(outer=_current.get())
     variables = []
     for value in values:
@@ -101,7 +104,7 @@ def record(function: Callable[..., Any], values: Sequence[Array], wrap: Callable
     recording.values = dict(zip(recording.inputs, (np.asarray(v) for v in values), strict=True))
     token = _current.set(recording)
     try:
-        with patched_constructors():
+        with patched_constructors(), patched_libraries(function):
             recording.result = function(*variables) if wrap is None else wrap(function, *variables)
     except ValueError as error:
         # NumPy hides what __float__ raised behind "setting an array element with a sequence".

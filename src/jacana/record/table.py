@@ -28,3 +28,51 @@ def implements(*functions: Handler) -> Callable[[F], F]:
         return handler
 
     return enter
+
+
+# --- complex numbers -----------------------------------------------------------------------------------------------
+# Operands are real wherever the tables above are asked. A call in which something is complex goes to these instead.
+
+COMPLEX_UFUNCS: dict[np.ufunc, Handler] = {}
+COMPLEX_FUNCTIONS: dict[Handler, Handler] = {}
+COMPLEX_FALLBACK: list[Handler] = []  # what is done with a function that has no entry: (function, args, kwargs)
+
+
+class ComplexBase:
+    """What ``ComplexVariable`` is to the modules that come before it."""
+
+    __slots__ = ()
+
+
+def is_complex(value: Any) -> bool:
+    """Whether an operand is complex, or a list in which something is."""
+    if isinstance(value, (np.ndarray, np.generic)):
+        return value.dtype.kind == "c"
+    if isinstance(value, (list, tuple)):
+        return any(map(is_complex, value))
+    return isinstance(value, (ComplexBase, complex))
+
+
+def call_complex(function: Any, args: Any, kwargs: Any) -> Any:
+    """A NumPy function or ufunc of operands of which some are complex."""
+    handler = (COMPLEX_UFUNCS if isinstance(function, np.ufunc) else COMPLEX_FUNCTIONS).get(function)
+    return COMPLEX_FALLBACK[0](function, args, kwargs) if handler is None else handler(*args, **kwargs)
+
+
+def call_function(function: Handler, args: Any, kwargs: Any) -> Any:
+    """A NumPy function, by the table that its operands ask for; NotImplemented if it has no entry."""
+    if any(map(is_complex, args)) or any(map(is_complex, kwargs.values())) or asks_complex(kwargs):
+        return call_complex(function, args, kwargs)
+    handler = FUNCTIONS.get(function)
+    return NotImplemented if handler is None else handler(*args, **kwargs)
+
+
+def asks_complex(options: Any) -> bool:
+    """Whether a complex ``dtype`` is among the options of a call."""
+    dtype = options.get("dtype")
+    return dtype is not None and np.dtype(dtype).kind == "c"
+
+
+def otherwise(ufunc: np.ufunc, *operands: Any) -> Any:
+    """What the handler of real operands says to others: complex ones have a handler; of the rest it knows nothing."""
+    return call_complex(ufunc, operands, {}) if any(map(is_complex, operands)) else NotImplemented

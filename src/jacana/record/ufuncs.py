@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
+from .complex import part_of
 from .composed import as_numpy
 from .creation import astype
 from .functional import running_extremum
 from .indexing import plain_key, scatter_add
 from .lift import any_tracked, call_on_constants
 from .location import recording_error, unsupported
-from .table import FUNCTIONS, UFUNCS
-from .variable import UFUNC_METHODS, Variable, raw, wrap_constant
+from .table import FUNCTIONS, UFUNCS, ComplexBase, Handler, call_complex, call_function, is_complex
+from .variable import UFUNC_METHODS, Variable, raw, raw_deep, wrap_constant
 
 _REDUCTIONS: dict[np.ufunc, Callable[..., Any]] = {
     np.add: np.sum,
@@ -30,7 +33,12 @@ def call(ufunc: np.ufunc, *inputs: Any, out: Any = None, where: Any = True, dtyp
     """``ufunc(*inputs)``."""
     if where is not True:
         return _where(ufunc, inputs, out, where, {"dtype": dtype, **options})
-    handler = UFUNCS.get(ufunc)
+    if dtype is not None and np.dtype(dtype).kind == "c":
+        inputs = tuple(astype(x, dtype) if type(x) is Variable else x for x in inputs)
+    if any(map(is_complex, inputs)):
+        result = call_complex(ufunc, inputs, options)
+        return result if out is None else _write(ufunc, result, out)
+    handler = UFUNCS.get(ufunc) or _of_scipy(ufunc)
     if handler is None:
         if any_tracked(inputs):
             raise unsupported(f"the ufunc {ufunc.__name__}")
@@ -45,6 +53,14 @@ def call(ufunc: np.ufunc, *inputs: Any, out: Any = None, where: Any = True, dtyp
     if out is None:
         return result
     return _write(ufunc, result, out)
+
+
+def _of_scipy(ufunc: np.ufunc) -> Handler | None:
+    """The rule of a ufunc of ``scipy.special``; its module is large, so the rules are read when they are needed."""
+    if "scipy.special" not in sys.modules:
+        return None
+    importlib.import_module(".special", __package__)
+    return UFUNCS.get(ufunc)
 
 
 def _where(ufunc: np.ufunc, inputs: Sequence[Any], out: Any, where: Any, options: dict[str, Any]) -> Any:
@@ -62,13 +78,13 @@ def _write(ufunc: np.ufunc, result: Any, out: Any) -> Any:
         if target is None:
             written.append(part)
             continue
-        if not isinstance(target, Variable):
+        if not isinstance(target, (Variable, ComplexBase)):
             raise recording_error(
                 f"numpy.{ufunc.__name__} cannot write a Variable into a plain ndarray (out=, or an in-place operator "
                 "on an ndarray). Make the array inside the recorded function with np.zeros(...), or use y = a + b "
                 "instead of a += b."
             )
-        target[...] = part
+        target[...] = part  # type: ignore[index]
         written.append(target)
     return written[0] if len(written) == 1 else tuple(written)
 
@@ -84,14 +100,15 @@ def reduce(
             raise unsupported(f"numpy.{ufunc.__name__}.reduce" + (f" with {', '.join(options)}" if options else ""))
         return call_on_constants(ufunc.reduce, (array, axis), {"keepdims": keepdims, **options})
     more = {"dtype": dtype} if dtype is not None and function in (np.sum, np.prod) else {}
-    result = FUNCTIONS[function](array, axis=axis, keepdims=keepdims, **more)
+    result = call_function(function, (array,), {"axis": axis, "keepdims": keepdims, **more})
     return result if out is None else _write(ufunc, result, out)
 
 
 def accumulate(ufunc: np.ufunc, array: Any, axis: int = 0, dtype: Any = None, out: Any = None) -> Any:
     """``np.add.accumulate`` is ``np.cumsum``, and so on."""
     if ufunc in (np.add, np.multiply):
-        result = FUNCTIONS[np.cumsum if ufunc is np.add else np.cumprod](array, axis=axis, dtype=dtype)
+        running = np.cumsum if ufunc is np.add else np.cumprod
+        result = call_function(running, (array,), {"axis": axis, "dtype": dtype})
     elif ufunc in (np.maximum, np.minimum, np.fmax, np.fmin) and any_tracked((array,)):
         result = running_extremum(ufunc, array, axis)
     else:
@@ -101,13 +118,17 @@ def accumulate(ufunc: np.ufunc, array: Any, axis: int = 0, dtype: Any = None, ou
 
 def outer(ufunc: np.ufunc, a: Any, b: Any, **options: Any) -> Any:
     """All pairs of elements."""
-    rank = np.ndim(raw(b))
-    a = np.reshape(a, np.shape(raw(a)) + (1,) * rank)
+    rank = np.ndim(raw_deep(b))
+    a = np.reshape(a, np.shape(raw_deep(a)) + (1,) * rank)
     return call(ufunc, a, b, **options)
 
 
 def at(ufunc: np.ufunc, target: Any, key: Any, *values: Any) -> None:
     """``np.add.at`` and ``np.subtract.at``: scatter with addition."""
+    if isinstance(target, ComplexBase) and ufunc in (np.add, np.subtract):
+        for k, part in enumerate((target.real, target.imag)):  # type: ignore[attr-defined]
+            at(ufunc, part, key, part_of(values[0], k))
+        return
     if not isinstance(target, Variable):
         raise recording_error(
             f"numpy.{ufunc.__name__}.at cannot write a Variable into a plain ndarray. "

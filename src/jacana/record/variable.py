@@ -14,7 +14,7 @@ from . import buffer
 from .constants import check_class, check_dtype, constant_node
 from .location import recording_error, unsupported
 from .recording import argument_value, current_recording, guard
-from .table import FUNCTIONS, UFUNCS
+from .table import FUNCTIONS, UFUNCS, ComplexBase, asks_complex, call_complex, call_function, is_complex
 
 # The number of a leaf lives as long as its node does; the Variable itself may be gone (or be kept by the user).
 _leaves: weakref.WeakKeyDictionary[Node, tuple[Array, weakref.ref[Variable]]] = weakref.WeakKeyDictionary()
@@ -233,7 +233,7 @@ class Variable:
         return float(self._value)
 
     def __complex__(self) -> complex:
-        self._look("complex()", "jacana works with real numbers")
+        self._look("complex()", "Write x + 1j * y for complex(x, y), which keeps the derivative")
         return complex(self._value)
 
     def item(self, *args: Any) -> Any:
@@ -275,10 +275,8 @@ class Variable:
         return UFUNC_METHODS[method](ufunc, *inputs, **options)
 
     def __array_function__(self, function: Callable[..., Any], types: Any, args: Any, kwargs: Any) -> Any:
-        handler = FUNCTIONS.get(function)
-        if handler is not None:
-            return handler(*args, **kwargs)
-        return FALLBACK[0](function, args, kwargs)
+        result = call_function(function, args, kwargs)
+        return FALLBACK[0](function, args, kwargs) if result is NotImplemented else result
 
     # --- indexing -----------------------------------------------------------------------------------------------
 
@@ -490,6 +488,10 @@ class _Method:
         self._variable = variable
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if any(map(is_complex, args)) or asks_complex(kwargs):
+            function = getattr(np, self._function.__name__.rstrip("_"), None)
+            if function is not None:
+                return call_complex(function, (self._variable, *args), kwargs)
         return self._function(self._variable, *args, **kwargs)
 
     def __repr__(self) -> str:
@@ -499,6 +501,7 @@ class _Method:
 METHODS: dict[str, Callable[..., Any]] = {}
 UFUNC_METHODS: dict[str, Callable[..., Any]] = {}
 FALLBACK: list[Callable[..., Any]] = []
+COMPLEX_CONSTANT: list[Callable[..., Any]] = []
 _ABOUT_MEMORY = frozenset({"flags", "strides", "device"})
 _WRITABLE = (
     "make an array that Variables are written into inside the recorded function with np.zeros(...) or np.array(...), "
@@ -517,8 +520,8 @@ def _as_array(data: Any) -> Array:
 
 
 def contains_variable(value: Any) -> bool:
-    """Whether a nest of lists, tuples and dictionaries holds a Variable."""
-    if isinstance(value, Variable):
+    """Whether a nest of lists, tuples and dictionaries holds a Variable, real or complex."""
+    if isinstance(value, (Variable, ComplexBase)):
         return True
     if isinstance(value, (list, tuple)):
         return any(contains_variable(v) for v in value)
@@ -539,7 +542,7 @@ def raw_deep(value: Any) -> Any:
         return items if isinstance(value, list) else tuple(items)
     if isinstance(value, dict):
         return {k: raw_deep(v) for k, v in value.items()}
-    return value
+    return value._value if isinstance(value, ComplexBase) else value  # type: ignore[attr-defined]
 
 
 def wrap_node(node: Node, value: Any) -> Variable:
@@ -559,6 +562,8 @@ def wrap_constant(value: Any) -> Any:
     """A number that depends on no argument: a Variable if it can be written to later, so that what is written lives."""
     if isinstance(value, np.ndarray) and value.dtype.kind == "f":
         return wrap_node(None, value)  # type: ignore[arg-type]
+    if isinstance(value, np.ndarray) and value.dtype.kind == "c":
+        return COMPLEX_CONSTANT[0](value)
     return value
 
 

@@ -314,6 +314,11 @@ def _asked_order(build: Any) -> Order:
 
 def _record(replay: Replay, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Recording, Traced, dict[Node, str]]:
     recording, traced = replay.trace(args, kwargs)
+    if traced.is_complex or len(traced.inputs) != len(_Arguments(replay, args, kwargs).input_at):
+        raise InvalidInputError(
+            f"the structure of {replay.verb} of {replay.name} is shown for real arguments and results; take that of "
+            "jacana.real_form(f) (docs/complex.md)"
+        )
     spelled: list[str] = []
     for argument, root in zip(args, _parameter_names(replay.function, len(args)), strict=True):
         spelled += _tree_names(trees.flatten(argument)[1], root)

@@ -3,6 +3,7 @@
 from .executors import Compiled, current_executor, executor, native_available, set_executor
 from .numpy_executor import compile_numpy
 from .program import Program, Runnable
+from .threads import num_threads, set_num_threads
 
 __all__ = [
     "Compiled",
@@ -12,5 +13,7 @@ __all__ = [
     "current_executor",
     "executor",
     "native_available",
+    "num_threads",
     "set_executor",
+    "set_num_threads",
 ]

@@ -6,9 +6,32 @@ import itertools
 import math
 from collections.abc import Iterable, Sequence
 
-from ..graph.index import Affine, axis, flatten
+from ..graph.index import Affine, axes_of, axis, flatten
 from ..graph.node import Term
-from .terms import Terms, add_terms, at_points
+from .terms import Terms, add_terms, at_points, spread_product
+
+
+def add_outer_products(terms: Iterable[Term]) -> Terms:
+    """The same sum, with terms of equal domain, row and column made one though that multiplies their factors out.
+
+    Each entry is stored by itself in the end, so that nothing is lost by it, and there is less to expand, sort and add.
+    """
+    groups: dict[tuple[object, ...], list[Term]] = {}
+    for term in terms:
+        groups.setdefault((term.domain, term.row, term.col), []).append(term)
+    result: list[Term] = []
+    for group in groups.values():
+        if len(group) > 1:
+            axes = tuple(range(len(group[0].domain)))
+            spread = [t._replace(factors=((spread_product(t.factors, axes, t.domain), axes),)) for t in group]
+            result.extend(add_terms(spread))
+        else:
+            result.extend(group)
+    return tuple(result)
+
+
+LONG = 16  # points from which an axis of a grid is long
+BOX = 2**15  # points from which a term over several long axes is cut
 
 
 def expand_small_axes(terms: Iterable[Term], limit: int = 16) -> Terms:
@@ -37,6 +60,7 @@ def share_rows(terms: Sequence[Term], shape: Sequence[int], longest: int = 8, le
     A tridiagonal Jacobian has diagonals of n - 1, n and n - 1 entries, and its corners may be hit twice. With the ends
     (at most ``longest`` points of a term) written out one by one, the rest is one loop that stores whole rows.
     """
+    terms = _share_boxes(terms, shape, longest)
     groups: dict[tuple[int, int], list[tuple[int, int, Term]]] = {}
     result = []
     for term in terms:
@@ -65,3 +89,62 @@ def share_rows(terms: Sequence[Term], shape: Sequence[int], longest: int = 8, le
                 result.extend(at_points(term, [Affine(point)], ()))
             result.extend(at_points(term, [Affine(front, ((0, 1),))], (size,)) if ends else (term,))
     return add_terms(result)
+
+
+def _share_boxes(terms: Sequence[Term], shape: Sequence[int], longest: int) -> Sequence[Term]:
+    """The same for terms over two or more long axes: every one is cut, axis by axis, to the common rows of all.
+
+    A stencil on a grid, periodic or not, becomes one box of interior rows that all its terms share, and sides, edges
+    and corners that have loops over one axis less.
+    """
+    if not any(sum(n >= LONG for n in t.domain) > 1 and math.prod(t.domain) >= BOX for t in terms):
+        return terms
+    for k, length in enumerate(shape):
+        spans = [_span(term, k) for term in terms]
+        long = [(low, high) for _, low, high in filter(None, spans) if high - low >= LONG]
+        if length < LONG or not long:
+            continue
+        low, high = max(s[0] for s in long), min(s[1] for s in long)
+        if max(low - first + last - high for first, last in long) > longest:
+            continue
+        result: list[Term] = []
+        for term, span in zip(terms, spans, strict=True):
+            if span is None or span[1:] == (low, high):
+                result.append(term)
+                continue
+            axis_, first, last = span
+            if last - first >= LONG:
+                result.extend(_slices(term, axis_, low - first, high - low + 1))
+            elif last - first < longest:
+                result.extend(_slices(term, axis_, 0, 0))
+            else:
+                result.append(term)
+        terms = result
+    return add_terms(terms)
+
+
+def _span(term: Term, k: int) -> tuple[int, int, int] | None:
+    """The axis of the domain that runs over consecutive indices of row axis ``k``, the first and the last of them."""
+    row = term.row[k]
+    if not isinstance(row, Affine) or len(row.strides) != 1 or row.strides[0][1] != 1:
+        return None
+    (a, _), *_ = row.strides
+    if any(a in axes_of(e) for j, e in enumerate(term.row) if j != k):
+        return None
+    return a, row.offset, row.offset + term.domain[a] - 1
+
+
+def _slices(term: Term, a: int, front: int, size: int) -> Terms:
+    """A term without axis ``a`` for each point of it outside a middle part, and the middle part with it."""
+    rank = len(term.domain)
+    result: list[Term] = []
+    names = {x: k for k, x in enumerate(x for x in range(rank) if x != a)}
+    rest = tuple(term.domain[x] for x in names)
+    for point in (*range(front), *range(front + size, term.domain[a])):
+        replacement = [Affine(point) if x == a else axis(names[x]) for x in range(rank)]
+        result.extend(at_points(term, replacement, rest))
+    if size:
+        replacement = [Affine(front, ((a, 1),)) if x == a else axis(x) for x in range(rank)]
+        sizes = tuple(size if x == a else n for x, n in enumerate(term.domain))
+        result.extend(at_points(term, replacement, sizes))
+    return tuple(result)

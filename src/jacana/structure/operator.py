@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..graph.build import assembled, cast_to, contract_labels, full, index_node
+from ..graph.build import assembled, cast_to, contract_labels, full, index_node, linear_map
 from ..graph.index import Index, axes_of, axis, rename
 from ..graph.node import DType, Factor, Node, Shape, Term
 from ..graph.ops.elementwise import select
@@ -22,8 +22,16 @@ def factor_nodes(terms: Sequence[Term]) -> list[Node]:
 
     The matrix of a linear map is not formed: what it is made of takes its place.
     """
-    factors = (node for term in terms for node, _ in unmasked(term).factors)
-    return list(dict.fromkeys(part for node in factors for part in (node.inputs if node.op.matrix else (node,))))
+    nodes: list[Node] = []
+    for term in terms:
+        for node, _ in unmasked(term).factors:
+            part = linear_map(node)
+            if part is None:
+                nodes.append(node)
+            else:
+                assert part.matrix.op.matrix is not None
+                nodes.extend(part.matrix.op.matrix.needs(part.matrix))
+    return list(dict.fromkeys(nodes))
 
 
 def unmasked(term: Term) -> Term:

@@ -18,7 +18,7 @@ from ..errors import InvalidInputError
 from ..graph.build import assembled, cast_to
 from ..graph.index import Index, from_table
 from ..graph.node import Array, DType, Node, Shape, Term
-from .merging import expand_small_axes, share_rows
+from .merging import add_outer_products, expand_small_axes, share_rows
 from .positions import write_coordinates
 from .support import restrict_to_masks
 from .terms import coefficient
@@ -64,7 +64,8 @@ class SparsePlan:
 def sparse_plan(terms: Sequence[Term], rows: Shape, cols: Shape, dtype: DType, format: str = "csr") -> SparsePlan:
     """The plan of ``csr``, ``csc``, ``coo``, ``bsr`` or ``dia`` for the matrix of shape (rows, cols), C order."""
     shape = (math.prod(rows), math.prod(cols))
-    terms = share_rows([part for term in terms for part in restrict_to_masks(term)], rows)
+    terms = add_outer_products(part for term in terms for part in restrict_to_masks(term))
+    terms = share_rows(terms, rows)
     by_column = format == "csc"
     pointers, minor, slots = _sorted(terms, rows, cols, by_column)
     distinct = len(slots) == len(minor)

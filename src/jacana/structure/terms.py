@@ -12,7 +12,17 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from ..graph.build import broadcast_axes, cast_to, constant_array, contract_labels, full, index_node, product, sum_axes
+from ..graph.build import (
+    broadcast_axes,
+    cast_to,
+    constant_array,
+    contract_labels,
+    full,
+    index_node,
+    linear_map,
+    product,
+    sum_axes,
+)
 from ..graph.index import (
     Index,
     axes_of,
@@ -106,7 +116,7 @@ def _multiply_out(term: Term) -> Term:
         merged: list[Factor] = []
         for node, axes in sorted(term.factors, key=lambda f: -len(f[1])):
             for k, (other, others) in enumerate(merged):
-                if set(axes) <= set(others) and not (node.op.matrix or other.op.matrix):
+                if set(axes) <= set(others) and not (linear_map(node) or linear_map(other)):
                     merged[k] = (product(other, align(node, axes, others, term.domain)), others)
                     break
             else:
@@ -198,10 +208,10 @@ def add_terms(terms: Iterable[Term]) -> Terms:
 
 
 def _add_pair(a: Term, b: Term) -> Term | None:
-    maps = tuple(f for f in a.factors if f[0].op.matrix is not None)
+    maps = tuple(f for f in a.factors if linear_map(f[0]))
     if maps:
         # The same linear map with two coefficients: the coefficients are added, and the map stays unformed.
-        if maps != tuple(f for f in b.factors if f[0].op.matrix is not None):
+        if maps != tuple(f for f in b.factors if linear_map(f[0])):
             return None
         rest = (t._replace(factors=tuple(f for f in t.factors if f not in maps)) for t in (a, b))
         total = _add_pair(*rest)

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ...errors import UnsupportedOperationError
 from ..index import identity
 from ..node import (
     UNIT,
@@ -370,6 +371,14 @@ def _cast_partials(x: Node, y: Node) -> Sequence[Partial]:
     return (UNIT,) if x.dtype.kind == "f" and y.dtype.kind == "f" else (None,)
 
 
+def _cast_infer(params: CastParams, x: Node) -> tuple[Shape, DType]:
+    if params.dtype.kind == "c":  # the graph is real, and a silent cast would end the derivative
+        raise UnsupportedOperationError(
+            "a complex dtype was asked of a function of real numbers; convert its argument with x.astype(complex)"
+        )
+    return x.shape, params.dtype
+
+
 def _cast_evaluate(params: CastParams, x: Array) -> Array:
     return np.asarray(x).astype(params.dtype)
 
@@ -379,7 +388,7 @@ cast = register(
         name="cast",
         family="elementwise",
         evaluate=_cast_evaluate,
-        infer=lambda params, x: (x.shape, params.dtype),
+        infer=_cast_infer,
         edges=_edges(_cast_partials),
         emit=lambda e, x: e.cast(x),
         domain=(REAL,),

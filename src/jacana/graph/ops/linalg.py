@@ -12,32 +12,24 @@ from typing import Any
 
 import numpy as np
 
-from ..index import identity
-from ..node import Array, DType, Edges, Node, Operation, Shape, Term, register
+from ..node import Array, DType, Edges, Node, Shape
+from .labelled import labelled, linalg, tangent
 
 
-def _square(params: Any, a: Node) -> tuple[Shape, DType]:
+def square(params: Any, a: Node, *others: Node) -> tuple[Shape, DType]:
+    """The result is a matrix like the first input."""
     assert a.ndim >= 2 and a.shape[-1] == a.shape[-2], a
     return a.shape, a.dtype
 
 
+def _axes(n: int, letters: str) -> dict[str, int]:
+    return dict.fromkeys(letters, n)
+
+
 def _inverse_edges(node: Node) -> Edges:
-    # dY = -Y dA Y: domain (batch, i, j, k, l), row (batch, i, j), column (batch, k, l).
-    batch = node.ndim - 2
-    n = node.shape[-1]
-    every = identity(batch + 4)
-    lead = tuple(range(batch))
-    i, j, k, l = range(batch, batch + 4)  # noqa: E741
-    return (
-        (
-            Term(
-                (*node.shape[:batch], n, n, n, n),
-                (*every[:batch], every[i], every[j]),
-                (*every[:batch], every[k], every[l]),
-                ((-node, (*lead, i, k)), (node, (*lead, l, j))),
-            ),
-        ),
-    )
+    # dY = -Y dA Y
+    lead, n = node.shape[:-2], node.shape[-1]
+    return ((labelled(lead, _axes(n, "ijkl"), "ij", "kl", (-node, "ik"), (node, "lj")),),)
 
 
 def _solve_infer(params: Any, a: Node, b: Node) -> tuple[Shape, DType]:
@@ -48,46 +40,34 @@ def _solve_infer(params: Any, a: Node, b: Node) -> tuple[Shape, DType]:
 def _solve_edges(node: Node) -> Edges:
     # X = A^-1 B, dX = A^-1 (dB - dA X), with the inverse as a node that the program computes once.
     a, _ = node.inputs
-    batch = node.ndim - 2
-    n, m = node.shape[-2:]
+    lead, (n, m) = node.shape[:-2], node.shape[-2:]
     y = inverse(a)
-    lead = tuple(range(batch))
-    every = identity(batch + 4)
-    i, j, k, l = range(batch, batch + 4)  # noqa: E741
-    sizes = (*node.shape[:batch], n, m, n, n)
-    row = (*every[:batch], every[i], every[j])
-    by_matrix = Term(sizes, row, (*every[:batch], every[k], every[l]), ((-y, (*lead, i, k)), (node, (*lead, l, j))))
-    by_right = Term(sizes[:-1], row, (*every[:batch], every[k], every[j]), ((y, (*lead, i, k)),))
-    return (by_matrix,), (by_right,)
+    sizes = {"i": n, "j": m, "k": n}
+    return (
+        (labelled(lead, {**sizes, "l": n}, "ij", "kl", (-y, "ik"), (node, "lj")),),
+        (labelled(lead, sizes, "ij", "kj", (y, "ik")),),
+    )
 
 
 def _det_edges(node: Node) -> Edges:
     # d det A / dA[k, l] = cofactor[k, l].
     (a,) = node.inputs
-    batch = node.ndim
-    every = identity(batch + 2)
-    return ((Term(a.shape, every[:batch], every, ((cofactor(a), tuple(range(batch + 2))),)),),)
+    return ((labelled(node.shape, _axes(a.shape[-1], "kl"), "", "kl", (cofactor(a), "kl")),),)
 
 
 def _cofactor_edges(node: Node) -> Edges:
-    # C = det(A) A^-T: dC[i,j]/dA[k,l] = C[k,l] Y[j,i] - C[k,j]... written with Y = A^-1 and d = det A:
-    # d * (Y[l,k] Y[j,i] - Y[j,k] Y[l,i]).
+    # C = d A^-T: dC[i,j]/dA[k,l] = d (Y[l,k] Y[j,i] - Y[j,k] Y[l,i]), written with Y = A^-1 and d = det A.
     from ..build import broadcast_axes
 
     (a,) = node.inputs
-    batch = node.ndim - 2
-    n = node.shape[-1]
+    lead, n = node.shape[:-2], node.shape[-1]
     y = inverse(a)
-    scaled = broadcast_axes(determinant(a), a.shape, tuple(range(batch))) * y
-    lead = tuple(range(batch))
-    every = identity(batch + 4)
-    i, j, k, l = range(batch, batch + 4)  # noqa: E741
-    sizes = (*node.shape[:batch], n, n, n, n)
-    row, col = (*every[:batch], every[i], every[j]), (*every[:batch], every[k], every[l])
+    scaled = broadcast_axes(determinant(a), a.shape, tuple(range(len(lead)))) * y
+    sizes = _axes(n, "ijkl")
     return (
         (
-            Term(sizes, row, col, ((scaled, (*lead, l, k)), (y, (*lead, j, i)))),
-            Term(sizes, row, col, ((-scaled, (*lead, j, k)), (y, (*lead, l, i)))),
+            labelled(lead, sizes, "ij", "kl", (scaled, "lk"), (y, "ji")),
+            labelled(lead, sizes, "ij", "kl", (-scaled, "jk"), (y, "li")),
         ),
     )
 
@@ -102,40 +82,44 @@ def _cofactor_evaluate(params: Any, a: Array) -> Array:
     return np.asarray((u * cofactors[..., None, :]) @ vt * orientation[..., None, None], dtype=a.dtype)
 
 
+def _slogdet_evaluate(params: Any, a: Array) -> Array:
+    return np.stack(np.linalg.slogdet(a), axis=-1)
+
+
+def _slogdet_edges(node: Node) -> Edges:
+    # The sign is constant wherever there is a derivative; d log|det A| / dA[k, l] = Y[l, k].
+    (a,) = node.inputs
+    return ((labelled(node.shape[:-1], _axes(a.shape[-1], "kl"), (1,), "kl", (inverse(a), "lk")),),)
+
+
 def _cholesky_edges(node: Node) -> Edges:
-    # A = L L^T: dL = L Phi(L^-1 dA L^-T), Phi = lower triangle with half of the diagonal. The input is symmetric
+    # A = L L^T: dL = L Phi(T), T = L^-1 dA L^-T, Phi = lower triangle with half of the diagonal. The input is symmetric
     # (the recorder mirrors the lower triangle, which is all that NumPy reads).
-    from ..build import constant_array, contract_labels
+    from ..build import broadcast_axes, constant_array
 
-    batch = node.ndim - 2
-    n = node.shape[-1]
-    lead = tuple(range(batch))
-    inverse_l = inverse(node)
+    lead, n = node.shape[:-2], node.shape[-1]
     phi = constant_array(np.tril(np.ones((n, n)), -1).astype(node.dtype) + 0.5 * np.eye(n, dtype=node.dtype))
-    i, j, k, l, p = range(batch, batch + 5)  # noqa: E741
-    sizes = (*node.shape[:batch], n, n, n, n, n)
-    left = contract_labels([(node, (*lead, i, p)), (phi, (p, j)), (inverse_l, (*lead, p, k))], sizes, (*lead, i, j, k))
-    every = identity(batch + 4)
-    return (
-        (
-            Term(
-                sizes[:-1],
-                (*every[:batch], every[i], every[j]),
-                (*every[:batch], every[k], every[l]),
-                ((left, (*lead, i, j, k)), (inverse_l, (*lead, j, l))),
-            ),
-        ),
-    )
+    weights = broadcast_axes(phi, node.shape, (len(lead), len(lead) + 1))
+    return None, (labelled(lead, _axes(n, "pij"), "pj", "ij", (node, "pi"), (weights, "ij")),)
 
 
-def _linalg(name: str, evaluate: Any, infer: Any, edges: Any) -> Operation:
-    return register(Operation(name=name, family="linalg", evaluate=evaluate, infer=infer, edges=edges, cost=100.0))
+def _cholesky_tangent(node: Node) -> Edges:
+    (a,) = node.inputs
+    y = inverse(cholesky(a))
+    return ((labelled(node.shape[:-2], _axes(node.shape[-1], "ijkl"), "ij", "kl", (y, "ik"), (y, "jl")),),)
 
 
-inverse = _linalg("inv", lambda params, a: np.linalg.inv(a), _square, _inverse_edges)
-solve = _linalg("solve", lambda params, a, b: np.linalg.solve(a, b), _solve_infer, _solve_edges)
-determinant = _linalg(
+inverse = linalg("inv", lambda params, a: np.linalg.inv(a), square, _inverse_edges)
+solve = linalg("solve", lambda params, a, b: np.linalg.solve(a, b), _solve_infer, _solve_edges)
+determinant = linalg(
     "det", lambda params, a: np.asarray(np.linalg.det(a)), lambda params, a: (a.shape[:-2], a.dtype), _det_edges
 )
-cofactor = _linalg("cofactor", _cofactor_evaluate, _square, _cofactor_edges)
-cholesky = _linalg("cholesky", lambda params, a: np.linalg.cholesky(a), _square, _cholesky_edges)
+cofactor = linalg("cofactor", _cofactor_evaluate, square, _cofactor_edges)
+slogdet = linalg("slogdet", _slogdet_evaluate, lambda params, a: ((*a.shape[:-2], 2), a.dtype), _slogdet_edges)
+_cholesky = linalg("cholesky", lambda params, a, t: np.linalg.cholesky(a), square, _cholesky_edges)
+_cholesky_t = tangent("cholesky_tangent", lambda shape: shape, _cholesky_tangent)
+
+
+def cholesky(a: Node) -> Node:
+    """The lower triangular factor of a symmetric matrix."""
+    return _cholesky(a, _cholesky_t(a))

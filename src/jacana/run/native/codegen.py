@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ from .emitter import I1, I8, I32, I64, POINTER, VALUE_TYPES, Emitter, element, i
 from .engine import Machine
 from .reductions import Reductions, vectors_a_step
 
+SEQUENTIAL = 16  # terms of a sum that are added one after another
 MAX_STRIDE = 16  # interleaved elements up to which whole blocks are loaded and shuffled
 
 Buffer = Node | Table
@@ -331,13 +333,10 @@ class KernelEmitter(Emitter):
             return total
         if node.op is contract:
             width = len(node.inputs)
-            total = None
-            for k in range(0, len(inputs), width):
-                part = inputs[k]
-                for factor in inputs[k + 1 : k + width]:
-                    part = self.mul(part, factor)
-                total = part if total is None else self.add(total, part)
-            return ir.Constant(kind, 0.0) if total is None else total
+            products = [reduce(self.mul, inputs[k : k + width]) for k in range(0, len(inputs), width)]
+            while len(products) > SEQUENTIAL:  # pairwise, as accurate as any other sum
+                products = [reduce(self.add, products[k : k + 2]) for k in range(0, len(products), 2)]
+            return reduce(self.add, products) if products else ir.Constant(kind, 0.0)
         self.out_type = kind
         if node.op is select and inputs[1] is inputs[2]:
             return inputs[1]

@@ -184,7 +184,7 @@ class _Runner:
             elif key.op is LITERAL:
                 fixed[k] = np.array(literal_array(key.params))
             elif key.op is CONSTANT and not getattr(key.params.owner, "live", True):
-                fixed[k] = np.ascontiguousarray(key.params.owner.value())
+                fixed[k] = np.asarray(key.params.owner.value(), order="C")
             elif key.op is CONSTANT and all(k != j for j, _ in constants):
                 constants.append((k, key.params.owner.value))
             return k

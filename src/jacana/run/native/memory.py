@@ -17,7 +17,7 @@ import numpy as np
 from ...graph.node import Array, DType, Shape
 
 SMALL = 2**18  # bytes up to which an array comes from NumPy's own heap, which is quick
-LARGE = 2**26  # bytes from which an array is not kept back: somebody may need the memory
+LARGE = 2**24  # bytes from which an array is not kept back: somebody may need the memory
 KEPT = 2  # arrays kept of each kind: a caller may hold the last result while it asks for the next
 
 

@@ -1,0 +1,133 @@
+"""The optimisers on certified and real problems; writes its table into a page of the documentation.
+
+    python benchmarks/optimisers.py                                  print everything
+    python benchmarks/optimisers.py --write docs/optimisation.md     renew the NIST table there
+
+SciPy runs the small fit in the same process. Times are CPU seconds; run with OMP_NUM_THREADS=1 to compare them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import scipy.optimize
+
+import jacana as jc
+from jacana.datasets import bal
+from jacana.report.nist import NistRun, run_all
+
+BEGIN, END = "<!-- nist -->", "<!-- /nist -->"
+
+
+def nist_table(runs: list[NistRun]) -> str:
+    """Markdown: one line for each problem, both starts beside each other, and a summary."""
+    lines = [
+        "| problem | level | digits, start 1 | start 2 | of standard errors | steps |",
+        "|---|---|---|---|---|---|",
+    ]
+    for first, second in zip(runs[::2], runs[1::2], strict=True):
+        errors = min(first.standard_error_digits, second.standard_error_digits)
+        lines.append(
+            f"| {first.problem} | {first.level} | {first.digits:.1f} | {second.digits:.1f} | {errors:.1f} | "
+            f"{first.iterations}, {second.iterations} |"
+        )
+    digits = np.array([run.digits for run in runs])
+    errors = np.array([run.standard_error_digits for run in runs])
+    counts = ", ".join(f"{int((digits >= limit).sum())} with at least {limit}" for limit in (4, 6, 9))
+    lines += [
+        "",
+        f"{digits.size} runs: {counts} digits; mean {digits.mean():.2f}. Standard errors: "
+        f"{int((errors >= 6).sum())} runs with at least 6 digits; mean {errors.mean():.2f}. "
+        f"{sum(run.residual_evaluations for run in runs)} residual evaluations.",
+    ]
+    return "\n".join(lines)
+
+
+def seconds(call: Callable[[], object], repeats: int = 5) -> float:
+    """CPU seconds of the fastest of some calls, after one that does not count."""
+    call()
+    best = np.inf
+    for _ in range(repeats):
+        begin = time.process_time()
+        call()
+        best = min(best, time.process_time() - begin)
+    return best
+
+
+T = np.linspace(-3.0, 3.0, 100)
+
+
+def peak(p, t):
+    return p[0] * np.exp(-0.5 * ((t - p[1]) / p[2]) ** 2) + p[3]
+
+
+def small_fit() -> None:
+    y = peak([2.0, 0.3, 0.8, 0.5], T) + 0.02 * np.sin(37.0 * T)
+    start = np.array([1.0, 0.0, 1.0, 0.0])
+
+    def residual(p):
+        return peak(p, T) - y
+
+    print("one fit, 100 points, 4 parameters, microseconds:")
+    fit = jc.LeastSquares(residual)
+    for _ in range(100):
+        fit(start)
+    ours = seconds(lambda: [fit(start) for _ in range(50)]) / 50
+    print(f"  jacana LeastSquares          {1e6 * ours:8.0f}")
+    peers: dict[str, Callable[[], object]] = {
+        "scipy curve_fit": lambda: scipy.optimize.curve_fit(lambda t, *p: peak(p, t), T, y, start),
+        "scipy least_squares lm": lambda: scipy.optimize.least_squares(residual, start, method="lm"),
+        "scipy least_squares trf": lambda: scipy.optimize.least_squares(residual, start),
+    }
+    for name, call in peers.items():
+        used = seconds(lambda call=call: [call() for _ in range(20)]) / 20
+        print(f"  {name:28} {1e6 * used:8.0f}   {used / ours:5.1f} times")
+
+
+def batch(count: int = 20_000) -> None:
+    rng = np.random.default_rng(0)
+    true = np.stack(
+        [rng.uniform(1, 3, count), rng.uniform(-1, 1, count), rng.uniform(0.5, 1.2, count), rng.uniform(0, 1, count)]
+    )
+    data = peak(true[:, :, None], T) + 0.02 * rng.standard_normal((count, 100))
+    starts = np.tile([1.0, 0.0, 1.0, 0.0], (count, 1))
+    begin = time.process_time()
+    fits = jc.fit_batch(lambda p, y, t: peak(p, t) - y, starts, args=(data,), shared=(T,))
+    used = time.process_time() - begin
+    print(f"batch of {count}: {1e6 * used / count:.1f} microseconds a fit, compilation included; {fits}")
+
+
+def bundle() -> None:
+    begin = time.process_time()
+    problem = bal.load()
+    loaded = time.process_time()
+    fit = jc.least_squares(problem.residual, problem.x0)
+    used = time.process_time() - loaded
+    print(f"bundle adjustment: cost {fit.history.cost[0]:.6g} -> {fit.cost:.8g} in {fit.nit} steps")
+    print(f"  {loaded - begin:.2f} s reading, {used:.2f} s fit with recording and compilation; {fit.message}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--write", type=Path, help="a page with the marks of the NIST table")
+    page = parser.parse_args().write
+    table = nist_table(run_all())
+    if page is not None:
+        text = page.read_text(encoding="utf-8")
+        body = f"{BEGIN}\n\n{table}\n\n{END}"
+        page.write_text(re.sub(f"{BEGIN}.*?{END}", lambda _: body, text, flags=re.S), encoding="utf-8")
+        print(f"written: {page}")
+        return
+    print(table)
+    small_fit()
+    batch()
+    bundle()
+
+
+if __name__ == "__main__":
+    main()

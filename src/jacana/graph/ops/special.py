@@ -1,0 +1,378 @@
+"""The functions of ``scipy.special``: value by SciPy, partial derivatives in terms of one another.
+
+This module and ``special_families`` are imported when a recording first meets a ufunc of SciPy, because importing
+``scipy.special`` takes longer than jacana. A parameter without a useful derivative formula is ``fixed``: recording
+refuses it if it depends on an argument, so it is never a silent zero.
+
+Formulas: NIST Digital Library of Mathematical Functions, https://dlmf.nist.gov, chapters 5 to 8, 25.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import scipy.special as sc
+
+from ..build import cast_to
+from ..node import REGISTRY, DType, Node, Operation, Partial, Shape, register
+from .elementwise import (
+    _edges,
+    absolute,
+    equal,
+    exp,
+    expm1,
+    floor,
+    log,
+    log1p,
+    number,
+    select,
+    sign,
+    sin,
+    sqrt,
+)
+
+Interval = tuple[float, float]
+REAL: Interval = (-2.0, 2.0)
+POSITIVE: Interval = (0.3, 3.0)
+UNIT_INTERVAL: Interval = (0.1, 0.9)
+ROOT_PI = math.sqrt(math.pi)
+ROOT_TWO_PI = math.sqrt(2.0 * math.pi)
+
+
+@dataclass(frozen=True)
+class Special:
+    """What recording and tests need to know of a function: its ufunc, and which operands have no derivative."""
+
+    operation: Operation
+    ufunc: Any
+    fixed: tuple[int, ...] = ()
+    integers: tuple[int, ...] = ()  # operands that stay integers, as SciPy has a better loop for these
+
+
+SPECIAL: dict[Any, Special] = {}
+
+
+def special_name(name: str) -> str:
+    """How a function is called in printed programs."""
+    return f"special_{name}"
+
+
+def S(name: str, *inputs: Node) -> Node:
+    """A special function of nodes."""
+    return REGISTRY[special_name(name)](*inputs)
+
+
+def special(
+    name: str,
+    domain: Sequence[Interval],
+    partials: Callable[..., Sequence[Partial]],
+    *,
+    fixed: tuple[int, ...] = (),
+    integers: tuple[int, ...] = (),
+    at: Sequence[tuple[tuple[float, ...], tuple[float | None, ...]]] = (),
+    smooth: bool = True,
+) -> None:
+    """Enter a function under the ufunc of its name, if this version of SciPy has it as one."""
+    ufunc = getattr(sc, name, None)
+    if ufunc is None:
+        return
+
+    def infer(params: Any, *nodes: Node) -> tuple[Shape, DType]:
+        assert all(node.shape == nodes[0].shape for node in nodes), nodes
+        kinds = [node.dtype for node in nodes]
+        if isinstance(ufunc, np.ufunc):
+            return nodes[0].shape, ufunc.resolve_dtypes((*kinds, None))[-1]
+        return nodes[0].shape, np.result_type(*kinds)
+
+    operation = register(
+        Operation(
+            name=special_name(name),
+            family="special",
+            evaluate=lambda params, *arrays: ufunc(*arrays),
+            infer=infer,
+            edges=_edges(partials),
+            cost=50.0,
+            domain=tuple(domain),
+            special=tuple(at),
+            smooth=smooth,
+            ufunc=ufunc if isinstance(ufunc, np.ufunc) else None,
+        )
+    )
+    SPECIAL[ufunc] = Special(operation, ufunc, fixed, integers)
+
+
+def one(name: str, domain: Interval, partial: Callable[[Node, Node], Partial], **options: Any) -> None:
+    """A function of one variable: the partial from the variable and the result."""
+    special(name, [domain], lambda x, y: (partial(x, y),), **options)
+
+
+def safe_where(mask: Node, regular: Callable[[Node], Node], x: Node, stand_in: float, otherwise: Node) -> Node:
+    """``otherwise`` where the mask holds, and elsewhere a formula that is never evaluated at the masked points."""
+    inside = select(mask, number(stand_in, x), x)
+    return select(mask, otherwise, regular(inside))
+
+
+# --- gamma and relatives ----------------------------------------------------------------------------------------
+
+special("zeta", [(1.5, 4.0), POSITIVE], lambda x, q, y: (None, -x * S("zeta", x + 1.0, q)), fixed=(0,))
+for _psi in ("psi", "digamma"):
+    if getattr(sc, _psi) not in SPECIAL:
+        one(_psi, POSITIVE, lambda x, y: S("zeta", number(2.0, x), x))
+one("gamma", POSITIVE, lambda x, y: y * S("psi", x))
+one("gammaln", POSITIVE, lambda x, y: S("psi", x))
+one("loggamma", POSITIVE, lambda x, y: S("psi", x))
+one("rgamma", POSITIVE, lambda x, y: -y * S("psi", x))
+special(
+    "poch",
+    [POSITIVE, POSITIVE],
+    lambda a, m, y: (y * (S("psi", a + m) - S("psi", a)), y * S("psi", a + m)),
+)
+special(
+    "beta",
+    [POSITIVE, POSITIVE],
+    lambda a, b, y: (y * (S("psi", a) - S("psi", a + b)), y * (S("psi", b) - S("psi", a + b))),
+)
+special(
+    "betaln",
+    [POSITIVE, POSITIVE],
+    lambda a, b, y: (S("psi", a) - S("psi", a + b), S("psi", b) - S("psi", a + b)),
+)
+special(
+    "binom",
+    [(3.2, 6.0), (0.3, 2.8)],
+    lambda n, k, y: (
+        y * (S("psi", n + 1.0) - S("psi", n - k + 1.0)),
+        y * (S("psi", n - k + 1.0) - S("psi", k + 1.0)),
+    ),
+)
+
+
+def _gamma_density(a: Node, x: Node) -> Node:
+    return exp(S("xlogy", a - 1.0, x) - x - S("gammaln", a))
+
+
+def _beta_density(a: Node, b: Node, x: Node) -> Node:
+    return exp(S("xlogy", a - 1.0, x) + S("xlog1py", b - 1.0, -x) - S("betaln", a, b))
+
+
+special("gammainc", [POSITIVE, POSITIVE], lambda a, x, y: (None, _gamma_density(a, x)), fixed=(0,))
+special("gammaincc", [POSITIVE, POSITIVE], lambda a, x, y: (None, -_gamma_density(a, x)), fixed=(0,))
+special("gammaincinv", [POSITIVE, UNIT_INTERVAL], lambda a, p, y: (None, 1.0 / _gamma_density(a, y)), fixed=(0,))
+special("gammainccinv", [POSITIVE, UNIT_INTERVAL], lambda a, p, y: (None, -1.0 / _gamma_density(a, y)), fixed=(0,))
+_AB = [POSITIVE, POSITIVE, UNIT_INTERVAL]
+special("betainc", _AB, lambda a, b, x, y: (None, None, _beta_density(a, b, x)), fixed=(0, 1))
+special("betaincc", _AB, lambda a, b, x, y: (None, None, -_beta_density(a, b, x)), fixed=(0, 1))
+special("betaincinv", _AB, lambda a, b, p, y: (None, None, 1.0 / _beta_density(a, b, y)), fixed=(0, 1))
+special("betaincinvc", _AB, lambda a, b, p, y: (None, None, -1.0 / _beta_density(a, b, y)), fixed=(0, 1))
+special("betainccinv", _AB, lambda a, b, p, y: (None, None, -1.0 / _beta_density(a, b, y)), fixed=(0, 1))
+
+
+# --- error function and normal distribution ---------------------------------------------------------------------
+
+
+def _bell(x: Node) -> Node:
+    """The density of the standard normal distribution."""
+    return exp(-0.5 * (x * x)) * (1.0 / ROOT_TWO_PI)
+
+
+one("erf", REAL, lambda x, y: exp(-(x * x)) * (2.0 / ROOT_PI))
+one("erfc", REAL, lambda x, y: exp(-(x * x)) * (-2.0 / ROOT_PI))
+one("erfcx", REAL, lambda x, y: 2.0 * x * y - 2.0 / ROOT_PI)
+one("erfi", REAL, lambda x, y: exp(x * x) * (2.0 / ROOT_PI))
+one("dawsn", REAL, lambda x, y: 1.0 - 2.0 * x * y)
+one("erfinv", (-0.9, 0.9), lambda x, y: exp(y * y) * (0.5 * ROOT_PI))
+one("erfcinv", (0.1, 1.9), lambda x, y: exp(y * y) * (-0.5 * ROOT_PI))
+one("ndtr", REAL, lambda x, y: _bell(x))
+one("log_ndtr", REAL, lambda x, y: exp(-0.5 * (x * x) - y) * (1.0 / ROOT_TWO_PI))
+one("ndtri", UNIT_INTERVAL, lambda p, y: 1.0 / _bell(y))
+one("ndtri_exp", (-3.0, -0.1), lambda p, y: exp(p) / _bell(y))
+special(
+    "owens_t",
+    [REAL, REAL],
+    lambda h, a, y: (
+        exp(-0.5 * (h * h)) * S("erf", a * h * math.sqrt(0.5)) * (-0.5 / ROOT_TWO_PI),
+        exp(-0.5 * (h * h) * (1.0 + a * a)) / (2.0 * math.pi * (1.0 + a * a)),
+    ),
+)
+
+# --- logistic, entropy, losses ----------------------------------------------------------------------------------
+
+one("expit", REAL, lambda x, y: y * S("expit", -x))
+one("log_expit", REAL, lambda x, y: S("expit", -x))
+one("logit", UNIT_INTERVAL, lambda p, y: 1.0 / (p * (1.0 - p)))
+
+
+def _vanishing(x: Node, slope: Callable[[Node], Node]) -> Node:
+    """``x`` times something infinite is taken for zero at ``x = 0``: so is its derivative by the other argument."""
+    zero = number(0.0, x)
+    return select(equal(x, zero), zero, slope(x))
+
+
+special(
+    "xlogy",
+    [REAL, POSITIVE],
+    lambda x, v, y: (log(v), _vanishing(x, lambda x: x / v)),
+    at=[((0.0, 0.0), (-math.inf, 0.0)), ((0.0, 2.0), (math.log(2.0), 0.0))],
+)
+special(
+    "xlog1py",
+    [REAL, (-0.7, 2.0)],
+    lambda x, v, y: (log1p(v), _vanishing(x, lambda x: x / (1.0 + v))),
+    at=[((0.0, -1.0), (-math.inf, 0.0))],
+)
+one("entr", POSITIVE, lambda x, y: -log(x) - 1.0, at=[((0.0,), (math.inf,))])
+special("rel_entr", [POSITIVE, POSITIVE], lambda x, v, y: (log(x / v) + 1.0, -(x / v)))
+special("kl_div", [POSITIVE, POSITIVE], lambda x, v, y: (log(x / v), 1.0 - x / v))
+
+
+def _huber_partials(delta: Node, r: Node, y: Node) -> Sequence[Partial]:
+    inside = absolute(r) <= delta
+    by_delta = select(inside, number(0.0, r), absolute(r) - delta)
+    return by_delta, select(inside, r, delta * sign(r))
+
+
+def _pseudo_huber_partials(delta: Node, r: Node, y: Node) -> Sequence[Partial]:
+    ratio = r / delta
+    root = sqrt(1.0 + ratio * ratio)
+    # 2 delta (root - 1), without the difference of near numbers.
+    return 2.0 * delta * (ratio * ratio) / (root + 1.0) - ratio * r / root, r / root
+
+
+special("huber", [POSITIVE, REAL], _huber_partials, at=[((1.0, 1.0), (0.0, 1.0)), ((1.0, -3.0), (2.0, -1.0))])
+special("pseudo_huber", [POSITIVE, REAL], _pseudo_huber_partials)
+
+# --- powers, exponentials, angles in degrees --------------------------------------------------------------------
+
+
+def _exprel_slope(x: Node, y: Node) -> Node:
+    # (exp(x) - y) / x, by its series, the sum of n x^(n-1) / (n+1)!, where that would cancel.
+    terms = [n / math.factorial(n + 1) for n in range(1, 12)]
+    series = terms[-1] * x + terms[-2]
+    for coefficient in reversed(terms[:-2]):
+        series = coefficient + x * series
+    near = absolute(x) < 0.15
+    return safe_where(near, lambda z: (exp(z) - expm1(z) / z) / z, x, 1.0, series)
+
+
+one("exprel", REAL, _exprel_slope, at=[((0.0,), (0.5,))])
+one("exp2", REAL, lambda x, y: y * math.log(2.0))
+one("expm1", REAL, lambda x, y: y + 1.0)
+one("log1p", (-0.7, 2.0), lambda x, y: 1.0 / (1.0 + x))
+one("cbrt", POSITIVE, lambda x, y: 1.0 / (3.0 * y * y))
+one("exp10", (-1.0, 1.0), lambda x, y: y * math.log(10.0))
+one("cosm1", REAL, lambda x, y: -sin(x))
+special("powm1", [POSITIVE, REAL], lambda x, p, y: (p * x ** (p - 1.0), (y + 1.0) * log(x)))
+_DEGREE = math.pi / 180.0
+one("sindg", (-90.0, 90.0), lambda x, y: S("cosdg", x) * _DEGREE)
+one("cosdg", (-90.0, 90.0), lambda x, y: S("sindg", x) * -_DEGREE)
+one("tandg", (-60.0, 60.0), lambda x, y: (1.0 + y * y) * _DEGREE)
+one("cotdg", (20.0, 160.0), lambda x, y: (1.0 + y * y) * -_DEGREE)
+special(
+    "radian",
+    [REAL, REAL, REAL],
+    lambda d, m, s, y: (number(_DEGREE, d), number(_DEGREE / 60.0, m), number(_DEGREE / 3600.0, s)),
+)
+one("round", REAL, lambda x, y: None, smooth=False)
+one("gammasgn", POSITIVE, lambda x, y: None, smooth=False)
+
+
+def _boxcox_by_power(logarithm: Node, power: Node, y: Node) -> Node:
+    # d/dp (exp(p l) - 1)/p = l^2 * exprel'(p l).
+    scaled = power * logarithm
+    return logarithm * logarithm * _exprel_slope(scaled, scaled)
+
+
+special("boxcox", [POSITIVE, REAL], lambda x, p, y: (x ** (p - 1.0), _boxcox_by_power(log(x), p, y)),
+        at=[((2.0, 0.0), (0.5, 0.5 * math.log(2.0) ** 2))])  # fmt: skip
+special(
+    "boxcox1p", [(-0.5, 2.0), REAL], lambda x, p, y: ((1.0 + x) ** (p - 1.0), _boxcox_by_power(log1p(x), p, y)),
+    at=[((1.0, 0.0), (0.5, 0.5 * math.log(2.0) ** 2))],
+)  # fmt: skip
+
+
+def _inverse_boxcox(x: Node, p: Node, power: Node) -> Sequence[Partial]:
+    base = 1.0 + p * x
+    zero = number(0.0, p)
+    by_power = safe_where(
+        equal(p, zero), lambda q: x / (q * base) - log1p(q * x) / (q * q), p, 1.0, -0.5 * (x * x)
+    )  # fmt: skip
+    return power / base, power * by_power
+
+
+special("inv_boxcox", [(-0.3, 1.0), (0.3, 1.5)], lambda x, p, y: _inverse_boxcox(x, p, y),
+        at=[((0.5, 0.0), (math.exp(0.5), -0.125 * math.exp(0.5)))])  # fmt: skip
+special("inv_boxcox1p", [(-0.3, 1.0), (0.3, 1.5)], lambda x, p, y: _inverse_boxcox(x, p, y + 1.0))
+
+# --- distributions ----------------------------------------------------------------------------------------------
+
+
+def _gdtr_partials(a: Node, b: Node, x: Node, y: Node) -> Sequence[Partial]:
+    density = _gamma_density(b, a * x)
+    return x * density, None, a * density
+
+
+def _negated(partials: Callable[..., Sequence[Partial]]) -> Callable[..., Sequence[Partial]]:
+    return lambda *nodes: tuple(None if p is None else -p for p in partials(*nodes))  # type: ignore[operator]
+
+
+def _chi_square_density(v: Node, x: Node) -> Node:
+    return 0.5 * _gamma_density(0.5 * v, 0.5 * x)
+
+
+def _f_density(n: Node, d: Node, x: Node) -> Node:
+    z = n * x / (n * x + d)
+    return _beta_density(0.5 * n, 0.5 * d, z) * (n * d) / ((n * x + d) * (n * x + d))
+
+
+def _t_density(v: Node, t: Node) -> Node:
+    return exp(-0.5 * (v + 1.0) * log1p(t * t / v) - S("betaln", number(0.5, v), 0.5 * v)) / sqrt(v)
+
+
+_F = [(1.0, 5.0), (1.0, 5.0), POSITIVE]
+special("gdtr", [POSITIVE] * 3, _gdtr_partials, fixed=(1,))
+special("gdtrc", [POSITIVE] * 3, _negated(_gdtr_partials), fixed=(1,))
+special("chdtr", [(1.0, 5.0), POSITIVE], lambda v, x, y: (None, _chi_square_density(v, x)), fixed=(0,))
+special("chdtrc", [(1.0, 5.0), POSITIVE], lambda v, x, y: (None, -_chi_square_density(v, x)), fixed=(0,))
+special("chdtri", [(1.0, 5.0), UNIT_INTERVAL], lambda v, p, y: (None, -1.0 / _chi_square_density(v, y)), fixed=(0,))
+special("fdtr", _F, lambda n, d, x, y: (None, None, _f_density(n, d, x)), fixed=(0, 1))
+special("fdtrc", _F, lambda n, d, x, y: (None, None, -_f_density(n, d, x)), fixed=(0, 1))
+special("fdtri", [*_F[:2], UNIT_INTERVAL], lambda n, d, p, y: (None, None, 1.0 / _f_density(n, d, y)), fixed=(0, 1))
+special("stdtr", [(1.0, 5.0), REAL], lambda v, t, y: (None, _t_density(v, t)), fixed=(0,))
+special("stdtrit", [(1.0, 5.0), UNIT_INTERVAL], lambda v, p, y: (None, 1.0 / _t_density(v, y)), fixed=(0,))
+
+
+def _poisson(k: Node, m: Node) -> Node:
+    whole = floor(k)
+    return exp(S("xlogy", whole, m) - m - S("gammaln", whole + 1.0))
+
+
+def _binomial(k: Node, n: Node, p: Node) -> Node:
+    # The derivative by p of a sum of binomial probabilities is a density of a beta distribution.
+    first, trials = floor(cast_to(k, p.dtype)) + 1.0, cast_to(n, p.dtype)
+    return _beta_density(first, trials - first + 1.0, p)
+
+
+def _negative_binomial(k: Node, n: Node, p: Node) -> Node:
+    return _beta_density(cast_to(n, p.dtype), floor(cast_to(k, p.dtype)) + 1.0, p)
+
+
+_TRIALS = [(2.0, 2.0), (6.0, 6.0), UNIT_INTERVAL]
+for _name, _density, _sign in (
+    ("bdtr", _binomial, -1.0), ("bdtrc", _binomial, 1.0),
+    ("nbdtr", _negative_binomial, 1.0), ("nbdtrc", _negative_binomial, -1.0),
+):  # fmt: skip
+    special(
+        _name,
+        _TRIALS,
+        lambda k, n, p, y, density=_density, by=_sign: (None, None, by * density(k, n, p)),
+        fixed=(0, 1),
+        integers=(0, 1),
+    )
+special("pdtr", [(1.2, 4.8), POSITIVE], lambda k, m, y: (None, -_poisson(k, m)), fixed=(0,))
+special("pdtrc", [(1.2, 4.8), POSITIVE], lambda k, m, y: (None, _poisson(k, m)), fixed=(0,))
+
+__all__ = ["SPECIAL", "S", "Special", "one", "special", "special_name"]

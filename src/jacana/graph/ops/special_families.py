@@ -1,0 +1,278 @@
+"""Bessel, Struve, Kelvin, elliptic, hypergeometric functions and orthogonal polynomials of ``scipy.special``.
+
+Formulas: NIST Digital Library of Mathematical Functions, https://dlmf.nist.gov, chapters 6, 10, 11, 13, 15, 18 and 19.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import scipy.special as sc
+
+from ..build import cast_to
+from ..node import Node, Partial
+from .elementwise import equal, exp, log, number, sign, sin, sqrt
+from .special import POSITIVE, REAL, SPECIAL, S, one, safe_where, special
+
+# --- Bessel functions (DLMF 10.6, 10.29) ------------------------------------------------------------------------
+
+_ORDER = (0.2, 3.5)
+
+
+def _half_difference(name: str) -> None:
+    special(
+        name,
+        [_ORDER, POSITIVE],
+        lambda v, z, y: (None, 0.5 * (S(name, v - 1.0, z) - S(name, v + 1.0, z))),
+        fixed=(0,),
+    )
+
+
+def _half_sum(name: str, factor: float) -> None:
+    special(
+        name,
+        [_ORDER, POSITIVE],
+        lambda v, z, y: (None, factor * (S(name, v - 1.0, z) + S(name, v + 1.0, z))),
+        fixed=(0,),
+    )
+
+
+for _name in ("jv", "yv", "jve", "yve"):
+    _half_difference(_name)  # of real arguments the scaled ones have scale one
+_half_sum("iv", 0.5)
+_half_sum("kv", -0.5)
+special(
+    "ive",
+    [_ORDER, POSITIVE],
+    lambda v, z, y: (None, 0.5 * (S("ive", v - 1.0, z) + S("ive", v + 1.0, z)) - sign(z) * y),
+    fixed=(0,),
+)
+special(
+    "kve",
+    [_ORDER, POSITIVE],
+    lambda v, z, y: (None, y - 0.5 * (S("kve", v - 1.0, z) + S("kve", v + 1.0, z))),
+    fixed=(0,),
+)
+for _name, _general in (("jn", "jv"), ("kn", "kv"), ("yn", "yv")):
+    if getattr(sc, _name) not in SPECIAL:
+        _sign = -0.5 if _name == "kn" else 0.5
+        special(
+            _name,
+            [(2.0, 2.0), POSITIVE],
+            lambda n, z, y, general=_general, by=_sign: (
+                None,
+                by * (S(general, cast_to(n, z.dtype) - 1.0, z) + math.copysign(1.0, -by) * S(
+                    general, cast_to(n, z.dtype) + 1.0, z)),
+            ),
+            fixed=(0,),
+            integers=(0,),
+        )  # fmt: skip
+
+
+def _order(value: float, z: Node) -> Node:
+    return number(value, z)
+
+
+one("j0", REAL, lambda x, y: -S("j1", x))
+one("j1", REAL, lambda x, y: 0.5 * (S("j0", x) - S("jv", _order(2.0, x), x)), at=[((0.0,), (0.5,))])
+one("y0", POSITIVE, lambda x, y: -S("y1", x))
+one("y1", POSITIVE, lambda x, y: S("y0", x) - y / x)
+one("i0", REAL, lambda x, y: S("i1", x))
+one("i0e", REAL, lambda x, y: S("i1e", x) - sign(x) * y, at=[((0.0,), (0.0,))])
+one("i1", REAL, lambda x, y: 0.5 * (S("i0", x) + S("iv", _order(2.0, x), x)), at=[((0.0,), (0.5,))])
+one("i1e", REAL, lambda x, y: 0.5 * (S("i0e", x) + S("ive", _order(2.0, x), x)) - sign(x) * y, at=[((0.0,), (0.5,))])
+one("k0", POSITIVE, lambda x, y: -S("k1", x))
+one("k0e", POSITIVE, lambda x, y: y - S("k1e", x))
+one("k1", POSITIVE, lambda x, y: -S("k0", x) - y / x)
+one("k1e", POSITIVE, lambda x, y: y - S("k0e", x) - y / x)
+
+# --- Struve and Kelvin functions (DLMF 11.4, 10.61) -------------------------------------------------------------
+
+special("struve", [_ORDER, POSITIVE], lambda v, x, y: (None, S("struve", v - 1.0, x) - v * y / x), fixed=(0,))
+special("modstruve", [_ORDER, POSITIVE], lambda v, x, y: (None, S("modstruve", v - 1.0, x) - v * y / x), fixed=(0,))
+one("itstruve0", POSITIVE, lambda x, y: S("struve", _order(0.0, x), x))
+one("itmodstruve0", POSITIVE, lambda x, y: S("modstruve", _order(0.0, x), x))
+one("it2struve0", POSITIVE, lambda x, y: -S("struve", _order(0.0, x), x) / x)
+one("ber", POSITIVE, lambda x, y: S("berp", x))
+one("bei", POSITIVE, lambda x, y: S("beip", x))
+one("ker", POSITIVE, lambda x, y: S("kerp", x))
+one("kei", POSITIVE, lambda x, y: S("keip", x))
+one("berp", POSITIVE, lambda x, y: -S("bei", x) - y / x)
+one("beip", POSITIVE, lambda x, y: S("ber", x) - y / x)
+one("kerp", POSITIVE, lambda x, y: -S("kei", x) - y / x)
+one("keip", POSITIVE, lambda x, y: S("ker", x) - y / x)
+
+# --- exponential integrals and the dilogarithm (DLMF 6.2, 8.19, 25.12) ------------------------------------------
+
+one("exp1", POSITIVE, lambda x, y: -exp(-x) / x)
+one("expi", POSITIVE, lambda x, y: exp(x) / x)
+special("expn", [(2.0, 2.0), POSITIVE], lambda n, x, y: (None, -S("expn", n - number(1, n), x)), fixed=(0,),
+        integers=(0,))  # fmt: skip
+
+
+def _spence_slope(x: Node, y: Node) -> Node:
+    return safe_where(equal(x, number(1.0, x)), lambda z: log(z) / (1.0 - z), x, 2.0, number(-1.0, x))
+
+
+one("spence", POSITIVE, _spence_slope, at=[((1.0,), (-1.0,))])
+one("wrightomega", REAL, lambda x, y: y / (1.0 + y))
+
+# --- elliptic integrals (DLMF 19.4, 19.18) ----------------------------------------------------------------------
+
+
+def _complete_k(m: Node, y: Node) -> Node:
+    at_zero = equal(m, number(0.0, m))
+    return safe_where(
+        at_zero, lambda m: (S("ellipe", m) / (1.0 - m) - S("ellipk", m)) / (2.0 * m), m, 0.5, number(math.pi / 8, m)
+    )
+
+
+def _complete_e(m: Node, y: Node) -> Node:
+    at_zero = equal(m, number(0.0, m))
+    return safe_where(at_zero, lambda m: (S("ellipe", m) - S("ellipk", m)) / (2.0 * m), m, 0.5, number(-math.pi / 8, m))
+
+
+def _incomplete_k(phi: Node, m: Node, y: Node) -> Sequence[Partial]:
+    s = sin(phi)
+    root = sqrt(1.0 - m * s * s)
+    at_zero = equal(m, number(0.0, m))
+
+    def regular(m: Node) -> Node:
+        slope = S("ellipeinc", phi, m) / (2.0 * m * (1.0 - m)) - S("ellipkinc", phi, m) / (2.0 * m)
+        return slope - sin(2.0 * phi) / (4.0 * (1.0 - m) * sqrt(1.0 - m * s * s))
+
+    return 1.0 / root, safe_where(at_zero, regular, m, 0.5, (2.0 * phi - sin(2.0 * phi)) * 0.125)
+
+
+def _incomplete_e(phi: Node, m: Node, y: Node) -> Sequence[Partial]:
+    s = sin(phi)
+    at_zero = equal(m, number(0.0, m))
+    by_m = safe_where(
+        at_zero,
+        lambda m: (S("ellipeinc", phi, m) - S("ellipkinc", phi, m)) / (2.0 * m),
+        m,
+        0.5,
+        (2.0 * phi - sin(2.0 * phi)) * -0.125,
+    )
+    return sqrt(1.0 - m * s * s), by_m
+
+
+one("ellipk", (-0.9, 0.9), _complete_k, at=[((0.0,), (math.pi / 8,))])
+one("ellipe", (-0.9, 0.9), _complete_e, at=[((0.0,), (-math.pi / 8,))])
+one("ellipkm1", (0.1, 0.9), lambda p, y: -_complete_k(1.0 - p, y))
+special("ellipkinc", [(0.1, 1.4), (0.1, 0.9)], _incomplete_k, at=[((1.0, 0.0), (1.0, (2 - math.sin(2)) / 8))])
+special("ellipeinc", [(0.1, 1.4), (0.1, 0.9)], _incomplete_e, at=[((1.0, 0.0), (1.0, -(2 - math.sin(2)) / 8))])
+special(
+    "elliprf",
+    [POSITIVE] * 3,
+    lambda x, y, z, f: tuple(S("elliprd", *others) * (-1.0 / 6.0) for others in ((y, z, x), (x, z, y), (x, y, z))),
+)
+special("elliprc", [POSITIVE] * 2, lambda x, y, f: (S("elliprd", y, y, x) * (-1.0 / 6.0), _rc_by_second(x, y)))
+
+
+def _rc_by_second(x: Node, y: Node) -> Node:
+    # The two equal arguments of R_F(x, y, y) move together.
+    return S("elliprd", x, y, y) * (-1.0 / 3.0)
+
+
+special("elliprd", [POSITIVE] * 3, lambda x, y, z, f: (None, None, None), fixed=(0, 1, 2))
+
+
+def _agm_partials(a: Node, b: Node, y: Node) -> Sequence[Partial]:
+    # agm is homogeneous of degree one, and 1/agm = 2/pi R_F(0, a^2, b^2).
+    zero = number(0.0, a)
+    scale = 2.0 * y * y / math.pi * (1.0 / 6.0)
+    return (
+        scale * 2.0 * a * S("elliprd", zero, b * b, a * a),
+        scale * 2.0 * b * S("elliprd", zero, a * a, b * b),
+    )
+
+
+special("agm", [POSITIVE] * 2, _agm_partials)
+
+# --- hypergeometric functions (DLMF 13.3, 15.5) -----------------------------------------------------------------
+
+special("hyp0f1", [POSITIVE, REAL], lambda v, z, y: (None, S("hyp0f1", v + 1.0, z) / v), fixed=(0,))
+special(
+    "hyp1f1", [REAL, POSITIVE, REAL], lambda a, b, z, y: (None, None, a / b * S("hyp1f1", a + 1.0, b + 1.0, z)),
+    fixed=(0, 1),
+)  # fmt: skip
+special(
+    "hyperu", [POSITIVE, POSITIVE, POSITIVE], lambda a, b, z, y: (None, None, -a * S("hyperu", a + 1.0, b + 1.0, z)),
+    fixed=(0, 1),
+)  # fmt: skip
+special(
+    "hyp2f1",
+    [REAL, REAL, POSITIVE, (-0.8, 0.8)],
+    lambda a, b, c, z, y: (None, None, None, a * b / c * S("hyp2f1", a + 1.0, b + 1.0, c + 1.0, z)),
+    fixed=(0, 1, 2),
+)
+
+# --- orthogonal polynomials (DLMF 18.9) -------------------------------------------------------------------------
+
+_DEGREE = (3.0, 3.0)
+_INSIDE = (-0.9, 0.9)
+
+
+def _real(n: Node, x: Node) -> Node:
+    return cast_to(n, x.dtype)
+
+
+def _polynomial(name: str, derivative: object, domain: tuple[float, float] = _INSIDE) -> None:
+    special(
+        name,
+        [_DEGREE, domain],
+        lambda n, x, y: (None, derivative(n, n - number(1, n), x)),  # type: ignore[operator]
+        fixed=(0,),
+        integers=(0,),
+    )
+
+
+_polynomial(
+    "eval_legendre",
+    lambda n, less, x: 0.5 * (_real(n, x) + 1.0) * S("eval_jacobi", less, number(1.0, x), number(1.0, x), x),
+)
+_polynomial("eval_chebyt", lambda n, less, x: _real(n, x) * S("eval_chebyu", less, x))
+_polynomial("eval_chebyu", lambda n, less, x: 2.0 * S("eval_gegenbauer", less, number(2.0, x), x))
+_polynomial("eval_laguerre", lambda n, less, x: -S("eval_genlaguerre", less, number(1.0, x), x), POSITIVE)
+_polynomial("eval_hermite", lambda n, less, x: 2.0 * _real(n, x) * S("eval_hermite", less, x))
+_polynomial("eval_hermitenorm", lambda n, less, x: _real(n, x) * S("eval_hermitenorm", less, x))
+_polynomial(
+    "eval_sh_legendre",
+    lambda n, less, x: (_real(n, x) + 1.0)
+    * S("eval_jacobi", less, number(1.0, x), number(1.0, x), 2.0 * x - 1.0),
+    (0.1, 0.9),
+)  # fmt: skip
+_polynomial("eval_sh_chebyt", lambda n, less, x: 2.0 * _real(n, x) * S("eval_chebyu", less, 2.0 * x - 1.0), (0.1, 0.9))
+_polynomial(
+    "eval_sh_chebyu",
+    lambda n, less, x: 4.0 * S("eval_gegenbauer", less, number(2.0, x), 2.0 * x - 1.0),
+    (0.1, 0.9),
+)  # fmt: skip
+special(
+    "eval_gegenbauer",
+    [_DEGREE, POSITIVE, _INSIDE],
+    lambda n, a, x, y: (None, None, 2.0 * a * S("eval_gegenbauer", n - number(1, n), a + 1.0, x)),
+    fixed=(0, 1),
+    integers=(0,),
+)
+special(
+    "eval_genlaguerre",
+    [_DEGREE, POSITIVE, POSITIVE],
+    lambda n, a, x, y: (None, None, -S("eval_genlaguerre", n - number(1, n), a + 1.0, x)),
+    fixed=(0, 1),
+    integers=(0,),
+)
+special(
+    "eval_jacobi",
+    [_DEGREE, POSITIVE, POSITIVE, _INSIDE],
+    lambda n, a, b, x, y: (
+        None,
+        None,
+        None,
+        0.5 * (_real(n, x) + a + b + 1.0) * S("eval_jacobi", n - number(1, n), a + 1.0, b + 1.0, x),
+    ),
+    fixed=(0, 1, 2),
+    integers=(0,),
+)

@@ -1,0 +1,194 @@
+"""Functions of libraries that know none of NumPy's protocols, inside recorded functions.
+
+``scipy.linalg`` turns its arguments into arrays itself, so a Variable never gets a say. While at least one recording is
+running, the public functions of such a module (if the program has imported it) are replaced by wrappers, in the module
+and where ``from scipy.linalg import expm`` has put them: the globals and the closure of the recorded function (those of
+another module are not searched; a call there is refused with advice). A wrapper steps aside unless this thread (or
+task) is recording *and* an argument holds a Variable; without Variables SciPy is what it always was. What has no rule
+is refused by name.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+import threading
+from collections.abc import Callable, Iterator, MutableMapping
+from contextlib import contextmanager
+from types import CellType, FunctionType, ModuleType
+from typing import Any
+
+from .lift import any_tracked, call_on_constants
+from .location import is_user_code, unsupported
+from .recording import current_recording
+from .table import Handler
+from .variable import contains_variable
+
+HANDLERS: dict[str, dict[str, Handler]] = {}
+REMEDIES: dict[tuple[str, str], str] = {}
+_wrappers: dict[str, dict[str, Callable[..., Any]]] = {}
+_originals: dict[int, tuple[Callable[..., Any], Callable[..., Any]]] = {}  # by id: the function and its wrapper
+_lock = threading.RLock()
+# By the id of a namespace: how many recordings need the wrappers in it, and what it had before.
+_changed: dict[int, tuple[int, MutableMapping[str, Any], dict[str, Any]]] = {}
+
+
+def records(module: str, *names: str) -> Callable[[Handler], Handler]:
+    """Enter the decorated function as the way to record ``module.name`` for each of ``names``."""
+
+    def enter(handler: Handler) -> Handler:
+        for name in names:
+            HANDLERS.setdefault(module, {})[name] = handler
+        return handler
+
+    return enter
+
+
+def refuses(module: str, remedy: str, *names: str) -> None:
+    """Say what to do instead of functions that are refused."""
+    for name in names:
+        HANDLERS.setdefault(module, {})
+        REMEDIES[module, name] = remedy
+
+
+def _wrapper(module: str, name: str, original: Callable[..., Any]) -> Callable[..., Any]:
+    handler = HANDLERS[module].get(name)
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if current_recording() is None or not (contains_variable(args) or contains_variable(kwargs)):
+            return original(*args, **kwargs)
+        if not (any_tracked(args) or any_tracked(tuple(kwargs.values()))):
+            return call_on_constants(original, args, kwargs)
+        if handler is None:
+            raise unsupported(f"{module}.{name}", REMEDIES.get((module, name), ""))
+        return handler(*args, **kwargs)
+
+    call.__name__ = call.__qualname__ = name
+    call.__module__ = original.__module__
+    call.__doc__ = original.__doc__
+    call.__wrapped__ = original  # type: ignore[attr-defined]
+    return call
+
+
+def _prepare(module: str, namespace: ModuleType) -> dict[str, Callable[..., Any]]:
+    found = _wrappers.get(module)
+    if found is None:
+        found = {}
+        for name in getattr(namespace, "__all__", ()):
+            original = getattr(namespace, name, None)
+            if inspect.isfunction(original):
+                found[name] = _wrapper(module, name, original)
+                _originals[id(original)] = (original, found[name])
+        _wrappers[module] = found
+    return found
+
+
+def _filled(cell: CellType) -> bool:
+    try:
+        cell.cell_contents  # noqa: B018 (an empty cell says so by an error)
+    except ValueError:
+        return False
+    return True
+
+
+class _Cells(MutableMapping[str, Any]):
+    """The closure of a function as a namespace."""
+
+    def __init__(self, function: FunctionType) -> None:
+        cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
+        self.cells = {name: cell for name, cell in cells if _filled(cell)}
+
+    def __getitem__(self, name: str) -> Any:
+        cell = self.cells[name]
+        return cell.cell_contents if _filled(cell) else None
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        self.cells[name].cell_contents = value
+
+    def __delitem__(self, name: str) -> None:
+        raise TypeError("a closure keeps its cells")
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.cells)
+
+    def __len__(self) -> int:
+        return len(self.cells)
+
+
+def _replace(namespace: MutableMapping[str, Any]) -> dict[str, Any]:
+    """Wrappers for what the namespace has of other libraries; what it had before."""
+    before: dict[str, Any] = {}
+    for name, value in list(namespace.items()):
+        pair = _originals.get(id(value))
+        if pair is not None and pair[0] is value:
+            before[name] = value
+            namespace[name] = pair[1]
+    return before
+
+
+def _enter(key: int, namespace: MutableMapping[str, Any]) -> None:
+    users, _, before = _changed.get(key, (0, namespace, None))
+    if before is None:
+        before = _replace(namespace)
+    _changed[key] = users + 1, namespace, before
+
+
+def _leave(key: int) -> None:
+    users, namespace, before = _changed.pop(key)
+    if users > 1:
+        _changed[key] = users - 1, namespace, before
+        return
+    for name, value in before.items():
+        if namespace.get(name) is _originals[id(value)][1]:
+            namespace[name] = value
+
+
+def _own_namespaces(function: Any) -> Iterator[tuple[int, MutableMapping[str, Any]]]:
+    """The globals and the closure of a function and of the functions in its closure."""
+    pending, seen = [function], set()
+    while pending:
+        found = pending.pop()
+        found = inspect.unwrap(getattr(found, "func", found))
+        found = getattr(found, "__func__", found)
+        if not inspect.isfunction(found):
+            found = getattr(type(found), "__call__", None)  # noqa: B004 (its globals are wanted)
+        if not inspect.isfunction(found) or id(found) in seen:
+            continue
+        if not is_user_code(found.__module__, found.__code__.co_filename):
+            continue
+        seen.add(id(found))
+        yield id(found.__globals__), found.__globals__
+        if found.__closure__:
+            cells = _Cells(found)
+            yield id(found.__closure__), cells
+            pending.extend(v for v in cells.values() if inspect.isfunction(v) and id(v) not in _originals)
+
+
+def stand_in(function: Any) -> Any:
+    """What a recording calls: the wrapper of ``scipy.linalg.expm`` if that itself is what is to be recorded."""
+    for name in HANDLERS:
+        if name in sys.modules:
+            _prepare(name, sys.modules[name])
+    pair = _originals.get(id(function))
+    return pair[1] if pair is not None and pair[0] is function else function
+
+
+@contextmanager
+def patched_libraries(function: Any) -> Iterator[None]:
+    """Put the wrappers in place; the last recording to end takes them away again."""
+    modules = [(name, sys.modules[name]) for name in HANDLERS if name in sys.modules]
+    spaces: dict[int, MutableMapping[str, Any]] = {}
+    with _lock:
+        for name, module in modules:
+            _prepare(name, module)
+            spaces[id(vars(module))] = vars(module)
+        if modules:
+            spaces.update(_own_namespaces(function))
+        for key, space in spaces.items():
+            _enter(key, space)
+    try:
+        yield
+    finally:
+        with _lock:
+            for key in spaces:
+                _leave(key)

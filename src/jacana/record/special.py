@@ -1,0 +1,48 @@
+"""Recording the ufuncs of ``scipy.special``; imported when the first of them is met."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ..graph.ops import special_families
+from ..graph.ops.special import SPECIAL, Special
+from .lift import any_tracked, array_of, operand, plain_operand
+from .location import unsupported
+from .table import UFUNCS
+from .variable import raw_deep, tracked, wrap_constant, wrap_node
+
+
+def _handler(known: Special) -> Callable[..., Any]:
+    ufunc, name = known.ufunc, known.ufunc.__name__
+
+    def handler(*inputs: Any) -> Any:
+        operands = [plain_operand(x) for x in inputs]
+        numbers = [raw_deep(x) for x in operands]
+        value = ufunc(*numbers)
+        if not any_tracked(operands):
+            return wrap_constant(value)
+        for k in known.fixed:
+            if tracked(operands[k]) is not None and (array_of(operands[k]).dtype.kind == "f" or k in known.integers):
+                raise unsupported(
+                    f"scipy.special.{name} by its argument {k}",
+                    f"That argument must not depend on what is differentiated by; all others of {name} may.",
+                )
+        shape = np.shape(value)
+        nodes = []
+        for k, x in enumerate(operands):
+            kind = array_of(x).dtype
+            keep = k in known.integers and kind.kind in "iu"
+            nodes.append(operand(x, shape, np.dtype(np.int64) if keep else np.asarray(value).dtype))
+        return wrap_node(known.operation(*nodes), value)
+
+    return handler
+
+
+for _ufunc, _known in SPECIAL.items():
+    if isinstance(_ufunc, np.ufunc):
+        UFUNCS.setdefault(_ufunc, _handler(_known))
+
+__all__ = ["special_families"]
