@@ -223,7 +223,7 @@ class _Run:
     def _eliminate(self, node: Node) -> None:
         before, after = self.before.get(node, {}), self.after[node]
         # One term that follows does not multiply what comes before it.
-        many_before, many_after = (any([len(t) > 1 for t in edges.values()]) for edges in (before, after))
+        many_before, many_after = (sum(map(len, edges.values())) > 1 for edges in (before, after))
         for to, terms in list(after.items()):
             self._pack(to, node, terms, many_before)
         for source, terms in list(before.items()):
