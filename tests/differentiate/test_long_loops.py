@@ -69,7 +69,7 @@ def reference(step: Callable[[Any], Any], x: Array, steps: int) -> tuple[Array, 
 def touched(step: Callable[[Any], Any], n: int) -> Array:
     """Which elements a step reads, whatever their values: from differences at many points."""
     rng = np.random.default_rng(0)
-    return np.any([np.abs(step_jacobian(step, rng.uniform(0.1, 0.9, n))) > 1e-9 for _ in range(12)], axis=0).astype(int)
+    return np.any([np.abs(step_jacobian(step, rng.uniform(0.1, 0.9, n))) > 1e-9 for _ in range(4)], axis=0).astype(int)
 
 
 def loop(step: Callable[[Any], Any], steps: int) -> Callable[[Any], Any]:
@@ -84,9 +84,9 @@ def loop(step: Callable[[Any], Any], steps: int) -> Callable[[Any], Any]:
 @pytest.mark.parametrize("order", ["forward", "reverse", "cost", "auto"])
 @pytest.mark.parametrize("name", STEPS)
 def test_jacobians_of_many_steps(name, order):
-    # 17 elements: with 7 steps there are bands with gaps, with 30 the matrix is full.
-    step, x = STEPS[name], np.random.default_rng(3).uniform(0.3, 0.8, 17)
-    for steps in (7, 30):
+    # 13 elements: with 5 steps there are bands with gaps, with 20 the matrix is full.
+    step, x = STEPS[name], np.random.default_rng(3).uniform(0.3, 0.8, 13)
+    for steps in (5, 20):
         _, expected, pattern = reference(step, x, steps)
         dense = jc.jacobian(loop(step, steps), order=order)(x)
         np.testing.assert_allclose(dense, expected, atol=1e-9)

@@ -512,11 +512,12 @@ def test_memory_of_a_large_sparse_jacobian(format, first, later):
     n = 1_000_000
     x = np.linspace(0.0, 1.0, n)
     transform = jc.jacobian(three_a_row, format=format)
-    planning, J = peak(lambda: transform(x))
+    with jc.executor("numpy"):  # a busy machine makes "auto" compile, which takes memory of its own
+        planning, J = peak(lambda: transform(x))
+        replay, _ = peak(lambda: transform(x))
     assert J.nnz == 3 * (n - 2)
     size = J.data.nbytes + sum(part.nbytes for part in index_arrays(J).values())
     assert planning < first * size
-    replay, _ = peak(lambda: transform(x))
     assert replay < later * size
 
 

@@ -211,12 +211,12 @@ class _Run:
                 self.leaving[source] += size
             self.entering[to] = total
 
-    def _pack(self, to: Key, source: Node, terms: Terms) -> Terms:
+    def _pack(self, to: Key, source: Node, terms: Terms, multiplied: bool = True) -> Terms:
         """The terms of an edge, as one term where they have become many; so they stay from then on."""
         if len(terms) < 2 or any([opaque_map(t) is not None for t in terms]):
             return terms
         rows = self._shape(to)
-        if len(terms) <= PACKED and (to, source) not in self.packed:
+        if (len(terms) <= PACKED or not multiplied) and (to, source) not in self.packed:
             # Pieces of one row or column that overlap are added up at once, as reverse and forward mode do.
             size = math.prod(rows) * source.size
             if size != max(math.prod(rows), source.size) or _size(terms) <= size or any([t.masks for t in terms]):
@@ -268,17 +268,20 @@ class _Run:
         return self.edges.outputs[to].shape if isinstance(to, int) else to.shape
 
     def _eliminate(self, node: Node) -> None:
-        for to, terms in list(self.after[node].items()):
-            self._pack(to, node, terms)
-        for source, terms in list(self.before.get(node, {}).items()):
-            self._pack(node, source, terms)
+        before, after = self.before.get(node, {}), self.after[node]
+        # One term that follows does not multiply what comes before it.
+        many_before, many_after = (sum(map(len, edges.values())) > 1 for edges in (before, after))
+        for to, terms in list(after.items()):
+            self._pack(to, node, terms, many_before)
+        for source, terms in list(before.items()):
+            self._pack(node, source, terms, many_after)
         if self.packed:
-            after = {to for to in self.after[node] if (to, node) in self.packed}
-            before = {source for source in self.before.get(node, ()) if (node, source) in self.packed}
-            if self.strict and after and before:
+            targets = [to for to in after if (to, node) in self.packed]
+            sources = [source for source in before if (node, source) in self.packed]
+            if self.strict and targets and sources:
                 raise _GrowthError
-            self.packed.update((to, s) for to in self.after[node] for s in before)
-            self.packed.update((to, s) for to in after for s in self.before.get(node, ()))
+            self.packed.update((to, s) for to in after for s in sources)
+            self.packed.update((to, s) for to in targets for s in before)
         self.cost += self._price(node)
         entering = self.before.pop(node, {})
         leaving = self.after.pop(node)
