@@ -161,6 +161,27 @@ def matrix_function(a: Array, name: str) -> Array:
     return total
 
 
+def lu(a: Array) -> Array:
+    """Doolittle's factors without exchanges, packed."""
+    n = len(a)
+    packed = np.zeros_like(a)
+    for i in range(n):
+        for j in range(n):
+            rest = a[i, j] - (packed[i, : min(i, j)] * packed[: min(i, j), j]).sum()
+            packed[i, j] = rest / packed[j, j] if i > j else rest
+    return packed
+
+
+def pencil(a: Array, b: Array, uplo: str) -> tuple[Array, Array]:
+    """``A v = w B v`` by the Cholesky factor of B."""
+    import scipy.linalg
+
+    lower = inverse(cholesky(b))
+    w, u = eigh(lower @ a @ lower.T, uplo)
+    v = lower.T @ u
+    return w, v * _signs(v, scipy.linalg.eigh(a.astype(float), b.astype(float), lower=uplo == "L")[1])
+
+
 def sylvester(a: Array, b: Array, c: Array) -> Array:
     m, n = c.shape
     system = np.zeros((m * n, m * n), dtype=a.dtype)
@@ -213,6 +234,13 @@ def reference(name: str, params: Any, arrays: list[Array]) -> Array:
             return np.concatenate([x, np.full((1, x.shape[1]), min(a.shape), dtype=a.dtype)])
         case "matrix_function":
             return matrix_function(a, params.name)
+        case "spectral_function":
+            return (a[1:] * arrays[2]) @ a[1:].T
+        case "eigh_pencil":
+            w, v = pencil(a, arrays[1], params.uplo)
+            return np.concatenate([w[None], v])
+        case "lu":
+            return lu(a)
         case "sylvester":
             return sylvester(*arrays[:3])
     raise AssertionError(name)

@@ -37,7 +37,7 @@ from jacana.differentiate import dense_jacobians, sparse_jacobian
 from jacana.graph import REGISTRY, build
 from jacana.graph.index import Affine
 from jacana.graph.node import LiteralParams, Node, new_input, topological
-from jacana.graph.ops import factors, linalg, matrix_functions, spectral
+from jacana.graph.ops import factors, linalg, matrix_functions, pivoted, spectral
 from jacana.graph.ops.complex import RECORDS as COMPLEX_RECORDS
 from jacana.graph.ops.contraction import ContractParams
 from jacana.graph.ops.elementwise import CastParams
@@ -412,6 +412,28 @@ def _each(function: Callable[..., Array], *arrays: Array) -> Array:
     return result
 
 
+def _spectral_function(shape: tuple[int, ...]) -> Row:
+    """``V log(w) V^T``, found in the contraction that says so."""
+    x = new_input(shape, F8)
+    packed = spectral.eigh(_symmetric(x))
+    v, w = spectral.vectors_of(packed), op("log", spectral.values_of(packed))
+    lead = tuple(range(x.ndim - 2))
+    i, j, k = (len(lead) + a for a in range(3))
+    sizes = (*shape[:-2], *(shape[-1],) * 3)
+    factors = [(v, (*lead, i, k)), (w, (*lead, k)), (v, (*lead, j, k))]
+    return Row(
+        [x],
+        build.contract_labels(factors, sizes, (*lead, i, j)),
+        lambda a: _each(lambda m: scipy.linalg.logm(m), _mirror(a)),
+    )
+
+
+def _lu(v: Array) -> Array:
+    packed, pivots = scipy.linalg.lu_factor(v)
+    assert np.array_equal(pivots, np.arange(len(v)))  # the heavy diagonal
+    return packed
+
+
 def _eigenvalue_rows() -> dict[str, list[Row]]:
     eigh = [
         _made(
@@ -428,7 +450,22 @@ def _eigenvalue_rows() -> dict[str, list[Row]]:
         for s in [(3, 3), (1, 1), (2, 2, 2)]
     ]
     svd = [_made(spectral.svd, _svd, s) for s in [(2, 2), (3, 2), (2, 3), (1, 1), (2, 1), (2, 3, 2)]]
+    pencil = [
+        _made(
+            lambda x, y: spectral.pencil(_symmetric(x), _symmetric(y)),
+            lambda v, w: np.stack(
+                [_pack(*scipy.linalg.eigh(_mirror(a), _mirror(b))) for a, b in zip(v, w, strict=True)]
+            ),
+            (1, 3, 3),
+            (1, 3, 3),
+        )
+    ]
+    function = [_spectral_function(s) for s in [(3, 3), (2, 2, 2)]]
     return {
+        "spectral_function": function,
+        "eigh_pencil": pencil,
+        "eigh_pencil_tangent": pencil,
+        "eigh_pencil_other_tangent": pencil,
         "eigh": eigh,
         "eigh_tangent": eigh[:1],
         "eigvalsh": [
@@ -461,7 +498,17 @@ def _factor_rows() -> dict[str, list[Row]]:
         _made(matrix_functions.sylvester, lambda *v: _each(scipy.linalg.solve_sylvester, *v), *s)
         for s in [((2, 2), (1, 1), (2, 1)), ((2, 2, 2), (2, 2, 2), (2, 2, 2))]
     ]
+    square = new_input((3, 3), F8)
     return {
+        "lu": [_made(pivoted.lu, _lu, (3, 3)), _made(pivoted.lu, lambda v: np.stack([*map(_lu, v)]), (2, 2, 2))],
+        "lu_tangent": [_made(pivoted.lu, _lu, (2, 2))],
+        "pivots": [
+            Row([square], pivoted.pivots(square, params=pivoted.PivotParams(kind)), function, False)
+            for kind, function in (
+                ("lu", lambda v: scipy.linalg.lu_factor(v)[1].astype(np.intp)),
+                ("qr", lambda v: scipy.linalg.qr(v, pivoting=True)[2].astype(np.intp)),
+            )
+        ],
         "qr": qr,
         "qr_columns": qr[:1],
         "qr_symmetric": qr[:1],

@@ -24,7 +24,7 @@ from ..record.table import FUNCTIONS, UFUNCS
 from ..record.variable import contains_variable
 
 _ALIASES: dict[str, Callable[..., Any]] = {"concat": np.concatenate, "absolute": np.absolute, "norm": np.linalg.norm}
-_LINALG = ("cholesky", "det", "inv", "norm", "solve")
+_LINALG = ("cholesky", "det", "eigh", "eigvalsh", "inv", "lstsq", "norm", "pinv", "qr", "slogdet", "solve", "svd")
 
 
 def _public(function: Callable[..., Any], name: str) -> Callable[..., Any]:

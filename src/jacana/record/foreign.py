@@ -13,10 +13,10 @@ from __future__ import annotations
 import inspect
 import sys
 import threading
-from collections.abc import Callable, Iterator, MutableMapping
+from collections.abc import Callable, Iterable, Iterator, MutableMapping
 from contextlib import contextmanager
 from types import CellType, FunctionType, ModuleType
-from typing import Any
+from typing import Any, TypeAlias
 
 from .lift import any_tracked, call_on_constants
 from .location import is_user_code, unsupported
@@ -24,13 +24,16 @@ from .recording import current_recording
 from .table import Handler
 from .variable import contains_variable
 
+Namespace: TypeAlias = MutableMapping[str, Any]
+Before: TypeAlias = "list[tuple[str, Callable[..., Any], Callable[..., Any]]]"  # name, original, wrapper
+
 HANDLERS: dict[str, dict[str, Handler]] = {}
 REMEDIES: dict[tuple[str, str], str] = {}
 _wrappers: dict[str, dict[str, Callable[..., Any]]] = {}
 _originals: dict[int, tuple[Callable[..., Any], Callable[..., Any]]] = {}  # by id: the function and its wrapper
 _lock = threading.RLock()
 # By the id of a namespace: how many recordings need the wrappers in it, and what it had before.
-_changed: dict[int, tuple[int, MutableMapping[str, Any], dict[str, Any]]] = {}
+_changed: dict[int, tuple[int, Namespace, Before]] = {}
 
 
 def records(module: str, *names: str) -> Callable[[Handler], Handler]:
@@ -115,22 +118,21 @@ class _Cells(MutableMapping[str, Any]):
         return len(self.cells)
 
 
-def _replace(namespace: MutableMapping[str, Any]) -> dict[str, Any]:
+def _replace(namespace: Namespace, names: Iterable[str]) -> Before:
     """Wrappers for what the namespace has of other libraries; what it had before."""
-    before: dict[str, Any] = {}
-    for name, value in list(namespace.items()):
+    before = []
+    for name in names:
+        value = namespace.get(name)
         pair = _originals.get(id(value))
         if pair is not None and pair[0] is value:
-            before[name] = value
+            before.append((name, *pair))
             namespace[name] = pair[1]
     return before
 
 
-def _enter(key: int, namespace: MutableMapping[str, Any]) -> None:
+def _enter(key: int, namespace: Namespace, names: Iterable[str]) -> None:
     users, _, before = _changed.get(key, (0, namespace, None))
-    if before is None:
-        before = _replace(namespace)
-    _changed[key] = users + 1, namespace, before
+    _changed[key] = users + 1, namespace, _replace(namespace, names) if before is None else before
 
 
 def _leave(key: int) -> None:
@@ -138,12 +140,12 @@ def _leave(key: int) -> None:
     if users > 1:
         _changed[key] = users - 1, namespace, before
         return
-    for name, value in before.items():
-        if namespace.get(name) is _originals[id(value)][1]:
-            namespace[name] = value
+    for name, original, wrapper in before:
+        if namespace.get(name) is wrapper:
+            namespace[name] = original
 
 
-def _own_namespaces(function: Any) -> Iterator[tuple[int, MutableMapping[str, Any]]]:
+def _own_namespaces(function: Any) -> Iterator[tuple[int, Namespace]]:
     """The globals and the closure of a function and of the functions in its closure."""
     pending, seen = [function], set()
     while pending:
@@ -177,15 +179,14 @@ def stand_in(function: Any) -> Any:
 def patched_libraries(function: Any) -> Iterator[None]:
     """Put the wrappers in place; the last recording to end takes them away again."""
     modules = [(name, sys.modules[name]) for name in HANDLERS if name in sys.modules]
-    spaces: dict[int, MutableMapping[str, Any]] = {}
+    spaces: dict[int, tuple[Namespace, Iterable[str]]] = {}
     with _lock:
-        for name, module in modules:
-            _prepare(name, module)
-            spaces[id(vars(module))] = vars(module)
         if modules:
-            spaces.update(_own_namespaces(function))
-        for key, space in spaces.items():
-            _enter(key, space)
+            spaces.update((key, (space, list(space))) for key, space in _own_namespaces(function))
+        for name, module in modules:
+            spaces[id(vars(module))] = vars(module), _prepare(name, module)
+        for key, (space, names) in spaces.items():
+            _enter(key, space, names)
     try:
         yield
     finally:

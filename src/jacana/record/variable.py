@@ -253,7 +253,8 @@ class Variable:
             return np.empty((), dtype=object)
         self._look(
             "conversion to a plain ndarray",
-            "Keep it a Variable: call NumPy as `np.function`, join Variables with np.stack or np.array; " + _WRITABLE,
+            "Keep it a Variable: call NumPy as `np.function` (and scipy.linalg as `scipy.linalg.function`), join "
+            "Variables with np.stack or np.array; " + _WRITABLE,
         )
         return np.array(self._value, dtype=dtype)
 

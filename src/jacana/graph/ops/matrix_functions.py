@@ -98,14 +98,28 @@ def _apply(matrix: Node, array: Node, transposed: bool) -> Node:
     return transpose(moved, back)
 
 
+def _units(shape: Shape, dtype: DType) -> Node:
+    """For each of the axes ``(k, l)`` before the last two, the matrix that is one at ``(k, l)`` and zero elsewhere.
+
+    A product of two small identities: nothing large exists before an executor asks for it.
+    """
+    from ..build import broadcast_axes, constant_array, product
+
+    first = len(shape) - 4
+    parts = []
+    for k, size in enumerate(shape[-2:]):
+        eye = constant_array(np.eye(size, dtype=dtype))
+        parts.append(broadcast_axes(eye, shape, (first + k, first + 2 + k)))
+    return product(*parts)
+
+
 def _formed(params: FunctionParams, a: Node) -> Node:
     """Every entry of the derivative, ``(batch, i, j, k, l)``: the derivative in each unit direction."""
-    from ..build import broadcast_axes, constant_array, transpose
+    from ..build import transpose
 
     n, batch = a.shape[-1], a.ndim - 2
     shape = (*a.shape[:-2], n, n, n, n)  # (batch, k, l, i, j)
-    unit = constant_array(np.eye(n * n, dtype=a.dtype).reshape(n, n, n, n))
-    units = broadcast_axes(unit, shape, tuple(range(batch, batch + 4)))
+    units = _units(shape, a.dtype)
     found = derivative(params, _spread_matrix(a, shape), units)
     return transpose(found, (*range(batch), batch + 2, batch + 3, batch, batch + 1))
 
@@ -179,12 +193,11 @@ def _sylvester_apply(matrix: Node, array: Node, transposed: bool) -> Node:
 
 
 def _sylvester_formed(a: Node, b: Node) -> Node:
-    from ..build import broadcast_axes, constant_array, transpose
+    from ..build import transpose
 
     m, n, batch = a.shape[-1], b.shape[-1], a.ndim - 2
     shape = (*a.shape[:-2], m, n, m, n)
-    unit = constant_array(np.eye(m * n, dtype=a.dtype).reshape(m, n, m, n))
-    units = broadcast_axes(unit, shape, tuple(range(batch, batch + 4)))
+    units = _units(shape, a.dtype)
     found = sylvester(_spread_matrix(a, (*shape[:-2], m, m)), _spread_matrix(b, (*shape[:-2], n, n)), units)
     return transpose(found, (*range(batch), batch + 2, batch + 3, batch, batch + 1))
 
