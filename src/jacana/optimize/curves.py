@@ -72,9 +72,9 @@ def curve_fit(
 
     Returns:
         ``popt``, shape (N,), and ``pcov``, shape (N, N): full of inf, with an ``OptimizeWarning``, where the data do
-        not determine every parameter or leave no degree of freedom. With `full_output` also a dictionary with nfev, njev,
-        fvec (shape (M,), over sigma) and fjac, ipvt, qtf of the pivoted QR factorisation of the Jacobian; the message;
-        and 1 (ftol), 2 (xtol), 3 (working precision) or 4 (gtol).
+        not determine every parameter or leave no degree of freedom. With `full_output` also a dictionary with nfev,
+        njev, fvec (shape (M,), over sigma) and fjac, ipvt, qtf of the pivoted QR factorisation of the Jacobian; the
+        message; and 1 (ftol), 2 (xtol), 3 (working precision) or 4 (gtol).
 
     Raises:
         InvalidInputError: (a ``ValueError``) the data are empty or not finite, shapes do not fit together, the start
