@@ -30,6 +30,7 @@ from rich.table import Table
 
 import jacana as jc
 from jacana.datasets import nist
+from jacana.graph.garbage import seldom_collected
 from jacana.graph.node import topological
 from jacana.graph.simplify import simplify
 from jacana.plans import planned
@@ -147,8 +148,9 @@ def plan(case: Case) -> tuple[int, Callable[[], Any], Callable[[], Any]]:
     recording, traced = replay.trace(case.arguments, {})
 
     def work() -> Any:
-        built = replay.build(traced)
-        return compile_numpy(Program(tuple(recording.inputs), tuple(simplify(built.nodes))))
+        with seldom_collected():
+            built = replay.build(traced)
+            return compile_numpy(Program(tuple(recording.inputs), tuple(simplify(built.nodes))))
 
     def again() -> Any:
         return planned(replay.build, traced, None)

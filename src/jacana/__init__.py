@@ -31,7 +31,7 @@ from .transforms import compile, grad, hessian, jacobian, jvp, value_and_grad, v
 
 if TYPE_CHECKING:
     from . import optimize, scipy
-    from .optimize import LeastSquares, LeastSquaresResult, fit_batch
+    from .optimize import LeastSquares, LeastSquaresResult, Model, curve_fit, fit_batch
     from .optimize.least_squares import least_squares
     from .report.explain import explain
 
@@ -42,6 +42,7 @@ __all__ = [
     "JacanaError",
     "LeastSquares",
     "LeastSquaresResult",
+    "Model",
     "RecordingError",
     "UnsupportedOperationError",
     "Variable",
@@ -49,6 +50,7 @@ __all__ = [
     "check_operation",
     "compile",
     "cond",
+    "curve_fit",
     "custom_operation",
     "diagonal",
     "executor",
@@ -80,10 +82,12 @@ __all__ = [
     "while_loop",
 ]
 
+_OPTIMISERS = ("LeastSquares", "LeastSquaresResult", "Model", "curve_fit", "fit_batch", "least_squares", "optimize")
+
 
 def __getattr__(name: str) -> Any:
     # scipy.linalg takes longer to import than everything else together, so the optimisers come when they are asked for.
-    if name in ("LeastSquares", "LeastSquaresResult", "fit_batch", "least_squares", "optimize"):
+    if name in _OPTIMISERS:
         optimize = importlib.import_module(".optimize", __name__)
         return optimize if name == "optimize" else getattr(optimize, name)
     if name == "scipy":

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .graph.build import constant
+from .graph.garbage import seldom_collected
 from .graph.node import CONSTANT, Array, Node, new_input, substitute_nodes, topological
 from .graph.simplify import simplify
 from .graph.structure import structure
@@ -71,7 +72,8 @@ def planned(build: Build, traced: Traced, check: Node | None, native: bool = Fal
             if plan is not None:
                 _plans.move_to_end(key)
     if plan is None:
-        plan = _made(build, traced, roots, found.free, found.constants, native)
+        with seldom_collected():
+            plan = _made(build, traced, roots, found.free, found.constants, native)
         if what is not None:
             with _lock:
                 plan = _plans.setdefault(key, plan)

@@ -8,6 +8,7 @@ write, and a new method is a subclass of `TrustRegion` with one function.
 from .batch import BatchResult, fit_batch
 from .bounded import Reflective
 from .controls import Control, Damping, Radius
+from .curves import curve_fit
 from .least_squares import LeastSquares, least_squares
 from .linear.base import Factors, LinearSolver, Step
 from .linear.dense import DenseQR
@@ -16,6 +17,7 @@ from .linearization import Linearization
 from .losses import Loss
 from .manifolds import SE3, SO3, Manifold, Positive, Simplex, Sphere, UnitQuaternion
 from .methods import Dogleg, GaussNewton, LevenbergMarquardt, LineSearch, SubspaceDogleg
+from .models import Model, ModelFit
 from .parameters import Parameters, flatten_parameters
 from .problem import Outcome, Problem
 from .result import LeastSquaresResult
@@ -44,6 +46,8 @@ __all__ = [
     "Linearization",
     "Loss",
     "Manifold",
+    "Model",
+    "ModelFit",
     "Outcome",
     "Parameters",
     "Positive",
@@ -59,6 +63,7 @@ __all__ = [
     "SubspaceDogleg",
     "TrustRegion",
     "UnitQuaternion",
+    "curve_fit",
     "fit_batch",
     "flatten_parameters",
     "least_squares",

@@ -28,15 +28,16 @@ _CLOSE = 1e-6  # how near to the threshold an end has to be, in units of the sig
 
 def confidence_intervals(result: LeastSquaresResult, level: float, kind: str) -> dict[str, tuple[float, float]]:
     """See `LeastSquaresResult.confidence_intervals`."""
-    from scipy.special import stdtrit
+    from scipy.special import ndtri, stdtrit
 
     if not 0.0 < level < 1.0:
         raise InvalidInputError(f"the level must lie between 0 and 1; got {level!r}")
     if kind not in ("wald", "profile"):
         raise InvalidInputError(f"kind must be 'wald' or 'profile', not {kind!r}")
-    if result.degrees_of_freedom <= 0:
+    if result.degrees_of_freedom <= 0 and not result.absolute_noise:
         raise InvalidInputError("there are no degrees of freedom, so there are no intervals")
-    threshold = float(stdtrit(result.degrees_of_freedom, 0.5 + 0.5 * level))
+    probability = 0.5 + 0.5 * level
+    threshold = float(ndtri(probability) if result.absolute_noise else stdtrit(result.degrees_of_freedom, probability))
     if kind == "wald":
         errors = np.sqrt(result.covariance.diagonal()) * threshold
         centres = [*result.flat[result.space.free], *np.zeros(errors.size - result.space.free.size)]
@@ -51,7 +52,7 @@ def confidence_intervals(result: LeastSquaresResult, level: float, kind: str) ->
 
 
 def _signed_root(result: LeastSquaresResult, k: int, value: float, start: NDArray[Any]) -> tuple[float, Any]:
-    """The signed root of the rise of the sum of squares with parameter k held at `value`, over the residual variance,
+    """The signed root of the rise of the sum of squares with parameter k held at `value`, over the variance unit,
     and where the other parameters went. It is about (value - estimate) / standard error."""
     assert result.again is not None
     position = int(result.space.free[k])
@@ -70,7 +71,7 @@ def _signed_root(result: LeastSquaresResult, k: int, value: float, start: NDArra
         other = result.again(result.parameters.unravel(flat), held)
         other_cost, moved = other.cost, np.asarray(other.flat)
     rise = max(2.0 * (other_cost - result.cost), 0.0)
-    return math.copysign(math.sqrt(rise / result.residual_variance), value - estimate), moved
+    return math.copysign(math.sqrt(rise / result.variance_unit), value - estimate), moved
 
 
 def _cost_at(result: LeastSquaresResult, flat: NDArray[Any]) -> float:

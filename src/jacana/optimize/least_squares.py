@@ -43,6 +43,7 @@ def least_squares(
     loss_scale: float = 1.0,
     weights: Any = None,
     noise: Any = None,
+    absolute_noise: bool = False,
     method: str | TrustRegion | None = None,
     linear_solver: str | LinearSolver | None = None,
     scale: Any = None,
@@ -85,6 +86,9 @@ def least_squares(
         weights: factors of the squared residuals, a number or in the shape of the residual.
         noise: standard deviations of the residuals, a number or in the shape of the residual, or their covariance
             matrix, shape (m, m): residuals are measured in it, and correlations taken into account.
+        absolute_noise: `noise` (or one over the root of `weights`) is the true size of the errors. Covariance and
+            errors then follow from it alone; otherwise only ratios count, and the residuals at the end say how large
+            the noise is.
         method: "lm" (the default), "lm-geodesic", "dogleg", "subspace-dogleg", "gauss-newton", "trf" (the default,
             and the only one, with bounds), or a `jacana.optimize.TrustRegion` of your own.
         linear_solver: "qr" (the default for dense Jacobians of up to 400 columns), "cholesky", "sparse", "schur",
@@ -145,6 +149,7 @@ def least_squares(
         loss_scale=loss_scale,
         weights=weights,
         noise=noise,
+        absolute_noise=absolute_noise,
         method=method,
         linear_solver=linear_solver,
         scale=scale,
@@ -186,6 +191,7 @@ class LeastSquares:
         loss_scale: float = 1.0,
         weights: Any = None,
         noise: Any = None,
+        absolute_noise: bool = False,
         method: str | TrustRegion | None = None,
         linear_solver: str | LinearSolver | None = None,
         scale: Any = None,
@@ -199,7 +205,7 @@ class LeastSquares:
         self.residual = residual
         self.bounds, self.fixed, self.ties = bounds, fixed, ties
         self.loss = as_loss(loss, loss_scale)
-        self.weights, self.noise = weights, noise
+        self.weights, self.noise, self.absolute_noise = weights, noise, absolute_noise
         self.method, self.linear_solver, self.scale = method, linear_solver, scale
         self.max_iterations, self.ftol, self.xtol, self.gtol = max_iterations, ftol, xtol, gtol
         self.budget = Budget(max_evaluations, max_seconds)
@@ -246,7 +252,8 @@ class LeastSquares:
                 display=progress,
                 checkpoint=checkpoint,
             )
-            return make_result(state, outcome, history, problem, space, recorded.method, self._again(args))
+            again = self._again(args)
+            return make_result(state, outcome, history, problem, space, recorded.method, again, self.absolute_noise)
 
     def _method(self, model: Any, bounded: bool) -> TrustRegion:
         solver = choose_linear_solver(self.linear_solver, model)
@@ -359,7 +366,7 @@ def _whitening(weights: Any, noise: Any, size: int) -> Callable[[Any], Any]:
     if noise is not None:
         given = np.asarray(noise, dtype=np.float64)
         if given.shape == (size, size) and size > 1:
-            whitener = _inverse_root(given)
+            whitener = inverse_root(given)
             # With both, weights count after the correlations have been removed.
             return lambda values: factor * (whitener @ values)
         if given.size not in (1, size) or not np.isfinite(given).all() or (given <= 0.0).any():
@@ -371,7 +378,12 @@ def _whitening(weights: Any, noise: Any, size: int) -> Callable[[Any], Any]:
     return lambda values: factor * values
 
 
-def _inverse_root(covariance: NDArray[np.float64]) -> NDArray[np.float64]:
+def inverse_root(covariance: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the inverse of the lower Cholesky factor: it makes residuals of that covariance independent.
+
+    Raises:
+        InvalidInputError: the matrix is not positive definite.
+    """
     from scipy.linalg import solve_triangular
 
     try:

@@ -62,6 +62,7 @@ class LeastSquaresResult:
         history: cost, step length, trust and acceptance, step by step.
         space: how the flat vector maps to the structure of x.
         model: residual and Jacobian as the loss has changed them; the covariance comes from these.
+        absolute_noise: the noise was given as it is, so that covariances are not scaled by the residual variance.
     """
 
     x: Any
@@ -83,6 +84,7 @@ class LeastSquaresResult:
     space: Space
     model: Linearization
     method: str = ""
+    absolute_noise: bool = False
     again: Callable[[Any, Any], LeastSquaresResult] | None = field(default=None)
 
     @cached_property
@@ -129,13 +131,18 @@ class LeastSquaresResult:
         """The estimate of the variance of one residual, 2 cost / degrees of freedom; NaN without degrees of freedom."""
         return 2.0 * self.cost / self.degrees_of_freedom if self.degrees_of_freedom > 0 else float("nan")
 
+    @property
+    def variance_unit(self) -> float:
+        """What the variance of one residual is taken to be: 1 with `absolute_noise`, else `residual_variance`."""
+        return 1.0 if self.absolute_noise else self.residual_variance
+
     @cached_property
     def covariance(self) -> Float64Array:
-        """Covariance of what is searched for, shape (n, n), float64: residual_variance (J^T J)^-1, from the SVD of J.
+        """Covariance of what is searched for, shape (n, n), float64: variance_unit (J^T J)^-1, from the SVD of J.
 
         It is the usual linear estimate, for residuals of one variance. A parameter that the residual does not
-        determine has an infinite variance and NaN covariances; without degrees of freedom everything is NaN. With
-        noise of known size, divide by `residual_variance`. Parameters on a bound are treated as if they were free.
+        determine has an infinite variance and NaN covariances; without degrees of freedom everything is NaN,
+        unless the noise is known (`absolute_noise`). Parameters on a bound are treated as if they were free.
 
         Raises:
             InvalidInputError: the Jacobian is too large for a dense answer; see `covariance_of`.
@@ -144,9 +151,9 @@ class LeastSquaresResult:
         """
         factors = self._factors
         root = (factors.rows / factors.singular_values[:, None]) / factors.scale
-        covariance: Float64Array = self.residual_variance * (root.T @ root)
+        covariance: Float64Array = self.variance_unit * (root.T @ root)
         void = self._undetermined
-        if void.any() and self.degrees_of_freedom > 0:
+        if void.any() and not math.isnan(self.variance_unit):
             covariance[void, :] = np.nan
             covariance[:, void] = np.nan
             covariance[void, void] = np.inf
@@ -171,7 +178,7 @@ class LeastSquaresResult:
         units = np.zeros((self.grad.size, positions.size))
         units[positions, np.arange(positions.size)] = -1.0
         columns = [factors.answered(column, 0.0)[positions] for column in units.T]
-        return self.residual_variance * np.stack(columns, axis=1)
+        return self.variance_unit * np.stack(columns, axis=1)
 
     def searched_positions(self, *keys: Any) -> NDArray[np.int_]:
         """Return where the named parameters are among the n that are searched for."""
@@ -255,7 +262,7 @@ class LeastSquaresResult:
         if self.active_mask.any():
             at = tuple(self.names[k] for k in np.flatnonzero(self.active_mask))
             found.append(f"On their bounds: {_listed(at)}. Errors and intervals do not know of bounds.")
-        if self.degrees_of_freedom <= 0:
+        if self.degrees_of_freedom <= 0 and not self.absolute_noise:
             found.append("There are no degrees of freedom, so nothing is known of errors.")
         if self.nrefused:
             found.append(f"{self.nrefused} trial steps led to points where the residual or its Jacobian is not finite.")
@@ -329,7 +336,7 @@ class LeastSquaresResult:
 
     def keys(self) -> tuple[str, ...]:
         """Return the names of the attributes that SciPy's results have too (and `flat`)."""
-        hidden = ("space", "model", "again", "method", "history")
+        hidden = ("space", "model", "again", "method", "history", "absolute_noise")
         return tuple(f.name for f in fields(self) if f.name not in hidden)
 
     def __iter__(self) -> Iterator[str]:
@@ -411,6 +418,7 @@ def make_result(
     space: Space,
     method: TrustRegion,
     again: Callable[[Any, Any], LeastSquaresResult] | None,
+    absolute_noise: bool = False,
 ) -> LeastSquaresResult:
     """Return the result for the last state of a search."""
     plain = state.point
@@ -442,6 +450,7 @@ def make_result(
             space=space,
             model=state.point,
             method=type(method).__name__,
+            absolute_noise=absolute_noise,
             again=again,
         )
 

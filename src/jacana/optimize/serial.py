@@ -20,7 +20,19 @@ if TYPE_CHECKING:
 __all__ = ["from_json", "to_json"]
 
 _KIND = "jacana.LeastSquaresResult"
-_NUMBERS = ("cost", "optimality", "success", "status", "message", "nfev", "njev", "nit", "nrefused", "method")
+_NUMBERS = (
+    "cost",
+    "optimality",
+    "success",
+    "status",
+    "message",
+    "nfev",
+    "njev",
+    "nit",
+    "nrefused",
+    "method",
+    "absolute_noise",
+)
 
 
 def to_json(result: LeastSquaresResult) -> str:
@@ -86,7 +98,7 @@ def from_json(text: str) -> LeastSquaresResult:
         ),
         space=Space(parameters, flat.copy(), np.array(content["free"], dtype=np.int_), names=tuple(content["names"])),
         model=point,
-        **{name: content[name] for name in _NUMBERS},
+        **{name: content[name] for name in _NUMBERS if name in content},
     )
 
 

@@ -16,6 +16,7 @@ from typing import Any, Literal, TypeAlias, get_args
 
 from ..errors import InvalidInputError
 from ..graph.fingerprint import Fingerprint, fingerprint
+from ..graph.garbage import seldom_collected
 from ..graph.node import Array, Node
 from . import background, store
 from .loops import body_size
@@ -187,7 +188,10 @@ class Compiled:
     @functools.cached_property
     def program(self) -> Program:
         """The program."""
-        return self._given if isinstance(self._given, Program) else self._given()
+        if isinstance(self._given, Program):
+            return self._given
+        with seldom_collected():
+            return self._given()
 
     def __call__(self, values: Sequence[Array]) -> list[Array]:
         name = _chosen.get() or _default or _from_environment()
@@ -261,7 +265,8 @@ class Compiled:
 
     def _with_numpy(self) -> Runnable:
         if self._numpy is None:
-            self._numpy = compile_numpy(self.program)  # two threads may both make it: they are the same
+            with seldom_collected():
+                self._numpy = compile_numpy(self.program)  # two threads may both make it: they are the same
         return self._numpy
 
     def _with_native(self) -> Runnable:
@@ -273,7 +278,8 @@ class Compiled:
             if self._native is None:
                 known = self._identity()
                 found = None if known is None else recall_native(known, self._inputs)
-                self._native = found or compile_native(self.program, known)
+                with seldom_collected():
+                    self._native = found or compile_native(self.program, known)
         return self._native
 
     def _identity(self) -> Fingerprint | None:

@@ -20,17 +20,26 @@ class PivotParams(NamedTuple):
 
     kind: str
 
+    def batched(self) -> PivotParams:
+        """The same of every matrix of a stack."""
+        return self
+
 
 def _pivots_evaluate(params: PivotParams, a: Array) -> Array:
     from scipy import linalg as scipy_linalg
 
-    if params.kind == "lu":
-        return np.asarray(scipy_linalg.lu_factor(a, check_finite=False)[1], dtype=np.intp)
-    return np.asarray(scipy_linalg.qr(a, mode="r", pivoting=True, check_finite=False)[-1], dtype=np.intp)
+    count = min(a.shape[-2:]) if params.kind == "lu" else a.shape[-1]
+    out = np.empty((*a.shape[:-2], count), dtype=np.intp)
+    for k in np.ndindex(a.shape[:-2]):  # one matrix after another: not every SciPy takes stacks
+        if params.kind == "lu":
+            out[k] = scipy_linalg.lu_factor(a[k], check_finite=False)[1]
+        else:
+            out[k] = scipy_linalg.qr(a[k], mode="r", pivoting=True, check_finite=False)[-1]
+    return out
 
 
 def _pivots_infer(params: PivotParams, a: Node) -> tuple[Shape, DType]:
-    return (min(a.shape) if params.kind == "lu" else a.shape[1],), np.dtype(np.intp)
+    return (*a.shape[:-2], min(a.shape[-2:]) if params.kind == "lu" else a.shape[-1]), np.dtype(np.intp)
 
 
 pivots = linalg("pivots", _pivots_evaluate, _pivots_infer, lambda node: (None,), smooth=False)

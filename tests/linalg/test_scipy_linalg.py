@@ -118,7 +118,7 @@ def test_constants_that_were_made_inside():
 def test_refusals(function, words):
     with pytest.raises(UnsupportedOperationError, match=words) as caught:
         jc.jacobian(function)(SPD)
-    assert "test_scipy.py:" in str(caught.value)
+    assert "test_scipy_linalg.py:" in str(caught.value)
 
 
 def test_arguments_are_not_overwritten():
