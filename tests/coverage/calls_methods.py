@@ -195,11 +195,15 @@ METHODS = {
     "__repr__": "x if repr(x) else y",
     "__format__": "x if f'{s:.3f}' else y",
 }
-METHODS_STEPS = set(
-    "all any round searchsorted __contains__ __invert__ __floordiv__ __rfloordiv__ __ifloordiv__ __and__ __rand__ "
-    "__iand__ __or__ __ror__ __ior__ __xor__ __rxor__ __ixor__ __lshift__ __rlshift__ __ilshift__ __rshift__ "
-    "__rrshift__ __irshift__ __lt__ __le__ __gt__ __ge__ __eq__ __ne__".split()
-)
+METHODS_STEPS = {
+    name
+    for line in (
+        "all any round searchsorted __contains__ __invert__ __floordiv__ __rfloordiv__ __ifloordiv__ __and__ __rand__",
+        "__iand__ __or__ __ror__ __ior__ __xor__ __rxor__ __ixor__ __lshift__ __rlshift__ __ilshift__ __rshift__",
+        "__rrshift__ __irshift__ __lt__ __le__ __gt__ __ge__ __eq__ __ne__",
+    )
+    for name in line.split()
+}
 # Refused: where the derivative, or the connection to memory, would be lost.
 METHODS_REFUSED = {
     "item": "s.item() * x",

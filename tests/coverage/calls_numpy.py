@@ -187,15 +187,19 @@ NUMPY_REFUSED = {
 }
 
 # Calls whose derivative is zero wherever it exists: integers, booleans, steps.
-NUMPY_STEPS = set(
-    "all allclose any array_equal array_equiv around bitwise_and bitwise_or bitwise_xor bitwise_invert bitwise_not "
-    "invert logical_not count_nonzero flatnonzero nonzero bitwise_left_shift bitwise_right_shift left_shift "
-    "right_shift gcd lcm bitwise_count ceil fix floor rint round trunc digitize einsum_path equal greater "
-    "greater_equal less less_equal not_equal isclose logical_and logical_or logical_xor floor_divide heaviside "
-    "isfinite isinf isnan isneginf isposinf isreal iscomplex signbit sign isin iscomplexobj isrealobj searchsorted "
-    "size ndim shape spacing array_repr array_str array2string common_type result_type can_cast min_scalar_type "
-    "may_share_memory shares_memory packbits unpackbits".split()
-)
+NUMPY_STEPS = {
+    name
+    for line in (
+        "all allclose any array_equal array_equiv around bitwise_and bitwise_or bitwise_xor bitwise_invert",
+        "bitwise_not invert logical_not count_nonzero flatnonzero nonzero bitwise_left_shift bitwise_right_shift",
+        "left_shift right_shift gcd lcm bitwise_count ceil fix floor rint round trunc digitize einsum_path equal",
+        "greater greater_equal less less_equal not_equal isclose logical_and logical_or logical_xor floor_divide",
+        "heaviside isfinite isinf isnan isneginf isposinf isreal iscomplex signbit sign isin iscomplexobj isrealobj",
+        "searchsorted size ndim shape spacing array_repr array_str array2string common_type result_type can_cast",
+        "min_scalar_type may_share_memory shares_memory packbits unpackbits",
+    )
+    for name in line.split()
+}
 
 LINALG = {
     "cholesky": "np.linalg.cholesky(S)",
@@ -251,9 +255,7 @@ NOT_ABOUT_NUMBERS = {
         "from_dlpack frombuffer fromfile fromregex fromstring genfromtxt load loadtxt save savetxt savez "
         "savez_compressed memmap"
     ),
-    "writes one number as text": (
-        "base_repr binary_repr format_float_positional format_float_scientific typename"
-    ),
+    "writes one number as text": ("base_repr binary_repr format_float_positional format_float_scientific typename"),
     "dates": "busday_count busday_offset datetime_as_string datetime_data is_busday isnat busdaycalendar",
     "about dtypes and shapes, not about values": (
         "broadcast_shapes isdtype isfortran isscalar issubdtype iterable mintypecode promote_types finfo iinfo dtype"
@@ -265,10 +267,10 @@ NOT_ABOUT_NUMBERS = {
     "a class of arrays or an iterator inside NumPy": "ndarray flatiter nested_iters recarray record ufunc rec char "
     "strings",
     "a dtype of other numbers": (
-        "bool bool_ bytes_ byte str_ void object_ character flexible datetime64 timedelta64 float32 generic number integer "
-        "signedinteger unsignedinteger inexact floating complexfloating int_ intc intp int8 int16 int32 int64 long "
-        "longlong short ubyte uint uintc uintp uint8 uint16 uint32 uint64 ulong ulonglong ushort half float16 single "
-        "double longdouble float128 cdouble csingle clongdouble complex64 complex128 complex256"
+        "bool bool_ bytes_ byte str_ void object_ character flexible datetime64 timedelta64 float32 generic number "
+        "integer signedinteger unsignedinteger inexact floating complexfloating int_ intc intp int8 int16 int32 int64 "
+        "long longlong short ubyte uint uintc uintp uint8 uint16 uint32 uint64 ulong ulonglong ushort half float16 "
+        "single double longdouble float128 cdouble csingle clongdouble complex64 complex128 complex256"
     ),
     "a module or a constant": (
         "core exceptions f2py typing dtypes False_ True_ fft lib sctypeDict ScalarType random linalg typecodes nan "

@@ -32,7 +32,7 @@ says what to write instead.
 
 
 class Library(NamedTuple):
-    """One namespace: its calls, which of them have derivative zero, which are refused, and what is not about numbers."""
+    """One namespace: its calls, which have derivative zero, which are refused, and what is not about numbers."""
 
     name: str
     calls: Mapping[str, str]

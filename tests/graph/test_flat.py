@@ -1,4 +1,4 @@
-"""Bits of integers and parts of floats: right on every executor, on a batch, and never with a derivative by accident."""
+"""Bits of integers and parts of floats: right on every executor and on a batch, without a derivative by accident."""
 
 from __future__ import annotations
 

@@ -285,7 +285,8 @@ def _fill(x: ComplexVariable, value: Any) -> None:
 
 
 _FUNCTION_OF: dict[str, Callable[..., Any]] = {
-    "conj": np.conjugate, "conjugate": np.conjugate, "flatten": _flatten, "fill": _fill
+    "conj": np.conjugate, "conjugate": np.conjugate, "flatten": _flatten, "fill": _fill,
+    "compress": lambda z, condition, axis=None, out=None: np.compress(condition, z, axis, out),
 }  # fmt: skip
 COMPLEX_FUNCTIONS.update({_flatten: _flatten, _fill: _fill})
 

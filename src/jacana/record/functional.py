@@ -253,7 +253,7 @@ def sort_complex(a: Any) -> Any:
 @implements(np.packbits)
 def packbits(a: Any, /, axis: Any = None, bitorder: str = "big") -> Any:
     """Eight truth values in one integer."""
-    value = np.packbits(raw(a), axis, bitorder)
+    value = np.packbits(raw(a), axis, bitorder)  # type: ignore[call-overload]
     bits = np.not_equal(a, 0).astype(np.int64)
     bits, k = (np.ravel(bits), 0) if axis is None else (bits, axis)
     moved = np.moveaxis(bits, k, -1)
@@ -268,7 +268,7 @@ def packbits(a: Any, /, axis: Any = None, bitorder: str = "big") -> Any:
 @implements(np.unpackbits)
 def unpackbits(a: Any, /, axis: Any = None, count: Any = None, bitorder: str = "big") -> Any:
     """The bits of integers."""
-    value = np.unpackbits(raw(a), axis, count, bitorder)
+    value = np.unpackbits(raw(a), axis, count, bitorder)  # type: ignore[call-overload]
     numbers, k = (np.ravel(a), 0) if axis is None else (a, axis)
     moved = np.moveaxis(numbers, k, -1).astype(np.int64)
     places = np.arange(8)

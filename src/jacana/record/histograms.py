@@ -1,4 +1,4 @@
-"""Histograms: sums of weights by bin. Which bin an element is in is guarded; edges that follow the data are recorded."""
+"""Histograms: sums of weights by bin. Which bin it is is guarded; edges that follow the data are recorded."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ def arange(original: Callable[..., Any], *args: Any, dtype: Any = None, **option
 
 def from_iterable(original: Callable[..., Any], iterable: Any, dtype: Any, count: int = -1, **options: Any) -> Any:
     """``np.fromiter``: the elements are looked at one after another."""
-    items = []
+    items: list[Any] = []
     for item in iterable:
         if len(items) == count:
             break

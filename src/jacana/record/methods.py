@@ -163,11 +163,6 @@ def install() -> None:
         ("imag", "Make the array with a complex dtype."),
     ):
         setattr(Variable, name, getattr(Variable, name).setter(_refused(name, remedy)))
-    Variable.flat = Variable.flat.setter(_set_flat)  # type: ignore[method-assign,assignment]
-
-
-def _set_flat(self: Variable, value: Any) -> None:
-    FlatIterator(self)[:] = value
 
 
 __all__ = ["FlatIterator", "install"]

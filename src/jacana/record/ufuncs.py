@@ -160,8 +160,11 @@ def _fold(
         raise ValueError("reduce only supported for binary functions")
     shape = np.shape(raw(array))
     axes = axes_of(axis, len(shape))
-    value = ufunc.reduce(raw_deep(array), axis, dtype, None, keepdims, *_given(raw_deep(initial), raw_deep(where)))
-    lines = np.reshape(np.moveaxis(array, axes, range(len(axes))), (-1, *(n for k, n in enumerate(shape) if k not in axes)))
+    given = {} if initial is None else {"initial": raw_deep(initial)}
+    reduce: Any = ufunc.reduce
+    value = reduce(raw_deep(array), axis, dtype, None, keepdims, where=raw_deep(where), **given)
+    kept = [n for k, n in enumerate(shape) if k not in axes]
+    lines = np.reshape(np.moveaxis(array, axes, range(len(axes))), (-1, *kept))
     mask = None
     if where is not True:
         mask = np.moveaxis(np.broadcast_to(plain_operand(where), shape), axes, range(len(axes)))
@@ -178,10 +181,6 @@ def _fold(
         result = step if mask is None else np.where(mask[k], step, result)
     # NumPy itself gets a few of these wrong where it has vector loops (power, arctan2): only the shape is taken.
     return np.reshape(plain_operand(result), np.shape(value)).astype(np.asarray(value).dtype)
-
-
-def _given(initial: Any, where: Any) -> tuple[Any, ...]:
-    return (initial if initial is not None else _MISSING, where)
 
 
 def accumulate(ufunc: np.ufunc, array: Any, axis: int = 0, dtype: Any = None, out: Any = None) -> Any:

@@ -160,6 +160,10 @@ class Variable:
 
         return FlatIterator(self)
 
+    @flat.setter
+    def flat(self, value: Any) -> None:
+        self.flat[:] = value
+
     @property
     def base(self) -> Any:
         return None if self._alias is None else self._alias.root
@@ -509,7 +513,6 @@ class _Method:
 METHODS: dict[str, Callable[..., Any]] = {}
 REMEDIES: dict[str, str] = {}  # what to do instead of the methods that are refused
 UFUNC_METHODS: dict[str, Callable[..., Any]] = {}
-REMEDIES: dict[str, str] = {}  # what to do instead of the methods that are refused
 FALLBACK: list[Callable[..., Any]] = []
 COMPLEX_CONSTANT: list[Callable[..., Any]] = []
 _ABOUT_MEMORY = frozenset({"flags", "strides", "device"})
