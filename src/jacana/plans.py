@@ -13,7 +13,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -22,10 +22,12 @@ from .graph.garbage import seldom_collected
 from .graph.node import CONSTANT, Array, Node, new_input, substitute_nodes, topological
 from .graph.simplify import simplify
 from .graph.structure import structure
-from .run import Compiled, Origin, Program
+from .run import Compiled, ExecutorName, Origin, Program
 
 if TYPE_CHECKING:
     from .replay import Build, Traced
+
+Direct: TypeAlias = Callable[[], tuple[ExecutorName, Callable[..., Any]] | None]
 
 KEPT = 128  # plans; the least recently used goes first
 
@@ -52,7 +54,7 @@ class Planned:
     run: Callable[[Sequence[Array]], list[Array]]
     finish: Callable[[list[Any]], Any]
     free: tuple[Node, ...]
-    direct: Callable[[], Any] | None
+    direct: Direct | None
 
 
 def planned(build: Build, traced: Traced, check: Node | None, native: bool = False) -> Planned:
@@ -81,7 +83,8 @@ def planned(build: Build, traced: Traced, check: Node | None, native: bool = Fal
                     _plans.popitem(last=False)
     owners = [node.params.owner for node in found.constants]
     if owners:
-        return Planned(_bound(plan.compiled, owners), plan.finish, found.free, None)
+        direct = _bound_directly(plan.compiled, owners) if plan.plain else None
+        return Planned(_bound(plan.compiled, owners), plan.finish, found.free, direct)
     return Planned(plan.compiled, plan.finish, found.free, plan.compiled.direct if plan.plain else None)
 
 
@@ -140,7 +143,7 @@ def _made(
     mine = tuple(inputs[node] for node in traced.inputs)
     built = build(replace(traced, inputs=mine, outputs=tuple(own[:count])))
     arrays = {node: new_input(node.shape, node.dtype) for node in stands.values()}
-    leaves = (*inputs.values(), *arrays.values())
+    leaves = (*arrays.values(), *inputs.values())  # captured arrays first: they can be bound
 
     def derive() -> Program:
         outputs = substitute_nodes([*built.nodes, *own[count:]], dict(arrays))
@@ -162,6 +165,26 @@ def _bound(compiled: Compiled, owners: Sequence[Any]) -> Callable[[Sequence[Arra
         for k, array in enumerate(arrays):
             if not array.flags.c_contiguous:
                 arrays[k] = np.array(array, order="C")
-        return compiled([*values, *arrays])
+        return compiled([*arrays, *values])
 
     return run
+
+
+def _bound_directly(compiled: Compiled, owners: Sequence[Any]) -> Direct | None:
+    """``Compiled.direct`` with the captured arrays as its first arguments.
+
+    An array that somebody else may write into is handed over as it is, at every call; only where its elements are not
+    in order is there no array to hand over.
+    """
+    arrays = [owner.value() for owner in owners]
+    for k, (owner, array) in enumerate(zip(owners, arrays, strict=True)):
+        if not array.flags.c_contiguous:
+            if getattr(owner, "live", True):
+                return None
+            arrays[k] = np.array(array, order="C")
+
+    def direct() -> tuple[ExecutorName, Callable[..., Any]] | None:
+        found = compiled.direct()
+        return None if found is None else (found[0], functools.partial(found[1], *arrays))
+
+    return direct

@@ -195,7 +195,7 @@ class Replay:
         self._paths: OrderedDict[Any, list[_Path]] = OrderedDict()
         self._lock = threading.RLock()
         # The last path, if it is one builtin: for which executor, the builtin, and whether the path still holds.
-        self.shortest: tuple[str, Callable[[Any], Any], Callable[[], bool]] | None = None
+        self.shortest: tuple[str, Callable[..., Any], Callable[[], bool]] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         return {key: value for key, value in self.__dict__.items() if key not in ("_paths", "_lock", "shortest")}
@@ -212,9 +212,7 @@ class Replay:
             if known:
                 path = known[-1]
                 if path.watches.unchanged():
-                    if path.direct is not None:
-                        builtin = path.direct()
-                        self.shortest = None if builtin is None else (*builtin, path.watches.unchanged)
+                    self._shorten(path)
                     values = (x if x.flags.c_contiguous else np.ascontiguousarray(x),)
                     try:
                         results = path.compiled(values) if path.plain else path.run(values)
@@ -223,6 +221,12 @@ class Replay:
                     if results is not None:
                         return path.finish(results)
         return self._general(args, kwargs)
+
+    def _shorten(self, path: _Path) -> None:
+        """Remember the builtin of a path whose program has an input for each argument."""
+        if path.direct is not None:
+            builtin = path.direct()
+            self.shortest = None if builtin is None else (*builtin, path.watches.unchanged)
 
     def _general(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         arguments = _Arguments(self, args, kwargs)
@@ -248,6 +252,8 @@ class Replay:
             if results is not None:
                 if outer is not None:
                     outer.watches.include(path.watches)
+                elif not kwargs and all(type(a) is np.ndarray and a.dtype.kind != "c" for a in args):
+                    self._shorten(path)
                 with self._lock:
                     paths = self._paths.setdefault(arguments.key, [])
                     if path in paths and paths[-1] is not path:

@@ -129,7 +129,10 @@ def _trees(
             return jacobians
         return trees.unflatten(traced.output_tree, arrays[: len(outputs)]), jacobians
 
-    return Built(derive, finish, how=how)
+    first, second = traced.output_tree, traced.wanted_tree
+    one_tuple = trees.is_tuple_of_leaves(second) if first.is_leaf() else trees.is_tuple_of_leaves(first)
+    plain = not with_value and one_tuple and (first.is_leaf() or second.is_leaf())
+    return Built(derive, finish, how=how, plain=plain)
 
 
 def _only(arrays: list[Any]) -> Any:

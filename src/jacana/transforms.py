@@ -62,10 +62,10 @@ class Transformed:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         shortest = self._replay.shortest
-        if shortest is not None and len(args) == 1 and not kwargs and current_recording() is None:
+        if shortest is not None and not kwargs and current_recording() is None:
             name, builtin, unchanged = shortest
             if executor_is(name):
-                result = builtin(args[0])
+                result = builtin(*args)
                 if result is not None and unchanged():
                     return result
         return self._replay(args, kwargs)
@@ -162,7 +162,8 @@ def compile(function: Callable[..., Any]) -> Transformed:
 def _build_value(traced: Traced) -> Built:
     if traced.output_tree.is_leaf() and not traced.is_complex:
         return Built(list(traced.outputs), _first, plain=True)
-    return Built(list(traced.outputs), traced.value)
+    plain = trees.is_tuple_of_leaves(traced.output_tree) and not traced.is_complex
+    return Built(list(traced.outputs), traced.value, plain=plain)
 
 
 def _first(arrays: list[Any]) -> Any:
@@ -329,7 +330,8 @@ def _gradient_build(with_value: bool, verb: str, traced: Traced) -> Built:
         gradient = trees.unflatten(tree, found)
         return (trees.unflatten(traced.output_tree, arrays[:1]), gradient) if with_value else gradient
 
-    plain = traced.output_tree.is_leaf() and tree.is_leaf() and not traced.is_complex
+    whole = tree.is_leaf() or (not with_value and trees.is_tuple_of_leaves(tree))
+    plain = traced.output_tree.is_leaf() and whole and not traced.is_complex
     return Built(derive, finish, how=f"gradient {with_value}", plain=plain)
 
 

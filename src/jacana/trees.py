@@ -39,6 +39,11 @@ def tuple_of(structures: Sequence[Any]) -> Any:
     return optree.treespec_tuple(structures, namespace=NAMESPACE)
 
 
+def is_tuple_of_leaves(tree: Any) -> bool:
+    """Whether this is the structure of a tuple of two or more leaves and of nothing else."""
+    return tree.type is tuple and tree.num_children > 1 and tree.num_nodes == tree.num_children + 1
+
+
 def leaves_and_nones(tree: Any) -> list[Any]:
     """The leaves of a tree in which None is a leaf too."""
     leaves: list[Any] = optree.tree_leaves(tree, none_is_leaf=True, namespace=NAMESPACE)

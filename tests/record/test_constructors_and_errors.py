@@ -21,7 +21,8 @@ def test_constructors_make_buffers_inside_and_arrays_outside():
     def f(x):
         for made in (
             np.zeros(3), np.ones(3), np.empty(3), np.full(3, 2.0), np.array([1.0, 2.0]), np.asarray([1.5]),
-            np.zeros_like(X), np.ones_like(x), np.full_like(X, 2.0), np.empty_like(x), np.array(X),
+            np.zeros_like(X), np.ones_like(x), np.full_like(X, 2.0), np.empty_like(x), np.array(X), np.eye(3),
+            np.identity(2), np.copy(X),
         ):  # fmt: skip
             assert isinstance(made, Variable)
         for plain in (np.zeros(3, int), np.ones(2, bool), np.array([1, 2]), np.arange(3.0), np.asarray(X)):
@@ -120,7 +121,13 @@ def outside_buffer(x):
         (lambda x: np.linalg.qr(x[:, None], mode="raw"), "numpy.linalg.qr"),
         (lambda x: np.linalg.eigvals(np.diag(x[:2])[::-1] * [[1.0], [-1.0]]), "numpy.linalg.eigvals.*complex"),
         (lambda x: np.linalg.pinv(x[:, None], rcond=x[0]), "numpy.linalg.pinv"),
-        (lambda x: np.histogram2d(x, x), "histogram2d"),
+        (lambda x: np.broadcast(x, x), "np.stack"),
+        (lambda x: np.asmatrix(x), "np.stack"),
+        (lambda x: np.float64(x[0]), "astype"),
+        (lambda x: setattr(x, "shape", (3, 1)), "reshape"),
+        (lambda x: setattr(x, "dtype", np.float32), "astype"),
+        (lambda x: x.resize(4), "np.resize"),
+        (lambda x: np.from_dlpack(x), "DLPack"),
         (lambda x: scipy.special.mathieu_a(2, x), "mathieu_a"),
         (lambda x: np.fft.fft(x, out=np.empty(3, complex)), "out="),
         (lambda x: np.linalg.eig(x * 1j), "eig"),
@@ -133,11 +140,7 @@ def outside_buffer(x):
         (lambda x: (x * 1j).view(float), "z.real"),
         (lambda x: plain_zeros(3).__iadd__(x * 1j), "inside the recorded function"),
         (lambda x: np.add(x, 1.0, where=x > 0), "np.where"),
-        (lambda x: np.subtract.accumulate(x), "accumulate"),
-        (lambda x: np.maximum.at(x, [0], 1.0), "maximum.at"),
         (lambda x: x.byteswap(), "byteswap"),
-        (lambda x: np.gcd(np.argmax(x), 2), "gcd"),
-        (lambda x: np.copysign(1.0, x), "copysign"),
         (lambda x: np.ma.masked_array(X) * x, "MaskedArray"),
         (lambda x: x * np.matrix(X), "matrix"),
     ],

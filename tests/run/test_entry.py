@@ -127,6 +127,77 @@ def test_changes_outside_and_other_executors_are_seen():
     warm(transform, X)
 
 
+def test_captured_arrays_go_along():
+    matrix, scale = np.arange(6.0).reshape(2, 3), np.array(3.0)
+
+    def g(x):
+        return np.sin(matrix * x)[:, 1] * scale + np.full(2, x[1]) * np.array([0.5, 1.5])
+
+    transform = warm(jc.jacobian(g), X)
+    np.testing.assert_allclose(transform(X), by_numpy(jc.jacobian(g), X), rtol=1e-14)
+    matrix *= 0.5
+    np.testing.assert_allclose(transform(X), by_numpy(jc.jacobian(g), X), rtol=1e-14)
+
+
+def test_a_captured_array_out_of_order_takes_the_general_way():
+    turned = np.arange(6.0).reshape(3, 2).T
+    transform = jc.jacobian(lambda x: np.sin(turned * x))
+    for _ in range(3):
+        found = transform(X)
+    assert transform._replay.shortest is None
+    np.testing.assert_allclose(found[1, 2], [0.0, 0.0, 5.0 * np.cos(5.0 * X[2])], rtol=1e-14)
+
+
+def test_captured_arrays_are_read_as_they_are():
+    weights, late = np.array([1.0, 2.0, 3.0]), np.array([5.0, 6.0])
+    transform = warm(jc.jacobian(lambda x: weights * x**2 + late[0]), X)
+    weights *= 2.0
+    np.testing.assert_allclose(transform(X), np.diag(2.0 * weights * X), rtol=1e-14)
+    weights = np.array([4.0, 5.0, 6.0])
+    np.testing.assert_allclose(transform(X), np.diag(2.0 * weights * X), rtol=1e-14)
+    kept = weights
+    warm(transform, X)
+    weights = np.arange(6.0)[::2]
+    np.testing.assert_allclose(transform(X), np.diag(2.0 * weights * X), rtol=1e-14)
+    kept[:] = np.nan
+    np.testing.assert_allclose(transform(X), np.diag(2.0 * weights * X), rtol=1e-14)
+
+
+def test_several_arguments():
+    def g(x, y, n):
+        return np.outer(np.sin(x), y) * n
+
+    transform = jc.jacobian(g, argnums=(0, 1))
+    y, n = np.array([2.0, -1.0]), np.array([[3, 4]])
+    warmed = [transform(X, y, n) for _ in range(3)][-1]
+    from jacana.run.native.entry import layout_is_known
+
+    assert (transform._replay.shortest is not None) == layout_is_known()
+    for first, second, third in ((X, y, n), (X + 1, y * 2, n), (X, y, n.astype("f8")), (X, y, 2), (X[:2], y, n)):
+        expected = by_numpy(jc.jacobian(g, argnums=(0, 1)), first, second, third)
+        for _ in range(2):
+            found = transform(first, second, third)
+            assert type(found) is tuple
+            for a, b in zip(found, expected, strict=True):
+                np.testing.assert_allclose(a, b, rtol=1e-14)
+    np.testing.assert_allclose(warmed[0], by_numpy(jc.jacobian(g), X, y, n), rtol=1e-14)
+    with pytest.raises(TypeError):
+        transform(X, y)
+    with pytest.raises((TypeError, jc.InvalidInputError)):
+        transform(y, X, n, n)
+
+
+def test_a_complex_argument_is_not_two_real_ones():
+    def g(z, w=None):
+        return np.abs(z) ** 2 if w is None else z - w
+
+    transform = jc.compile(g)
+    z = X + 1j * X[::-1]
+    for _ in range(3):
+        np.testing.assert_allclose(transform(z), np.abs(z) ** 2, rtol=1e-14)
+    np.testing.assert_allclose(transform(X, X[::-1].copy()), X - X[::-1], rtol=1e-14)
+
+
 def test_guards_are_checked():
     def g(x):
         return x * 2.0 if x[0] > 0 else -x

@@ -10,6 +10,7 @@ from . import (
     factorizations,
     fourier,
     functional,
+    histograms,
     indexing,
     joining,
     linalg,
@@ -20,6 +21,7 @@ from . import (
     norms,
     reduction,
     scipy_linalg,
+    sets,
     statistics,
     ufuncs,
 )
@@ -33,8 +35,8 @@ from .variable import Variable, as_node, leaf_of, leaf_value, raw, wrap_node
 # Each of these modules enters its functions in the tables of ``table`` when it is imported.
 _TABLES = (
     choosing, complex_arithmetic, complex_functions, contraction, creation, elementwise, factorizations, fourier,
-    functional, indexing, joining, linalg, matrices, missing, movement, norms, reduction, scipy_linalg, statistics,
-    ufuncs,
+    functional, histograms, indexing, joining, linalg, matrices, missing, movement, norms, reduction, scipy_linalg,
+    sets, statistics, ufuncs,
 )  # fmt: skip
 
 __all__ = [

@@ -186,6 +186,20 @@ def searchsorted(a: Any, v: Any, side: Any = "left", sorter: Any = None) -> Any:
     return wrap_node(np.sum(below, axis=-1).node, value)
 
 
+@implements(np.lexsort)
+def lexsort(keys: Any, axis: int = -1) -> Any:
+    """Sort by one key after another, the last one last; each order is guarded."""
+    keys = list(keys)
+    order: Any = None
+    for key in keys:
+        key = plain_operand(key)
+        if order is not None:
+            key = np.take_along_axis(key, order, axis)
+        step = np.asarray(plain_key(np.argsort(key, axis=axis)))
+        order = step if order is None else np.take_along_axis(order, step, axis)
+    return order
+
+
 @implements(np.digitize)
 def digitize(x: Any, bins: Any, right: bool = False) -> Any:
     """The bin of each number: integers, guarded when they are used as an index."""
@@ -225,7 +239,8 @@ def _about_shape(function: Callable[..., Any]) -> Callable[..., Any]:
 
 for _function in (
     np.shape, np.ndim, np.size, np.result_type, np.iscomplexobj, np.isrealobj, np.can_cast, np.min_scalar_type,
-    np.common_type, np.may_share_memory, np.shares_memory,
+    np.common_type, np.may_share_memory, np.shares_memory, np.diag_indices_from, np.tril_indices_from,
+    np.triu_indices_from, np.einsum_path,
 ):  # fmt: skip
     implements(_function)(_about_shape(_function))
 

@@ -26,7 +26,7 @@ from .table import (
     call_function,
     is_complex,
 )
-from .variable import COMPLEX_CONSTANT, METHODS, UFUNC_METHODS, Variable, raw_deep, tracked, wrap_node
+from .variable import _OF_NUMPY, COMPLEX_CONSTANT, METHODS, UFUNC_METHODS, Variable, raw_deep, tracked, wrap_node
 
 _REMEDY = (
     "Keep it as it is; the parts are z.real and z.imag, and for the plain number without derivative, write z.data."
@@ -219,8 +219,8 @@ class ComplexVariable(ComplexBase):
         return call_function(function, args, kwargs)
 
     def __getattr__(self, name: str) -> Any:
-        if name in METHODS:
-            function = _FUNCTION_OF.get(name) or getattr(np, name)
+        function = (_FUNCTION_OF.get(name) or _OF_NUMPY.get(name)) if name in METHODS else None
+        if function is not None:
             return _Method(function, self)
         if not name.startswith("_") and hasattr(np.ndarray, name):
             if not self._tracked():
@@ -285,7 +285,8 @@ def _fill(x: ComplexVariable, value: Any) -> None:
 
 
 _FUNCTION_OF: dict[str, Callable[..., Any]] = {
-    "conj": np.conjugate, "conjugate": np.conjugate, "flatten": _flatten, "fill": _fill
+    "conj": np.conjugate, "conjugate": np.conjugate, "flatten": _flatten, "fill": _fill,
+    "compress": lambda z, condition, axis=None, out=None: np.compress(condition, z, axis, out),
 }  # fmt: skip
 COMPLEX_FUNCTIONS.update({_flatten: _flatten, _fill: _fill})
 

@@ -46,8 +46,9 @@ def handler_of(function: Handler, formula: Handler) -> Handler:
 
 def as_numpy(value: Any, result: Any) -> Any:
     """A recorded result with the value, shape and dtype that NumPy gives."""
-    if isinstance(value, tuple):
-        return tuple(as_numpy(v, r) for v, r in zip(value, result, strict=True))
+    if isinstance(value, (tuple, list)):
+        items = [as_numpy(v, r) for v, r in zip(value, result, strict=True)]
+        return items if isinstance(value, list) else tuple(items)
     if tracked(result) is None:
         return wrap_constant(value)
     shape = np.shape(value)

@@ -20,6 +20,7 @@ import numpy as np
 
 from .bytecode import called_name
 from .functional import joined_by_trick, vectorized
+from .iterators import arange, from_iterable
 from .location import is_user
 from .recording import current_recording
 from .table import FUNCTIONS, call_function
@@ -29,7 +30,8 @@ _ORIGINAL: dict[str, Callable[..., Any]] = {
     name: getattr(np, name)
     for name in (
         "zeros", "ones", "empty", "full", "zeros_like", "ones_like", "empty_like", "full_like",
-        "array", "asarray", "asanyarray", "ascontiguousarray",
+        "array", "asarray", "asanyarray", "ascontiguousarray", "asfortranarray", "asarray_chkfinite", "require",
+        "arange", "eye", "identity", "linspace", "copy", "fromiter",
     )
 }  # fmt: skip
 _lock = threading.Lock()
@@ -40,6 +42,7 @@ _TRICK: Any = type(np.r_).__mro__[1]
 _METHODS: tuple[tuple[Any, str, Callable[..., Any]], ...] = (
     (_TRICK, "__getitem__", _TRICK.__getitem__),
     (np.vectorize, "__call__", np.vectorize.__call__),
+    (np.ndenumerate, "__init__", np.ndenumerate.__init__),
 )
 
 
@@ -67,11 +70,11 @@ def _buffer(name: str) -> Callable[..., Any]:
     def constructor(*args: Any, **kwargs: Any) -> Any:
         if not _called_by_user(name):
             return original(*args, **kwargs)
-        if name in ("full", "full_like") and (contains_variable(args) or contains_variable(kwargs)):
-            return call_function(original, args, kwargs)
+        if name in _OF_VARIABLES and (contains_variable(args) or contains_variable(kwargs)):
+            return _OF_VARIABLES[name](original, args, kwargs)
         result = original(*args, **kwargs)
-        if type(result) is Variable:
-            return result
+        if type(result) is Variable or name in ("arange", "linspace"):
+            return result  # tables of constants more often than arrays to be filled
         if name.startswith("empty") and result.dtype.kind in "fc":
             result.fill(np.nan)
         return wrap_constant(result) if type(result) is np.ndarray and result.flags.owndata else result
@@ -96,10 +99,34 @@ def _conversion(name: str) -> Callable[..., Any]:
     return constructor
 
 
-_WRAPPERS = {
-    name: (_conversion if name in ("array", "asarray", "asanyarray", "ascontiguousarray") else _buffer)(name)
-    for name in _ORIGINAL
+def _fromiter(*args: Any, **kwargs: Any) -> Any:
+    original = _ORIGINAL["fromiter"]
+    if not _called_by_user("fromiter"):
+        return original(*args, **kwargs)
+    return from_iterable(original, *args, **kwargs)
+
+
+def _table(original: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+    return call_function(original, args, kwargs)
+
+
+_OF_VARIABLES: dict[str, Callable[..., Any]] = {
+    "full": _table,
+    "full_like": _table,
+    "linspace": _table,
+    "copy": _table,
+    "arange": lambda original, args, kwargs: arange(original, *args, **kwargs),
 }
+_CONVERSIONS = ("array", "asarray", "asanyarray", "ascontiguousarray", "asfortranarray", "asarray_chkfinite", "require")
+
+
+def _wrapper_of(name: str) -> Callable[..., Any]:
+    if name == "fromiter":
+        return _fromiter
+    return (_conversion if name in _CONVERSIONS else _buffer)(name)
+
+
+_WRAPPERS = {name: _wrapper_of(name) for name in _ORIGINAL}
 for _name, _wrapper in _WRAPPERS.items():
     _wrapper.__name__ = _wrapper.__qualname__ = _name
     _wrapper.__doc__ = _ORIGINAL[_name].__doc__
@@ -119,7 +146,14 @@ def _vectorized_call(self: Any, *args: Any, **kwargs: Any) -> Any:
     return vectorized(self, args, kwargs)
 
 
-_METHOD_WRAPPERS = (_index_trick, _vectorized_call)
+def _enumerated(self: Any, arr: Any) -> None:
+    if isinstance(arr, Variable):
+        self.iter = arr.flat
+    else:
+        _METHODS[2][2](self, arr)
+
+
+_METHOD_WRAPPERS = (_index_trick, _vectorized_call, _enumerated)
 
 
 @contextmanager

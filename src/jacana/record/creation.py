@@ -56,7 +56,22 @@ def array(
     return result
 
 
-@implements(np.asarray, np.asanyarray, np.ascontiguousarray)
+@implements(np.asarray_chkfinite)
+def asarray_chkfinite(nest: Any, dtype: Any = None, order: Any = None) -> Any:
+    """``asarray`` of finite numbers; that they are is guarded."""
+    result = asarray(nest, dtype)
+    if not bool(np.all(np.isfinite(result))):
+        raise ValueError("array must not contain infs or NaNs")
+    return result
+
+
+@implements(np.require)
+def require(nest: Any, dtype: Any = None, requirements: Any = None) -> Any:
+    """``asarray``: how the memory is laid out makes no difference to a Variable."""
+    return asarray(nest, dtype)
+
+
+@implements(np.asarray, np.asanyarray, np.ascontiguousarray, np.asfortranarray)
 def asarray(nest: Any, dtype: Any = None, order: Any = None, *, copy: bool | None = None, **options: Any) -> Any:
     """A Variable stays what it is; a nest becomes one array."""
     if type(nest) is Variable and not copy and (dtype is None or nest.dtype == dtype):

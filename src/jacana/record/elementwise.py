@@ -15,8 +15,8 @@ import numpy as np
 from ..graph.build import cast_to
 from ..graph.node import REGISTRY, DType, Operation
 from ..graph.ops.elementwise import BOOL
+from ..graph.ops.flat import FLAT, exponent, ldexp
 from .lift import acceptable, operand, plain_operand
-from .location import unsupported
 from .table import UFUNCS, Handler, implements, otherwise
 from .variable import Variable, raw, tracked, wrap_constant, wrap_node
 
@@ -141,25 +141,31 @@ def fabs(x: Any) -> Any:
     return with_value(np.fabs(raw(x)), UFUNCS[np.absolute](_as_float(x, np.fabs)))
 
 
-def _bitwise(ufunc: np.ufunc, logical: np.ufunc) -> None:
-    on_booleans = UFUNCS[logical]
+def _of_integers(ufunc: np.ufunc, logical: np.ufunc | None = None) -> None:
+    """A ufunc whose result has no derivative; of booleans it may be a logical one."""
 
     def handler(*operands: Any) -> Any:
-        operands = operands[: ufunc.nin]
-        value = ufunc(*(raw(plain_operand(o)) for o in operands))
-        if value.dtype != BOOL:
-            if all(tracked(o) is None for o in operands):
-                return value
-            raise unsupported(f"numpy.{ufunc.__name__} of integers")
-        return with_value(value, on_booleans(*operands))
+        operands = tuple(plain_operand(o) for o in operands[: ufunc.nin])
+        values = [raw(o) for o in operands]
+        value = ufunc(*values)
+        if all(tracked(o) is None for o in operands):
+            return wrap_constant(value)
+        if logical is not None and value.dtype == BOOL:
+            return with_value(value, UFUNCS[logical](*operands))
+        kinds = loop_dtypes(ufunc, *values)
+        nodes = [operand(o, value.shape, kind) for o, kind in zip(operands, kinds, strict=True)]
+        return wrap_node(FLAT[ufunc.__name__](*nodes), value)
 
     UFUNCS[ufunc] = handler
 
 
-_bitwise(np.bitwise_and, np.logical_and)
-_bitwise(np.bitwise_or, np.logical_or)
-_bitwise(np.bitwise_xor, np.logical_xor)
-_bitwise(np.invert, np.logical_not)
+for _name in FLAT:
+    if hasattr(np, _name):
+        _of_integers(getattr(np, _name))
+_of_integers(np.bitwise_and, np.logical_and)
+_of_integers(np.bitwise_or, np.logical_or)
+_of_integers(np.bitwise_xor, np.logical_xor)
+_of_integers(np.invert, np.logical_not)
 
 
 def _scaled(ufunc: np.ufunc, factor: float) -> None:
@@ -208,13 +214,36 @@ def logaddexp2(a: Any, b: Any) -> Any:
 
 @implements(np.copysign)
 def copysign(x: Any, sign: Any) -> Any:
-    """``|x|`` with the sign of ``sign``, which counts as a look at its value where it is zero."""
-    value = np.copysign(raw(x), raw(sign))
-    if tracked(sign) is not None:
-        # 1 / -0.0 tells the zeros apart without a rule of its own.
-        raise unsupported("numpy.copysign with a sign that depends on the arguments", "Write np.abs(x) * np.sign(s).")
-    direction = np.where(np.signbit(raw(sign)), -1.0, 1.0)
-    return with_value(value, UFUNCS[np.absolute](_as(x, value.dtype)) * direction.astype(value.dtype))
+    """``|x|`` with the sign of ``sign``, which tells the zeros apart and has no derivative."""
+    value = np.copysign(raw(plain_operand(x)), raw(plain_operand(sign)))
+    direction = np.where(np.signbit(sign), -1.0, 1.0)
+    return with_value(value, UFUNCS[np.absolute](_as(plain_operand(x), value.dtype)) * _as(direction, value.dtype))
+
+
+@implements(np.frexp)
+def frexp(x: Any) -> Any:
+    """Mantissa and exponent; only the mantissa has a derivative."""
+    values = np.frexp(raw(x))
+    node = tracked(x)
+    if node is None:
+        return tuple(wrap_constant(v) for v in values)
+    node = cast_to(node, loop_dtypes(np.frexp, raw(x))[0])
+    power = exponent(node)
+    return wrap_node(ldexp(node, UFUNCS[np.negative](wrap_node(power, values[1])).node), values[0]), wrap_node(
+        power, values[1]
+    )
+
+
+@implements(np.isneginf)
+def isneginf(x: Any, out: Any = None) -> Any:
+    """Which elements are minus infinity."""
+    return UFUNCS[np.equal](x, -np.inf)
+
+
+@implements(np.isposinf)
+def isposinf(x: Any, out: Any = None) -> Any:
+    """Which elements are infinity."""
+    return UFUNCS[np.equal](x, np.inf)
 
 
 def with_value(value: Any, computed: Any) -> Any:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from .composed import as_numpy
+from .creation import astype
 from .indexing import plain_key
 from .lift import call_on_constants, plain_operand
 from .location import recording_error, unsupported
@@ -243,11 +244,48 @@ def resize(a: Any, new_shape: Any) -> Any:
     return moved_by_codes(lambda codes: np.resize(codes, new_shape), value, plain_operand(a))
 
 
-# --- running extrema --------------------------------------------------------------------------------------------
+@implements(np.sort_complex)
+def sort_complex(a: Any) -> Any:
+    """Sorted, as complex numbers."""
+    return astype(np.sort(a), np.result_type(raw(a).dtype, np.complex64))
 
 
-def running_extremum(ufunc: np.ufunc, a: Any, axis: int = 0) -> Any:
-    """``np.maximum.accumulate``: one comparison after another."""
+@implements(np.packbits)
+def packbits(a: Any, /, axis: Any = None, bitorder: str = "big") -> Any:
+    """Eight truth values in one integer."""
+    value = np.packbits(raw(a), axis, bitorder)  # type: ignore[call-overload]
+    bits = np.not_equal(a, 0).astype(np.int64)
+    bits, k = (np.ravel(bits), 0) if axis is None else (bits, axis)
+    moved = np.moveaxis(bits, k, -1)
+    missing = -np.shape(raw(moved))[-1] % 8
+    moved = np.pad(moved, [*[(0, 0)] * (np.ndim(raw(moved)) - 1), (0, missing)])
+    eights = np.reshape(moved, (*np.shape(raw(moved))[:-1], -1, 8))
+    weights = 2 ** np.arange(8)
+    packed = np.sum(eights * (weights if bitorder == "little" else weights[::-1]), axis=-1)
+    return as_numpy(value, np.moveaxis(packed, -1, k))
+
+
+@implements(np.unpackbits)
+def unpackbits(a: Any, /, axis: Any = None, count: Any = None, bitorder: str = "big") -> Any:
+    """The bits of integers."""
+    value = np.unpackbits(raw(a), axis, count, bitorder)  # type: ignore[call-overload]
+    numbers, k = (np.ravel(a), 0) if axis is None else (a, axis)
+    moved = np.moveaxis(numbers, k, -1).astype(np.int64)
+    places = np.arange(8)
+    bits = np.right_shift(moved[..., None], places if bitorder == "little" else places[::-1])
+    spread = np.reshape(np.bitwise_and(bits, 1), (*np.shape(raw(moved))[:-1], -1))
+    length = np.shape(value)[k]
+    short = length - np.shape(raw(spread))[-1]
+    if short > 0:
+        spread = np.pad(spread, [*[(0, 0)] * (np.ndim(raw(spread)) - 1), (0, short)])
+    return as_numpy(value, np.moveaxis(spread[..., :length], -1, k))
+
+
+# --- running results --------------------------------------------------------------------------------------------
+
+
+def running_fold(ufunc: np.ufunc, a: Any, axis: int = 0) -> Any:
+    """``np.maximum.accumulate`` and others: one application after another."""
     value = ufunc.accumulate(raw(a), axis=axis)
     moved = np.moveaxis(a, axis, 0)
     rows = [moved[0]]
@@ -256,4 +294,4 @@ def running_extremum(ufunc: np.ufunc, a: Any, axis: int = 0) -> Any:
     return as_numpy(value, np.moveaxis(np.stack(rows), 0, axis))
 
 
-__all__ = ["joined_by_trick", "moved_by_codes", "running_extremum", "vectorized"]
+__all__ = ["joined_by_trick", "moved_by_codes", "running_fold", "vectorized"]

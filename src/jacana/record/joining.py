@@ -369,28 +369,17 @@ def delete(arr: Any, obj: Any, axis: int | None = None) -> Any:
 
 @implements(np.insert)
 def insert(arr: Any, obj: Any, values: Any, axis: int | None = None) -> Any:
-    """``values`` before one position."""
-    if np.ndim(plain_key(obj)) != 0:
-        if any_tracked((arr, values)):
-            raise unsupported("numpy.insert at several positions", "Use np.concatenate.")
-        return call_on_constants(np.insert, (arr, obj, values), {"axis": axis})
-    if axis is None:
-        arr, axis = np.ravel(arr), 0
-    shape = np.shape(raw(arr))
-    k = axis % len(shape)
-    at = int(plain_key(obj))
-    at = at + shape[k] if at < 0 else at
-    value = np.insert(raw(arr), plain_key(obj), raw(plain_operand(values)), axis)
-    lead = (slice(None),) * k
-    result = wrap_constant(np.zeros(value.shape, value.dtype))
-    width = value.shape[k] - shape[k]
-    middle = plain_operand(values)
-    if np.ndim(raw(middle)) and k != 0:
-        middle = np.moveaxis(np.atleast_1d(middle), 0, k) if np.ndim(raw(middle)) == len(shape) else middle
-    result[(*lead, slice(None, at))] = arr[(*lead, slice(None, at))]
-    result[(*lead, slice(at, at + width))] = middle
-    result[(*lead, slice(at + width, None))] = arr[(*lead, slice(at, None))]
-    return result
+    """Elements of both at the places that NumPy says, told by numbering them."""
+    where = plain_key(obj)
+    value = np.insert(raw_deep(arr), where, raw_deep(values), axis)
+    arr, values = plain_operand(arr), plain_operand(values)
+    count = int(np.size(raw(arr)))
+    codes = np.arange(count).reshape(np.shape(raw(arr)))
+    new = np.arange(count, count + int(np.size(raw(values)))).reshape(np.shape(raw(values)))
+    source = concatenate([_of_dtype(np.ravel(v), value.dtype) for v in (arr, values)])
+    result = source[np.asarray(np.insert(codes, where, new, axis))]
+    node = tracked(result)
+    return wrap_constant(value) if node is None else wrap_node(node, value)
 
 
 @implements(np.diagonal)

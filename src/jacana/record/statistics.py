@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from .composed import as_numpy, composed
-from .indexing import plain_key
 from .lift import any_tracked, call_on_constants, plain_operand
 from .location import unsupported
 from .table import implements
@@ -161,6 +160,48 @@ def poly(seq_of_zeros: Any) -> Any:
     return result
 
 
+@composed(np.polyfit)
+def polyfit(
+    x: Any, y: Any, deg: Any, rcond: Any = None, full: bool = False, w: Any = None, cov: Any = False
+) -> Any:  # fmt: skip
+    """Least squares with the columns of a Vandermonde matrix, scaled as NumPy scales them."""
+    x, y, count = plain_operand(x) + 0.0, plain_operand(y) + 0.0, int(deg) + 1
+    rcond = len(x) * np.finfo(raw(x).dtype).eps if rcond is None else rcond
+    left, right = np.vander(x, count), y
+    if w is not None:
+        w = plain_operand(w) + 0.0
+        left, right = left * w[:, None], right * (w[:, None] if np.ndim(raw(y)) == 2 else w)
+    scale = np.sqrt(np.sum(left * left, axis=0))
+    left = left / scale
+    found, residuals, rank, singular = np.linalg.lstsq(left, right, rcond)
+    found = np.transpose(np.transpose(found) / scale)
+    if full:
+        return found, residuals, rank, singular, rcond
+    if not cov:
+        return found
+    base = np.linalg.inv(np.transpose(left) @ left) / np.outer(scale, scale)
+    factor = 1.0 if isinstance(cov, str) else residuals / (len(x) - count)
+    return found, base * factor if np.ndim(raw(y)) == 1 else base[:, :, None] * factor
+
+
+@implements(np.roots)
+def roots(p: Any) -> Any:
+    """The eigenvalues of the companion matrix; which outer coefficients are zero is guarded."""
+    p = _coefficients(p)
+    if np.ndim(raw(p)) != 1:
+        raise ValueError("Input must be a rank-1 array.")
+    (there,) = np.nonzero(p)
+    if len(there) == 0:
+        return np.array([])
+    behind = np.shape(raw(p))[0] - int(there[-1]) - 1
+    p = p[int(there[0]) : int(there[-1]) + 1]
+    count = np.shape(raw(p))[0] - 1
+    if count == 0:
+        return np.zeros(behind)
+    found = np.linalg.eigvals(np.concatenate(((-p[1:] / p[0])[None], np.eye(count)[:-1])))
+    return np.concatenate((found, np.zeros(behind))) if behind else found
+
+
 @composed(np.vander)
 def vander(x: Any, N: Any = None, increasing: bool = False) -> Any:
     """Columns of powers."""
@@ -189,6 +230,14 @@ def polydiv(u: Any, v: Any) -> Any:
     return as_numpy(value, (np.stack(quotient) if quotient else np.zeros(1), rest))
 
 
+@composed(np.i0)
+def i0(x: Any) -> Any:
+    """The modified Bessel function, by SciPy's."""
+    import scipy.special
+
+    return scipy.special.i0(x)
+
+
 # --- spaced numbers ---------------------------------------------------------------------------------------------
 
 
@@ -208,26 +257,3 @@ def geomspace(
     sign = np.sign(start)
     low, high = np.log(np.abs(start)), np.log(np.abs(stop))
     return sign * np.exp(np.linspace(low, high, num, endpoint=endpoint, axis=axis))
-
-
-@composed(np.histogram)
-def histogram(a: Any, bins: Any = 10, range: Any = None, density: Any = None, weights: Any = None) -> Any:
-    """Sums of weights by bin; which bin an element is in is guarded. The edges follow the data if no range is given."""
-    a = np.ravel(plain_operand(a))
-    if isinstance(bins, str):
-        raise unsupported("numpy.histogram(..., bins='name')", "Give the number of bins or their edges.")
-    if np.ndim(raw_deep(bins)) == 0:
-        low, high = (np.min(a), np.max(a)) if range is None else range
-        edges = np.linspace(low, high, int(raw_deep(bins)) + 1)
-    else:
-        edges = plain_operand(bins)
-    last = np.shape(raw_deep(edges))[0] - 1
-    place = np.searchsorted(edges, a, side="right") - 1
-    place = np.where(a == edges[last], last - 1, place)
-    inside = np.nonzero((place >= 0) & (place < last))[0]
-    ones = np.ones(np.shape(raw(a)))
-    amount = ones if weights is None else np.ravel(plain_operand(weights))
-    counts: Any = np.bincount(plain_key(place)[inside], weights=amount[inside], minlength=last)
-    if density:
-        counts = counts / np.diff(edges) / np.sum(counts)
-    return counts, edges

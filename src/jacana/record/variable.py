@@ -19,6 +19,7 @@ from .table import FUNCTIONS, UFUNCS, ComplexBase, asks_complex, call_complex, c
 # The number of a leaf lives as long as its node does; the Variable itself may be gone (or be kept by the user).
 _leaves: weakref.WeakKeyDictionary[Node, tuple[Array, weakref.ref[Variable]]] = weakref.WeakKeyDictionary()
 _new = object.__new__
+_OF_NUMPY = dict(vars(np))  # as it was: some names are replaced while something is recorded
 
 
 @final
@@ -155,7 +156,17 @@ class Variable:
 
     @property
     def flat(self) -> Any:
-        return iter(self.ravel())
+        from .methods import FlatIterator
+
+        return FlatIterator(self)
+
+    @flat.setter
+    def flat(self, value: Any) -> None:
+        self.flat[:] = value
+
+    @property
+    def base(self) -> Any:
+        return None if self._alias is None else self._alias.root
 
     def _tracked(self) -> Node | None:
         """The node, up to date with every write; None if the number depends on no argument."""
@@ -254,7 +265,7 @@ class Variable:
         self._look(
             "conversion to a plain ndarray",
             "Keep it a Variable: call NumPy as `np.function` (and scipy.linalg as `scipy.linalg.function`), join "
-            "Variables with np.stack or np.array; " + _WRITABLE,
+            "Variables with np.stack or np.array, convert with y.astype(dtype); " + _WRITABLE,
         )
         return np.array(self._value, dtype=dtype)
 
@@ -439,17 +450,17 @@ class Variable:
         if name in _ARRAY_ONLY:
             if name in _ABOUT_MEMORY or self._tracked() is None:
                 return getattr(np.asarray(self._value), name)
-            raise unsupported(f"ndarray.{name}")
+            raise unsupported(f"ndarray.{name}", REMEDIES.get(name, ""))
         raise AttributeError(f"'Variable' object has no attribute {name!r}")
 
     def __dir__(self) -> list[str]:
         return sorted({*object.__dir__(self), *METHODS})
 
     def __copy__(self) -> Any:
-        return FUNCTIONS[np.copy](self)
+        return METHODS["copy"](self)
 
     def __deepcopy__(self, memo: Any) -> Any:
-        return Variable(self._value.copy()) if self._leaf else FUNCTIONS[np.copy](self)
+        return Variable(self._value.copy()) if self._leaf else METHODS["copy"](self)
 
     # --- derivatives (define-by-run) ------------------------------------------------------------------------------
 
@@ -490,7 +501,7 @@ class _Method:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if any(map(is_complex, args)) or asks_complex(kwargs):
-            function = getattr(np, self._function.__name__.rstrip("_"), None)
+            function = _OF_NUMPY.get(self._function.__name__.rstrip("_"))
             if function is not None:
                 return call_complex(function, (self._variable, *args), kwargs)
         return self._function(self._variable, *args, **kwargs)
@@ -500,6 +511,7 @@ class _Method:
 
 
 METHODS: dict[str, Callable[..., Any]] = {}
+REMEDIES: dict[str, str] = {}  # what to do instead of the methods that are refused
 UFUNC_METHODS: dict[str, Callable[..., Any]] = {}
 FALLBACK: list[Callable[..., Any]] = []
 COMPLEX_CONSTANT: list[Callable[..., Any]] = []

@@ -2,6 +2,7 @@
 
 from .executors import (
     Compiled,
+    ExecutorName,
     check_compilable,
     compile_recorded,
     current_executor,
@@ -16,6 +17,7 @@ from .threads import num_threads, set_num_threads
 
 __all__ = [
     "Compiled",
+    "ExecutorName",
     "Origin",
     "Program",
     "Runnable",

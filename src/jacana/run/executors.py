@@ -292,11 +292,11 @@ class Compiled:
     def _inputs(self) -> tuple[Node, ...]:
         return (self._origin or self.program).inputs
 
-    def direct(self) -> tuple[ExecutorName, Callable[[Any], Any]] | None:
+    def direct(self) -> tuple[ExecutorName, Callable[..., Any]] | None:
         """The executor in force and, if it runs this program by one builtin, that builtin.
 
-        The builtin takes the argument as it is and gives the array, or the tuple of arrays, that the program computes;
-        None if the argument is not a plain, contiguous array of the program's dtype and shape.
+        The builtin takes the arguments as they are and gives the array, or the tuple of arrays, that the program
+        computes; None if they are not plain, contiguous arrays of the program's dtypes and shapes.
         """
         name = _chosen.get() or _default or _from_environment()
         run = self._native if name == "native" or self.native else self._fastest

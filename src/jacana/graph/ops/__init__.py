@@ -8,6 +8,7 @@ from . import (
     custom,
     elementwise,
     factors,
+    flat,
     fourier,
     linalg,
     matrix_functions,
@@ -20,6 +21,6 @@ from . import (
 )
 
 __all__ = [
-    "complex", "complex_linalg", "contraction", "control", "custom", "elementwise", "factors", "fourier", "linalg",
-    "matrix_functions", "movement", "pivoted", "position", "reduction", "spectral", "spectral_functions",
+    "complex", "complex_linalg", "contraction", "control", "custom", "elementwise", "factors", "flat", "fourier",
+    "linalg", "matrix_functions", "movement", "pivoted", "position", "reduction", "spectral", "spectral_functions",
 ]  # fmt: skip

@@ -1,7 +1,7 @@
 """The shortest way from Python to a kernel: one builtin that checks its argument, allocates the results and computes.
 
-It is for programs of one argument and one small kernel, where a call costs more than the arithmetic. Its machine code
-compares the argument's type, dtype, number of axes, sizes and flags with what the program was compiled for, makes new
+It is for programs of few arguments and one small kernel, where a call costs more than the arithmetic. Its machine code
+compares every argument's type, dtype, number of axes, sizes and flags with what the program was compiled for, makes new
 arrays by NumPy's C interface, and calls the kernel. Whatever differs (a list, a view with gaps, another dtype or shape,
 a subclass) makes it return None, and the caller takes the general way.
 
@@ -29,16 +29,16 @@ from .recipe import Buffer, Launch, Recipe
 NAME = "enter"
 TYPE_OFFSET, RANK_OFFSET, SHAPE_OFFSET, DTYPE_OFFSET, FLAGS_OFFSET = 8, 24, 32, 56, 64
 TIDY = 0x0001 | 0x0100  # NPY_ARRAY_C_CONTIGUOUS, NPY_ARRAY_ALIGNED
+MOST_ARGUMENTS = 64  # each costs a nanosecond or two to check
 
-Direct = Callable[[Any], Any]
+Direct = Callable[..., Any]
 
 
 @dataclass(frozen=True)
 class Entry:
-    """What a recipe needs for an entry: the argument, the results, and in which slots everything is."""
+    """What a recipe needs for an entry: the arguments (the first slots), the results, and where the rest is."""
 
-    shape: Shape
-    dtype: DType
+    arguments: tuple[tuple[Shape, DType], ...]
     results: tuple[Buffer, ...]
     result_slots: tuple[int, ...]
     launch: Launch
@@ -47,25 +47,26 @@ class Entry:
 
 def entry_of(recipe: Recipe, inputs: Sequence[Node]) -> Entry | None:
     """The entry of a program, if it is as simple as that and Python and NumPy are what they are expected to be."""
-    if len(inputs) != 1 or len(recipe.steps) != 1 or not isinstance(recipe.steps[0], Launch):
+    count = len(inputs)
+    if not 0 < count <= MOST_ARGUMENTS or len(recipe.steps) != 1 or not isinstance(recipe.steps[0], Launch):
         return None
     results: list[Buffer] = []
     for k in recipe.results:
-        source = recipe.sources[k - 1] if k else None
+        source = recipe.sources[k - count] if k >= count else None
         if not isinstance(source, Buffer):
             return None
         results.append(source)
-    buffers = [k for k, source in enumerate(recipe.sources, 1) if isinstance(source, Buffer)]
+    buffers = [k for k, source in enumerate(recipe.sources, count) if isinstance(source, Buffer)]
     if sorted(recipe.results) != buffers or not results or not layout_is_known():
         return None
     fixed = []
-    for k, source in enumerate(recipe.sources, 1):
+    for k, source in enumerate(recipe.sources, count):
         if source is None or (isinstance(source, Node) and (source.op is not CONSTANT or _is_live(source))):
             return None
         if not isinstance(source, Buffer):
             fixed.append(k)
-    x = inputs[0]
-    return Entry(x.shape, x.dtype, tuple(results), recipe.results, recipe.steps[0], tuple(fixed))
+    arguments = tuple((x.shape, x.dtype) for x in inputs)
+    return Entry(arguments, tuple(results), recipe.results, recipe.steps[0], tuple(fixed))
 
 
 def _is_live(node: Node) -> bool:
@@ -93,26 +94,29 @@ def emit_entry(module: ir.Module, entry: Entry, group: Any, symbols: set[str]) -
     def equals(offset: int, kind: Any, wanted: Any, base: Any) -> None:
         require(b.icmp_unsigned("==", _field(b, base, offset, kind), wanted))
 
-    require(b.icmp_signed("==", function.args[2], ir.Constant(I64, 1)))
-    x = b.load(function.args[1], typ=POINTER)
+    count = len(entry.arguments)
+    require(b.icmp_signed("==", function.args[2], ir.Constant(I64, count)))
     array_type = at(0)
-    equals(TYPE_OFFSET, POINTER, array_type, x)
-    equals(DTYPE_OFFSET, POINTER, at(2), x)
-    equals(RANK_OFFSET, I32, ir.Constant(I32, len(entry.shape)), x)
-    flags = b.and_(_field(b, x, FLAGS_OFFSET, I32), ir.Constant(I32, TIDY))
-    require(b.icmp_unsigned("==", flags, ir.Constant(I32, TIDY)))
-    if entry.shape:
-        sizes = _field(b, x, SHAPE_OFFSET, POINTER)
-        for k, n in enumerate(entry.shape):
-            equals(8 * k, I64, ir.Constant(I64, n), sizes)
+    pointers: dict[int, Any] = {}
+    for k, (shape, _) in enumerate(entry.arguments):
+        x = _field(b, function.args[1], 8 * k, POINTER)
+        equals(TYPE_OFFSET, POINTER, array_type, x)
+        equals(DTYPE_OFFSET, POINTER, at(2 + k), x)
+        equals(RANK_OFFSET, I32, ir.Constant(I32, len(shape)), x)
+        flags = b.and_(_field(b, x, FLAGS_OFFSET, I32), ir.Constant(I32, TIDY))
+        require(b.icmp_unsigned("==", flags, ir.Constant(I32, TIDY)))
+        if shape:
+            sizes = _field(b, x, SHAPE_OFFSET, POINTER)
+            for axis, n in enumerate(shape):
+                equals(8 * axis, I64, ir.Constant(I64, n), sizes)
+        pointers[k] = _field(b, x, DATA_OFFSET, POINTER)
     make_kind = ir.FunctionType(POINTER, [POINTER, POINTER, I32, POINTER, POINTER, POINTER, I32, POINTER])
     take = _function(module, "Py_IncRef", ir.FunctionType(ir.VoidType(), [POINTER]), symbols)
     drop = _function(module, "Py_DecRef", ir.FunctionType(ir.VoidType(), [POINTER]), symbols)
     make = _function(module, NEW_ARRAY, make_kind, symbols)
     null = ir.Constant(POINTER, None)
-    pointers = {0: _field(b, x, DATA_OFFSET, POINTER)}
     made: list[Any] = []
-    place = 3 + len(entry.fixed)
+    place = 2 + count + len(entry.fixed)
     for slot, result in zip(entry.result_slots, entry.results, strict=True):
         dtype = at(place)
         b.call(take, [dtype])  # which the new array takes over
@@ -134,7 +138,7 @@ def emit_entry(module: ir.Module, entry: Entry, group: Any, symbols: set[str]) -
             b.call(clear, [pointers[slot], ir.Constant(I8, 0), ir.Constant(I64, size), ir.Constant(I1, 0)])
         place += 1 + len(result.shape)
     for k, slot in enumerate(entry.fixed):
-        pointers[slot] = at(3 + k)
+        pointers[slot] = at(2 + count + k)
     slots = entry.launch.slots
     buffers = b.alloca(POINTER, ir.Constant(I64, max(len(slots), 1)))
     for k, slot in enumerate(slots):
@@ -181,7 +185,7 @@ class _Table(np.ndarray):
 
 def bind(entry: Entry, address: int, code: Any, fixed: dict[int, Array]) -> Direct:
     """The builtin; ``fixed`` are the arrays in the fixed slots."""
-    table = [id(np.ndarray), id(None), id(entry.dtype)]
+    table = [id(np.ndarray), id(None), *(id(dtype) for _, dtype in entry.arguments)]
     table += [fixed[k].ctypes.data for k in entry.fixed]
     for result in entry.results:
         table += [id(result.dtype), *result.shape]

@@ -1,0 +1,123 @@
+"""The table of docs/coverage.md: ``python tests/coverage/page.py`` writes it anew."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import calls_methods
+import calls_numpy
+
+PAGE = Path(__file__).parents[2] / "docs" / "coverage.md"
+
+HEAD = """# What can be differentiated
+
+One call of every public function, with what becomes of its derivative. Each call is made by a test, which compares the
+value with that of the library itself and the whole Jacobian with differences of the sixth order; the page is written
+by `python tests/coverage/page.py`, and a test fails if it is stale, or if a function is missing. The calls were made
+with x, y: vectors; s: a number; A: a matrix 2 x 3; T: 4 x 2; G: 3 x 3; S: symmetric and positive definite; each call
+is differentiated by all of these that it names.
+
+*zero* means: integers, booleans or steps, whose derivative is zero wherever there is one. They can be computed with,
+and a program that decides by them is recorded anew when they change. *refused* means: an error that names the line and
+says what to write instead.
+
+"""
+
+
+class Library(NamedTuple):
+    """One namespace: its calls, which have derivative zero, which are refused, and what is not about numbers."""
+
+    name: str
+    calls: Mapping[str, str]
+    steps: set[str]
+    refused: Mapping[str, str]
+    apart: Mapping[str, str]
+    setup: str = ""
+    public: Any = None
+
+    def state(self, name: str) -> str:
+        return "refused" if name in self.refused else "zero" if name in self.steps else "differentiated"
+
+    def listed(self) -> set[str]:
+        """Every name that is accounted for."""
+        return {*self.calls, *self.refused, *" ".join(self.apart.values()).split()}
+
+
+def public(module: Any) -> set[str]:
+    """The names that a module offers, without modules and classes of errors."""
+    return {
+        name
+        for name in getattr(module, "__all__", dir(module))
+        if not isinstance(getattr(module, name, None), type) or not issubclass(getattr(module, name), BaseException)
+    }
+
+
+LIBRARIES = [
+    Library(
+        "numpy",
+        calls_numpy.NUMPY,
+        calls_numpy.NUMPY_STEPS,
+        calls_numpy.NUMPY_REFUSED,
+        calls_numpy.NOT_ABOUT_NUMBERS,
+        public=public(np),
+    ),
+    Library(
+        "numpy.linalg",
+        calls_numpy.LINALG,
+        calls_numpy.LINALG_STEPS,
+        {},
+        {},
+        public=public(np.linalg) - {"LinAlgError"},
+    ),
+    Library("numpy.fft", calls_numpy.FFT, set(), {}, {}, public=public(np.fft)),
+    Library("Methods of ufuncs", calls_methods.UFUNC_METHODS, calls_methods.UFUNC_STEPS, {}, {}),
+    Library(
+        "numpy.ndarray",
+        calls_methods.METHODS,
+        calls_methods.METHODS_STEPS,
+        calls_methods.METHODS_REFUSED,
+        calls_methods.METHODS_NOT,
+        setup="import copy",
+        public=set(dir(np.ndarray)),
+    ),
+]
+
+
+def _summary() -> Iterator[str]:
+    yield "| | differentiated | zero | refused | nothing to differentiate |"
+    yield "|---|---|---|---|---|"
+    for library in LIBRARIES:
+        states = [library.state(name) for name in (*library.calls, *library.refused)]
+        apart = len(" ".join(library.apart.values()).split())
+        counts = " | ".join(str(states.count(s)) for s in ("differentiated", "zero", "refused"))
+        yield f"| {library.name} | {counts} | {apart} |"
+
+
+def _section(library: Library) -> Iterator[str]:
+    yield f"\n## {library.name}\n"
+    yield "| | call | derivative |"
+    yield "|---|---|---|"
+    calls = {**library.calls, **library.refused}
+    for name in sorted(calls, key=lambda n: (n.strip("_").lower(), n)):
+        call = calls[name].replace("|", "\\|")
+        yield f"| `{name}` | `{call}` | {library.state(name)} |"
+    if library.apart:
+        yield "\nNothing to differentiate:\n"
+        for reason, names in library.apart.items():
+            yield f"* {reason}: {', '.join(f'`{n}`' for n in sorted(names.split()))}"
+
+
+def text() -> str:
+    """The whole page."""
+    return HEAD + "\n".join([*_summary(), *(line for library in LIBRARIES for line in _section(library))]) + "\n"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(text(), encoding="utf-8")
