@@ -110,7 +110,7 @@ def broyden(x):
 
 
 def roots(n: int = 100_000) -> None:
-    """Broyden's tridiagonal function; every solver to residuals below 1e-6."""
+    """Broyden's tridiagonal function, every solver with its defaults."""
     start = np.full(n, -1.0)
     solve, krylov = Root(broyden), Root(broyden, method="krylov")
     pattern = sparse.diags_array([np.ones(n - 1), np.ones(n), np.ones(n - 1)], offsets=[-1, 0, 1])
@@ -125,7 +125,11 @@ def roots(n: int = 100_000) -> None:
     print(f"root of Broyden's tridiagonal function, n = {n}, milliseconds of CPU after recording:")
     ours = 0.0
     for name, call in calls.items():
-        worst = float(np.abs(call().fun).max())
+        try:
+            worst = float(np.abs(call().fun).max())
+        except ValueError as error:
+            print(f"  {name:30} fails: {error}")
+            continue
         used = seconds(call)
         ours = ours or used
         print(f"  {name:30} {1e3 * used:8.0f}   {used / ours:5.1f} times, largest residual {worst:.0e}")
