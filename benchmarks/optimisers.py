@@ -16,9 +16,11 @@ from pathlib import Path
 
 import numpy as np
 import scipy.optimize
+from scipy import sparse
 
 import jacana as jc
 from jacana.datasets import bal
+from jacana.optimize import Root
 from jacana.report.nist import NistRun, run_all
 
 BEGIN, END = "<!-- nist -->", "<!-- /nist -->"
@@ -102,6 +104,37 @@ def batch(count: int = 20_000) -> None:
     print(f"batch of {count}: {1e6 * used / count:.1f} microseconds a fit, compilation included; {fits}")
 
 
+def broyden(x):
+    padded = np.concatenate(([0.0], x, [0.0]))
+    return (3.0 - 2.0 * x) * x - padded[:-2] - 2.0 * padded[2:] + 1.0
+
+
+def roots(n: int = 100_000) -> None:
+    """Broyden's tridiagonal function, every solver with its defaults."""
+    start = np.full(n, -1.0)
+    solve, krylov = Root(broyden), Root(broyden, method="krylov")
+    pattern = sparse.diags_array([np.ones(n - 1), np.ones(n), np.ones(n - 1)], offsets=[-1, 0, 1])
+    exact = jc.jacobian(broyden, format="csr")
+    calls: dict[str, Callable[[], object]] = {
+        "jacana root": lambda: solve(start),
+        "jacana root krylov": lambda: krylov(start),
+        "scipy root krylov": lambda: scipy.optimize.root(broyden, start, method="krylov"),
+        "scipy least_squares, pattern": lambda: scipy.optimize.least_squares(broyden, start, jac_sparsity=pattern),
+        "scipy least_squares, jacana J": lambda: scipy.optimize.least_squares(broyden, start, jac=exact),
+    }
+    print(f"root of Broyden's tridiagonal function, n = {n}, milliseconds of CPU after recording:")
+    ours = 0.0
+    for name, call in calls.items():
+        try:
+            worst = float(np.abs(call().fun).max())
+        except ValueError as error:
+            print(f"  {name:30} fails: {error}")
+            continue
+        used = seconds(call)
+        ours = ours or used
+        print(f"  {name:30} {1e3 * used:8.0f}   {used / ours:5.1f} times, largest residual {worst:.0e}")
+
+
 def bundle() -> None:
     begin = time.process_time()
     problem = bal.load()
@@ -126,6 +159,7 @@ def main() -> None:
     print(table)
     small_fit()
     batch()
+    roots()
     bundle()
 
 

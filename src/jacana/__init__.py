@@ -31,7 +31,7 @@ from .transforms import compile, grad, hessian, jacobian, jvp, value_and_grad, v
 
 if TYPE_CHECKING:
     from . import optimize, scipy
-    from .optimize import LeastSquares, LeastSquaresResult, Model, curve_fit, fit_batch
+    from .optimize import LeastSquares, LeastSquaresResult, Model, curve_fit, fit_batch, fixed_point, root
     from .optimize.least_squares import least_squares
     from .report.explain import explain
 
@@ -56,6 +56,7 @@ __all__ = [
     "executor",
     "explain",
     "fit_batch",
+    "fixed_point",
     "fori_loop",
     "functions",
     "gauss_newton",
@@ -70,6 +71,7 @@ __all__ = [
     "num_threads",
     "optimize",
     "real_form",
+    "root",
     "scan",
     "scipy",
     "set_executor",
@@ -82,7 +84,17 @@ __all__ = [
     "while_loop",
 ]
 
-_OPTIMISERS = ("LeastSquares", "LeastSquaresResult", "Model", "curve_fit", "fit_batch", "least_squares", "optimize")
+_OPTIMISERS = (
+    "LeastSquares",
+    "LeastSquaresResult",
+    "Model",
+    "curve_fit",
+    "fit_batch",
+    "fixed_point",
+    "least_squares",
+    "optimize",
+    "root",
+)
 
 
 def __getattr__(name: str) -> Any:

@@ -13,19 +13,24 @@ from .least_squares import LeastSquares, least_squares
 from .linear.base import Factors, LinearSolver, Step
 from .linear.dense import DenseQR
 from .linear.normal import DenseCholesky
+from .linear.square import GMRES, SquareLU
 from .linearization import Linearization
 from .losses import Loss
 from .manifolds import SE3, SO3, Manifold, Positive, Simplex, Sphere, UnitQuaternion
 from .methods import Dogleg, GaussNewton, LevenbergMarquardt, LineSearch, SubspaceDogleg
 from .models import Model, ModelFit
+from .newton import Newton, NewtonLineSearch
 from .parameters import Parameters, flatten_parameters
 from .problem import Outcome, Problem
 from .result import LeastSquaresResult
+from .root_result import RootResult
+from .roots import Root, fixed_point, root
 from .search import Budget, History, Progress
 from .space import Space
 from .trust_region import State, TrustRegion
 
 __all__ = [
+    "GMRES",
     "SE3",
     "SO3",
     "BatchResult",
@@ -48,6 +53,8 @@ __all__ = [
     "Manifold",
     "Model",
     "ModelFit",
+    "Newton",
+    "NewtonLineSearch",
     "Outcome",
     "Parameters",
     "Positive",
@@ -55,9 +62,12 @@ __all__ = [
     "Progress",
     "Radius",
     "Reflective",
+    "Root",
+    "RootResult",
     "Simplex",
     "Space",
     "Sphere",
+    "SquareLU",
     "State",
     "Step",
     "SubspaceDogleg",
@@ -65,6 +75,8 @@ __all__ = [
     "UnitQuaternion",
     "curve_fit",
     "fit_batch",
+    "fixed_point",
     "flatten_parameters",
     "least_squares",
+    "root",
 ]

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
@@ -14,21 +12,18 @@ from numpy.typing import NDArray
 
 from .. import trees
 from ..errors import InvalidInputError
-from ..run import current_executor, executor, native_available
 from ..transforms import jvp, value_and_jacobian
+from .checks import check_jacobian, check_limits, check_residual, quick_executor, raveled
 from .linear.base import LinearSolver
 from .losses import as_loss
 from .problem import FloatVector, Problem
 from .result import LeastSquaresResult, make_result
 from .search import Budget, Progress, resumed, searched
 from .solvers import SPARSE_FTOL, choose_linear_solver, choose_method
-from .space import Space, make_space, names_of
+from .space import Space, make_space
 from .trust_region import TrustRegion
 
 __all__ = ["LeastSquares", "least_squares"]
-
-_MAX_NAMED = 6  # parameters that a message lists
-_LARGE = 100_000  # residuals and parameters from which a search is worth machine code from the start
 
 
 def least_squares(
@@ -223,19 +218,16 @@ class LeastSquares:
         resume: str | os.PathLike[str] | None = None,
     ) -> LeastSquaresResult:
         space = make_space(x0, fixed=self.fixed, bounds=self.bounds, ties=self.ties)
-        with np.errstate(all="ignore"), ExitStack() as stack:
+        with np.errstate(all="ignore"):
             x = space.first
-            values = self.residual(space.unravel(x.copy()), *args)
-            size = _check_residual(values, space)
-            if size + space.size > _LARGE and current_executor() == "auto" and native_available():
-                # A search of this size will be worth compiling for: no need to find out.
-                stack.enter_context(executor("native"))
+            size = check_residual(self.residual(space.unravel(x.copy()), *args), space)
+        with quick_executor(size + space.size):
             recorded = self._recorded
             if recorded is None or not recorded.serves(space, args):
                 recorded = self._recorded = _record(self, space, tuple(args), size)
             problem = recorded.problem(space)
             point = problem.linearise(x)
-            _check_jacobian(point[1], space)
+            check_jacobian(point[1], space)
             model = problem.modelled(*point)
             if recorded.method is None:
                 recorded.method = self._method(model, space.lower is not None)
@@ -312,7 +304,7 @@ def _record(settings: LeastSquares, space: Space, arguments: tuple[Any, ...], si
     form: Any = "operator" if matrix_free else "auto"
 
     def flat_residual(x: Any) -> Any:
-        return whiten(_raveled(settings.residual(space.unravel(x), *arguments)))
+        return whiten(raveled(settings.residual(space.unravel(x), *arguments)))
 
     def value(x: FloatVector) -> NDArray[Any]:
         # Each point is handed over as a copy: a residual that writes into its argument must not move the search.
@@ -334,14 +326,14 @@ def _record(settings: LeastSquares, space: Space, arguments: tuple[Any, ...], si
 
     def moved_residual(step: Any, x: Any, frames: Any) -> Any:
         structure = space.parameters.unravel(space.along(step, x, *frames))
-        return whiten(_raveled(settings.residual(structure, *arguments)))
+        return whiten(raveled(settings.residual(structure, *arguments)))
 
     linearise_moved = value_and_jacobian(moved_residual, format=form)
 
     def build_curved(here: Space) -> Problem:
         zero = np.zeros(here.size)
         return Problem(
-            lambda x: np.asarray(whiten(_raveled(settings.residual(here.parameters.unravel(x.copy()), *arguments)))),
+            lambda x: np.asarray(whiten(raveled(settings.residual(here.parameters.unravel(x.copy()), *arguments)))),
             lambda x: linearise_moved(zero, x.copy(), here.frames(x)),
             loss=settings.loss,
             retract=here.moved,
@@ -411,82 +403,9 @@ def _scale(scale: Any, space: Space) -> NDArray[np.float64] | None:
     return np.concatenate((1.0 / sizes[space.free], np.ones(space.size - space.free.size)))
 
 
-# ---- checks ----------------------------------------------------------------------------------------------------------
-
-
 def _check_settings(settings: LeastSquares) -> None:
-    for name in ("ftol", "xtol", "gtol"):
-        value = getattr(settings, name)
-        if value is not None and not (math.isfinite(value) and value >= 0.0):
-            raise InvalidInputError(f"{name} must be a finite number, 0 or more; got {value!r}")
-    limits = {
-        "max_iterations": settings.max_iterations,
-        "max_evaluations": settings.budget.evaluations,
-        "max_seconds": settings.budget.seconds,
-    }
-    for name, value in limits.items():
-        if value is not None and not value >= 0:
-            raise InvalidInputError(f"{name} must be 0 or more; got {value!r}")
-
-
-def _check_residual(values: Any, space: Space) -> int:
-    """Return the number of residuals."""
-    leaves, structure = trees.flatten(values)
-    arrays = [np.asarray(leaf) for leaf in leaves]
-    if not arrays or all(array.size == 0 for array in arrays):
-        raise InvalidInputError("the residual is empty: it must return at least one number")
-    for k, (leaf, array) in enumerate(zip(leaves, arrays, strict=True)):
-        if array.dtype.kind == "c":
-            raise InvalidInputError("the residual is complex; return its real and imaginary parts as two residuals")
-        if array.dtype.kind not in "biuf":
-            kind = type(leaf).__name__
-            raise InvalidInputError(f"the residual must return real numbers or arrays of them, not {kind}")
-        if np.isfinite(array).all():
-            continue
-        bad = np.argwhere(~np.isfinite(array))
-        where = ", ".join(map(str, bad[0].tolist()))
-        entry = structure.accessors()[k].codify("residual") + (f"[{where}]" if where else "")
-        more = f" (and {len(bad) - 1} more entries are not finite)" if len(bad) > 1 else ""
-        raise InvalidInputError(
-            f"{entry} is {array[tuple(bad[0])]} at the start{more}, with {_listed(space)}; "
-            f"start where the residual is finite"
-        )
-    return sum(array.size for array in arrays)
-
-
-def _check_jacobian(jacobian: Any, space: Space) -> None:
-    stored = jacobian.data if hasattr(jacobian, "indptr") else jacobian
-    if not isinstance(stored, np.ndarray) or np.isfinite(stored).all():
-        return
-    bad = np.argwhere(~np.isfinite(stored))
-    first = tuple(bad[0].tolist())
-    if stored is jacobian:
-        row, column = first
-    else:
-        row = int(np.searchsorted(jacobian.indptr, first[0], side="right")) - 1
-        column = int(jacobian.indices[first[0]])
-    raise InvalidInputError(
-        f"the derivative of residual entry {row} (raveled) with respect to {_step_name(space, column)} is "
-        f"{stored[first]} at the start ({len(bad)} of {stored.size} entries of the Jacobian are not "
-        f"finite), with {_listed(space)}; start where the residual is differentiable"
+    check_limits(
+        {name: getattr(settings, name) for name in ("ftol", "xtol", "gtol")},
+        settings.max_iterations,
+        settings.budget,
     )
-
-
-def _step_name(space: Space, column: int) -> str:
-    if column < space.free.size:
-        return space.parameters.name(int(space.free[column]))
-    return names_of(space)[column]
-
-
-def _listed(space: Space) -> str:
-    start = space.start
-    shown = [f"{space.parameters.name(k)} = {start[k]:.6g}" for k in range(min(_MAX_NAMED, start.size))]
-    return ", ".join(shown) + (", ..." if start.size > _MAX_NAMED else "")
-
-
-def _raveled(values: Any) -> Any:
-    """Return whatever a residual returned as one vector, by functions that a recording can follow."""
-    if isinstance(values, list | tuple | dict):
-        leaves = trees.flatten(values)[0]
-        return np.concatenate([np.ravel(leaf) for leaf in leaves])
-    return np.ravel(values)

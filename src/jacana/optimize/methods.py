@@ -81,9 +81,10 @@ class Dogleg(TrustRegion):
     """
 
     def propose(self, problem: Problem, state: State, trust: float) -> Step:
-        full, cauchy = state.factors.full, state.factors.cauchy
+        full = state.factors.full
         if full.length <= trust:
             return full
+        cauchy = state.factors.cauchy
         if cauchy.length >= trust:
             return cauchy.times(trust / cauchy.length)
         leg = full.plus(cauchy, -1.0)

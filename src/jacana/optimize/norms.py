@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["column_norms", "euclidean_norm"]
+__all__ = ["column_norms", "dot", "euclidean_norm"]
 
 _LARGE, _SMALL = 1e140, 1e-140  # squares of numbers between these neither overflow nor lose digits
+_LONG = 10_000  # numbers from which BLAS takes threads for an inner product
 
 
 def column_norms(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -24,13 +25,22 @@ def column_norms(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
     return norms
 
 
+def dot(one: NDArray[Any], other: NDArray[Any]) -> float:
+    """Return the inner product of two vectors.
+
+    BLAS spreads long ones over threads, which takes longer to arrange than to compute, and many times longer where
+    the cores are busy.
+    """
+    return float(one @ other) if one.size < _LONG else float(np.einsum("i,i->", one, other))
+
+
 def euclidean_norm(vector: NDArray[Any]) -> float:
     """Return the Euclidean norm of a vector of any magnitude; NaN if it has a NaN."""
-    square = float(vector @ vector)
+    square = dot(vector, vector)
     if _SMALL**2 < square < _LARGE**2:
         return math.sqrt(square)
     largest = float(np.abs(vector).max(initial=0.0))
     if largest == 0.0 or not math.isfinite(largest):
         return largest
     scaled = vector / largest
-    return largest * math.sqrt(float(scaled @ scaled))
+    return largest * math.sqrt(dot(scaled, scaled))

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from ..errors import InvalidInputError
 from .bounded import pressed
 from .linear.dense import DenseFactors, DenseQR
 from .linearization import Linearization
+from .mapping import AttributeItems
 from .parameters import FloatVector, Parameters
 from .problem import MESSAGES, Outcome, Problem
 from .search import History
@@ -33,7 +34,7 @@ _LARGE_SHARE = 0.2  # part of a parameter in the worst-determined direction from
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class LeastSquaresResult:
+class LeastSquaresResult(AttributeItems):
     """The outcome of `jacana.least_squares`, with the attributes of SciPy's ``OptimizeResult`` and the statistics of
     the fit.
 
@@ -64,6 +65,8 @@ class LeastSquaresResult:
         model: residual and Jacobian as the loss has changed them; the covariance comes from these.
         absolute_noise: the noise was given as it is, so that covariances are not scaled by the residual variance.
     """
+
+    _hidden: ClassVar[tuple[str, ...]] = ("space", "model", "again", "method", "history", "absolute_noise")
 
     x: Any
     fun: Float64Array
@@ -331,24 +334,6 @@ class LeastSquaresResult:
         rows = self._factors.rows
         void: NDArray[np.bool_] = 1.0 - np.einsum("ij,ij->j", rows, rows) > _VOID
         return void
-
-    # ---- as a mapping ----
-
-    def keys(self) -> tuple[str, ...]:
-        """Return the names of the attributes that SciPy's results have too (and `flat`)."""
-        hidden = ("space", "model", "again", "method", "history", "absolute_noise")
-        return tuple(f.name for f in fields(self) if f.name not in hidden)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.keys())
-
-    def __contains__(self, name: object) -> bool:
-        return name in self.keys()
-
-    def __getitem__(self, name: str) -> Any:
-        if name not in self.keys():
-            raise KeyError(name)
-        return getattr(self, name)
 
     def __getstate__(self) -> dict[str, Any]:
         # The fit itself holds the user's functions, which need not survive.

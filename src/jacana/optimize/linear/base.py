@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..linearization import Linearization
-from ..norms import euclidean_norm
+from ..norms import dot, euclidean_norm
 
 __all__ = ["Factors", "LinearSolver", "Step"]
 
@@ -182,5 +182,5 @@ def evaluate_step(
     if extra is not None:
         image = np.concatenate((image, np.sqrt(extra) * step))
     scaled = scale * step
-    slope = -float((point.gradient / unit) @ (step / unit))
+    slope = -dot(point.gradient / unit, step / unit)
     return Step(step, scaled, image, slope, damping, euclidean_norm(scaled), euclidean_norm(image))

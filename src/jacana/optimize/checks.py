@@ -1,0 +1,109 @@
+"""What is refused before a search begins, and what searches do first: say it in the user's names."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from .. import trees
+from ..errors import InvalidInputError
+from ..run import current_executor, executor, native_available
+from .search import Budget
+from .space import Space, names_of
+
+__all__ = ["check_jacobian", "check_limits", "check_residual", "listed", "quick_executor", "raveled"]
+
+_MAX_NAMED = 6  # parameters that a message lists
+_LARGE = 100_000  # results and parameters from which a search is worth machine code from the start
+
+
+@contextmanager
+def quick_executor(size: int) -> Iterator[None]:
+    """Silence NumPy's floating-point warnings, for wild trial points are part of a search; and where residuals and
+    parameters are many, compile at once: a search of this size will be worth it, no need to find out."""
+    with np.errstate(all="ignore"):
+        if size > _LARGE and current_executor() == "auto" and native_available():
+            with executor("native"):
+                yield
+        else:
+            yield
+
+
+def check_limits(tolerances: Mapping[str, float | None], max_iterations: int, budget: Budget) -> None:
+    """Refuse tolerances and limits that make no sense."""
+    for name, value in tolerances.items():
+        if value is not None and not (math.isfinite(value) and value >= 0.0):
+            raise InvalidInputError(f"{name} must be a finite number, 0 or more; got {value!r}")
+    limits = {"max_iterations": max_iterations, "max_evaluations": budget.evaluations, "max_seconds": budget.seconds}
+    for name, limit in limits.items():
+        if limit is not None and not limit >= 0:
+            raise InvalidInputError(f"{name} must be 0 or more; got {limit!r}")
+
+
+def check_residual(values: Any, space: Space, noun: str = "residual") -> int:
+    """Return the number of residuals, which must be finite real numbers."""
+    leaves, structure = trees.flatten(values)
+    arrays = [np.asarray(leaf) for leaf in leaves]
+    if not arrays or all(array.size == 0 for array in arrays):
+        raise InvalidInputError(f"the {noun} is empty: it must return at least one number")
+    for k, (leaf, array) in enumerate(zip(leaves, arrays, strict=True)):
+        if array.dtype.kind == "c":
+            raise InvalidInputError(f"the {noun} is complex; return its real and imaginary parts, two numbers for each")
+        if array.dtype.kind not in "biuf":
+            kind = type(leaf).__name__
+            raise InvalidInputError(f"the {noun} must return real numbers or arrays of them, not {kind}")
+        if np.isfinite(array).all():
+            continue
+        bad = np.argwhere(~np.isfinite(array))
+        where = ", ".join(map(str, bad[0].tolist()))
+        entry = structure.accessors()[k].codify(noun) + (f"[{where}]" if where else "")
+        more = f" (and {len(bad) - 1} more entries are not finite)" if len(bad) > 1 else ""
+        raise InvalidInputError(
+            f"{entry} is {array[tuple(bad[0])]} at the start{more}, with {listed(space)}; "
+            f"start where the {noun} is finite"
+        )
+    return sum(array.size for array in arrays)
+
+
+def check_jacobian(jacobian: Any, space: Space, noun: str = "residual") -> None:
+    """Refuse a Jacobian with stored entries that are not finite."""
+    stored = jacobian.data if hasattr(jacobian, "indptr") else jacobian
+    if not isinstance(stored, np.ndarray) or np.isfinite(stored).all():
+        return
+    bad = np.argwhere(~np.isfinite(stored))
+    first = tuple(bad[0].tolist())
+    if stored is jacobian:
+        row, column = first
+    else:
+        row = int(np.searchsorted(jacobian.indptr, first[0], side="right")) - 1
+        column = int(jacobian.indices[first[0]])
+    raise InvalidInputError(
+        f"the derivative of {noun} entry {row} (raveled) with respect to {_step_name(space, column)} is "
+        f"{stored[first]} at the start ({len(bad)} of {stored.size} entries of the Jacobian are not "
+        f"finite), with {listed(space)}; start where the {noun} is differentiable"
+    )
+
+
+def _step_name(space: Space, column: int) -> str:
+    if column < space.free.size:
+        return space.parameters.name(int(space.free[column]))
+    return names_of(space)[column]
+
+
+def listed(space: Space) -> str:
+    """Return the first starting values with their names."""
+    start = space.start
+    shown = [f"{space.parameters.name(k)} = {start[k]:.6g}" for k in range(min(_MAX_NAMED, start.size))]
+    return ", ".join(shown) + (", ..." if start.size > _MAX_NAMED else "")
+
+
+def raveled(values: Any) -> Any:
+    """Return whatever a residual returned as one vector, by functions that a recording can follow."""
+    if isinstance(values, list | tuple | dict):
+        leaves = trees.flatten(values)[0]
+        return np.concatenate([np.ravel(leaf) for leaf in leaves])
+    return np.ravel(values)
