@@ -17,6 +17,7 @@ from .batched import vmap
 from .complex import real_form
 from .custom import Function, check_operation, custom_operation
 from .errors import (
+    ConvergenceError,
     DifferentiationError,
     InvalidInputError,
     JacanaError,
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from .report.explain import explain
 
 __all__ = [
+    "ConvergenceError",
     "DifferentiationError",
     "Function",
     "InvalidInputError",

@@ -10,6 +10,7 @@ from . import (
     factors,
     flat,
     fourier,
+    implicit,
     linalg,
     matrix_functions,
     movement,
@@ -22,5 +23,6 @@ from . import (
 
 __all__ = [
     "complex", "complex_linalg", "contraction", "control", "custom", "elementwise", "factors", "flat", "fourier",
+    "implicit",
     "linalg", "matrix_functions", "movement", "pivoted", "position", "reduction", "spectral", "spectral_functions",
 ]  # fmt: skip
