@@ -30,10 +30,12 @@ from .selections import diagonal, gauss_newton, jacobian_columns, jacobian_rows,
 from .transforms import compile, grad, hessian, jacobian, jvp, value_and_grad, value_and_jacobian, vjp
 
 if TYPE_CHECKING:
-    from . import optimize, scipy
+    from . import gradient_check, optimize, scipy
     from .optimize import LeastSquares, LeastSquaresResult, Model, curve_fit, fit_batch, fixed_point, minimize, root
     from .optimize.least_squares import least_squares
+    from .report.check import check
     from .report.explain import explain
+    from .report.find_nan import find_nan
 
 __all__ = [
     "DifferentiationError",
@@ -47,6 +49,7 @@ __all__ = [
     "UnsupportedOperationError",
     "Variable",
     "__version__",
+    "check",
     "check_operation",
     "compile",
     "cond",
@@ -55,12 +58,14 @@ __all__ = [
     "diagonal",
     "executor",
     "explain",
+    "find_nan",
     "fit_batch",
     "fixed_point",
     "fori_loop",
     "functions",
     "gauss_newton",
     "grad",
+    "gradient_check",
     "hessian",
     "jacobian",
     "jacobian_columns",
@@ -108,6 +113,10 @@ def __getattr__(name: str) -> Any:
         return importlib.import_module(".scipy", __name__)
     if name == "explain":
         return importlib.import_module(".report.explain", __name__).explain
+    if name in ("check", "find_nan"):
+        return getattr(importlib.import_module(f".report.{name}", __name__), name)
+    if name == "gradient_check":
+        return importlib.import_module(".gradient_check", __name__)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

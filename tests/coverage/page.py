@@ -5,14 +5,19 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
+import scipy.fft
+import scipy.linalg
+import scipy.special
 
 sys.path.insert(0, str(Path(__file__).parent))
 
 import calls_methods
 import calls_numpy
+import calls_scipy
 
 PAGE = Path(__file__).parents[2] / "docs" / "coverage.md"
 
@@ -22,7 +27,9 @@ One call of every public function, with what becomes of its derivative. Each cal
 value with that of the library itself and the whole Jacobian with differences of the sixth order; the page is written
 by `python tests/coverage/page.py`, and a test fails if it is stale, or if a function is missing. The calls were made
 with x, y: vectors; s: a number; A: a matrix 2 x 3; T: 4 x 2; G: 3 x 3; S: symmetric and positive definite; each call
-is differentiated by all of these that it names.
+is differentiated by all of these that it names. (`sc`: scipy.special, `la`: scipy.linalg, `fft`: scipy.fft.) A plain
+number among the arguments of a special function is mostly one by which there is no rule: if it depends on what is
+differentiated by, the call is refused.
 
 *zero* means: integers, booleans or steps, whose derivative is zero wherever there is one. They can be computed with,
 and a program that decides by them is recorded anew when they change. *refused* means: an error that names the line and
@@ -59,6 +66,10 @@ def public(module: Any) -> set[str]:
     }
 
 
+# Modules of old that SciPy still lists among its functions.
+OLD = {"basic", "decomp", "decomp_cholesky", "decomp_lu", "decomp_qr", "decomp_schur", "decomp_svd", "matfuncs", "misc",
+       "special_matrices"}  # fmt: skip
+
 LIBRARIES = [
     Library(
         "numpy",
@@ -77,6 +88,33 @@ LIBRARIES = [
         public=public(np.linalg) - {"LinAlgError"},
     ),
     Library("numpy.fft", calls_numpy.FFT, set(), {}, {}, public=public(np.fft)),
+    Library(
+        "scipy.special",
+        calls_scipy.SPECIAL,
+        calls_scipy.SPECIAL_STEPS,
+        calls_scipy.SPECIAL_REFUSED,
+        calls_scipy.SPECIAL_APART,
+        setup="import scipy.special as sc",
+        public=public(scipy.special),
+    ),
+    Library(
+        "scipy.linalg",
+        calls_scipy.LINALG,
+        calls_scipy.LINALG_STEPS,
+        calls_scipy.LINALG_REFUSED,
+        calls_scipy.LINALG_APART,
+        setup="import scipy.linalg as la",
+        public={n for n in public(scipy.linalg) if not isinstance(getattr(scipy.linalg, n), ModuleType)} - OLD,
+    ),
+    Library(
+        "scipy.fft",
+        calls_scipy.FFT,
+        set(),
+        {},
+        calls_scipy.FFT_APART,
+        setup="import scipy.fft as fft",
+        public=public(scipy.fft),
+    ),
     Library("Methods of ufuncs", calls_methods.UFUNC_METHODS, calls_methods.UFUNC_STEPS, {}, {}),
     Library(
         "numpy.ndarray",

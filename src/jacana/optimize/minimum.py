@@ -220,10 +220,10 @@ class NewtonMinimum:
                 return Outcome.STEP
             if length <= 0.5 * state.eps * extent:
                 return Outcome.WORKING_PRECISION
-        elif state.accepted and model.positive:
-            # A Hessian that is singular at the minimum: the way there is long, and the smallest curvatures are lost.
-            if euclidean_norm(model.scaled_gradient) * extent <= state.eps**1.5 * state.first:
-                return Outcome.WORKING_PRECISION
+        # Where the Hessian is singular at the minimum, the way there is long, and the smallest curvatures are lost.
+        singular = state.accepted and newton is None and model.positive
+        if singular and euclidean_norm(model.scaled_gradient) * extent <= state.eps**1.5 * state.first:
+            return Outcome.WORKING_PRECISION
         if state.stuck or self.control.collapsed(state.trust, extent, state.eps):
             return Outcome.WORKING_PRECISION if self._near(state) else Outcome.NO_PROGRESS
         return Outcome.ITERATION_LIMIT if state.iteration >= self.max_iterations else None

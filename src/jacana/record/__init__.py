@@ -21,6 +21,7 @@ from . import (
     norms,
     reduction,
     scipy_linalg,
+    scipy_special,
     sets,
     statistics,
     ufuncs,
@@ -36,7 +37,7 @@ from .variable import Variable, as_node, leaf_of, leaf_value, raw, wrap_node
 _TABLES = (
     choosing, complex_arithmetic, complex_functions, contraction, creation, elementwise, factorizations, fourier,
     functional, histograms, indexing, joining, linalg, matrices, missing, movement, norms, reduction, scipy_linalg,
-    sets, statistics, ufuncs,
+    scipy_special, sets, statistics, ufuncs,
 )  # fmt: skip
 
 __all__ = [

@@ -29,6 +29,8 @@ Before: TypeAlias = "list[tuple[str, Callable[..., Any], Callable[..., Any]]]"  
 
 HANDLERS: dict[str, dict[str, Handler]] = {}
 REMEDIES: dict[tuple[str, str], str] = {}
+# Of these only what has an entry is wrapped: the rest calls ufuncs, which know Variables by themselves.
+MADE_OF_UFUNCS = frozenset({"scipy.special"})
 _wrappers: dict[str, dict[str, Callable[..., Any]]] = {}
 _originals: dict[int, tuple[Callable[..., Any], Callable[..., Any]]] = {}  # by id: the function and its wrapper
 _lock = threading.RLock()
@@ -79,7 +81,8 @@ def _prepare(module: str, namespace: ModuleType) -> dict[str, Callable[..., Any]
         found = {}
         for name in getattr(namespace, "__all__", ()):
             original = getattr(namespace, name, None)
-            if inspect.isfunction(original):
+            known = name in HANDLERS[module] or (module, name) in REMEDIES or module not in MADE_OF_UFUNCS
+            if known and inspect.isfunction(original):
                 found[name] = _wrapper(module, name, original)
                 _originals[id(original)] = (original, found[name])
         _wrappers[module] = found

@@ -16,10 +16,11 @@ from ..graph.ops import fourier as records
 from ..graph.ops.complex import part
 from ..graph.ops.fourier import FourierParams, TrigonometricParams
 from .complex import depends, part_nodes, plain, real_dtype, wrap_parts
-from .lift import plain_operand
+from .composed import as_numpy
+from .lift import any_tracked, plain_operand
 from .location import unsupported
 from .table import COMPLEX_FUNCTIONS, FUNCTIONS, is_complex
-from .variable import contains_variable, wrap_constant, wrap_node
+from .variable import contains_variable, raw_deep, wrap_constant, wrap_node
 
 _SWAPPED = {None: "forward", "backward": "forward", "ortho": "ortho", "forward": "backward"}
 
@@ -305,7 +306,25 @@ def _of_scipy(handler: Callable[..., Any], several: bool) -> Callable[..., Any]:
 
 
 _MISSING: Any = object()
+
+
+def _hankel(name: str) -> Callable[..., Any]:
+    """The fast Hankel transform along the last axis: a matrix, found by transforming the unit vectors."""
+
+    def handler(a: Any, dln: Any, mu: Any, offset: Any = 0.0, bias: Any = 0.0) -> Any:
+        if any_tracked((dln, mu, offset, bias)) or is_complex(a):
+            raise unsupported(f"scipy.fft.{name} of complex numbers, or by its parameters")
+        a, transform = plain_operand(a), getattr(sys.modules["scipy.fft"], name)
+        options = [raw_deep(v) for v in (dln, mu, offset, bias)]
+        matrix = transform(np.eye(np.shape(raw_deep(a))[-1]), *options)
+        return as_numpy(transform(raw_deep(a), *options), a @ matrix)
+
+    return handler
+
+
 _SCIPY: dict[str, Callable[..., Any]] = {
+    "fht": _hankel("fht"),
+    "ifht": _hankel("ifht"),
     **{name: _of_scipy(_HANDLERS[name], False) for name in ("fft", "ifft", "rfft", "irfft", "hfft", "ihfft")},
     **{
         name: _of_scipy(_HANDLERS[name], True)

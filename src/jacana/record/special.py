@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..graph.ops import special_families
+from ..graph.ops import special_families, special_several
 from ..graph.ops.special import SPECIAL, Special
 from .lift import any_tracked, array_of, operand, plain_operand
 from .location import unsupported
@@ -44,5 +44,27 @@ def _handler(known: Special) -> Callable[..., Any]:
 for _ufunc, _known in SPECIAL.items():
     if isinstance(_ufunc, np.ufunc):
         UFUNCS.setdefault(_ufunc, _handler(_known))
+
+
+def _several(ufunc: np.ufunc, operations: tuple[Any, ...], fixed: tuple[int, ...]) -> Callable[..., Any]:
+    def handler(*inputs: Any) -> Any:
+        operands = [plain_operand(x) for x in inputs]
+        values = ufunc(*(raw_deep(x) for x in operands))
+        if not any_tracked(operands):
+            return tuple(wrap_constant(v) for v in values)
+        for k in fixed:
+            if tracked(operands[k]) is not None:
+                raise unsupported(
+                    f"scipy.special.{ufunc.__name__} by its argument {k}",
+                    f"That argument must not depend on what is differentiated by; all others of {ufunc.__name__} may.",
+                )
+        nodes = [operand(x, np.shape(values[0]), np.asarray(values[0]).dtype) for x in operands]
+        return tuple(wrap_node(op(*nodes), v) for op, v in zip(operations, values, strict=True))
+
+    return handler
+
+
+for _ufunc, _known_several in special_several.SEVERAL.items():
+    UFUNCS.setdefault(_ufunc, _several(_ufunc, _known_several.operations, _known_several.fixed))
 
 __all__ = ["special_families"]

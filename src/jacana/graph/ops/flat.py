@@ -49,4 +49,21 @@ exponent = _flat("exponent", np.frexp, output=1)
 ldexp: Operation = _flat("ldexp", np.ldexp, lambda x, k, y: (ldexp(number(1.0, x), k), None))
 nextafter = _flat("nextafter", np.nextafter, lambda x, towards, y: (UNIT, None))
 
-__all__ = ["FLAT", "exponent", "ldexp", "nextafter"]
+
+def _itself(params: Any, x: Node) -> tuple[Shape, DType]:
+    return x.shape, x.dtype
+
+
+# The number without its derivative, for what a formula only needs to keep numbers in range.
+detached = register(
+    Operation(
+        name="detached",
+        family="special",
+        evaluate=lambda params, x: x,
+        infer=_itself,
+        edges=lambda node: (None,),
+        smooth=False,
+    )
+)
+
+__all__ = ["FLAT", "detached", "exponent", "ldexp", "nextafter"]

@@ -1,0 +1,283 @@
+"""Functions of ``scipy.special`` with several results, inverse distributions, and functions that are no ufuncs.
+
+Each result of a function with several is a record of its own. Formulas: NIST Digital Library of Mathematical Functions,
+https://dlmf.nist.gov, sections 4.13, 6.2, 7.2, 7.4, 9.2, 10.51, 12.2, 14.10, 18.9, 22.13 and 28.2.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import scipy.special as sc
+
+from ..build import cast_to
+from ..node import REGISTRY, Node, Operation, Partial, register
+from .elementwise import _edges, cos, cosh, equal, exp, maximum, number, select, sin, sinh, sqrt
+from .special import POSITIVE, REAL, ROOT_PI, UNIT_INTERVAL, S, _bell, _gamma_density, safe_where, special
+from .special import special_name as named
+
+
+@dataclass(frozen=True)
+class Several:
+    """A ufunc with several results: the record of each, and the operands without derivative."""
+
+    operations: tuple[Operation, ...]
+    fixed: tuple[int, ...] = ()
+
+
+SEVERAL: dict[np.ufunc, Several] = {}
+_Partials = Callable[..., Sequence[Partial]]
+
+
+def _same(params: Any, *nodes: Node) -> Any:
+    return nodes[-1].shape, nodes[-1].dtype
+
+
+def _record(name: str, evaluate: Callable[..., Any], partials: _Partials) -> Operation:
+    return register(
+        Operation(
+            name=named(name),
+            family="special",
+            evaluate=lambda params, *arrays: evaluate(*arrays),
+            infer=_same,
+            edges=_edges(partials),
+            cost=80.0,
+        )
+    )
+
+
+def _several(name: str, results: dict[str, _Partials], fixed: tuple[int, ...] = ()) -> None:
+    ufunc = getattr(sc, name)
+    made = [
+        _record(f"{name}_{part}", lambda *arrays, k=k: ufunc(*arrays)[k], partials)
+        for k, (part, partials) in enumerate(results.items())
+    ]
+    SEVERAL[ufunc] = Several(tuple(made), fixed)
+
+
+def _of_one(partial: Callable[[Node, Node], Partial]) -> _Partials:
+    return lambda x, y: (partial(x, y),)
+
+
+def _pair(name: str, first: Callable[[Node], Node], second: Callable[[Node], Node]) -> None:
+    _several(name, {"first": _of_one(lambda x, y: first(x)), "second": _of_one(lambda x, y: second(x))})
+
+
+def _over(function: Callable[[Node], Node], at_zero: float) -> Callable[[Node], Node]:
+    """``function(x) / x``, and its limit at zero."""
+    return lambda x: safe_where(
+        equal(x, number(0.0, x)), lambda z: function(z) / z, x, 1.0, number(at_zero, x)
+    )  # fmt: skip
+
+
+# --- integrals of elementary functions and of Bessel functions ----------------------------------------------------
+
+_pair("sici", _over(sin, 1.0), lambda x: cos(x) / x)
+_pair("shichi", _over(sinh, 1.0), lambda x: cosh(x) / x)
+_pair("fresnel", lambda x: sin(x * x * (0.5 * math.pi)), lambda x: cos(x * x * (0.5 * math.pi)))
+_pair("itj0y0", lambda x: S("j0", x), lambda x: S("y0", x))
+_pair("iti0k0", lambda x: S("i0", x), lambda x: S("k0", x))
+_pair("it2j0y0", _over(lambda x: 1.0 - S("j0", x), 0.0), lambda x: -S("y0", x) / x)
+_pair("it2i0k0", _over(lambda x: S("i0", x) - 1.0, 0.0), lambda x: -S("k0", x) / x)
+
+# --- Airy functions (9.2) ------------------------------------------------------------------------------------------
+
+
+def _airy(part: str, x: Node, scaled: str = "") -> Node:
+    return REGISTRY[named(f"airy{scaled}_{part}")](x)
+
+
+_several(
+    "airy",
+    {
+        "ai": _of_one(lambda x, y: _airy("aip", x)),
+        "aip": _of_one(lambda x, y: x * _airy("ai", x)),
+        "bi": _of_one(lambda x, y: _airy("bip", x)),
+        "bip": _of_one(lambda x, y: x * _airy("bi", x)),
+    },
+)
+_several(
+    "airye",
+    {
+        "ai": _of_one(lambda x, y: _airy("aip", x, "e") + sqrt(x) * y),
+        "aip": _of_one(lambda x, y: x * _airy("ai", x, "e") + sqrt(x) * y),
+        "bi": _of_one(lambda x, y: _airy("bip", x, "e") - sqrt(x) * y),
+        "bip": _of_one(lambda x, y: x * _airy("bi", x, "e") - sqrt(x) * y),
+    },
+)
+_several(
+    "itairy",
+    {
+        "ai": _of_one(lambda x, y: _airy("ai", x)),
+        "bi": _of_one(lambda x, y: _airy("bi", x)),
+        "ai_minus": _of_one(lambda x, y: _airy("ai", -x)),
+        "bi_minus": _of_one(lambda x, y: _airy("bi", -x)),
+    },
+)
+
+# --- elliptic functions (22.13); the derivative by m: from 22.16 ------------------------------------------------------
+
+
+def _jacobi(part: str, u: Node, m: Node) -> Node:
+    return REGISTRY[named(f"ellipj_{part}")](u, m)
+
+
+def _amplitude_by_m(u: Node, m: Node) -> Node:
+    sn, cn, dn = (_jacobi(part, u, m) for part in ("sn", "cn", "dn"))
+    integral = S("ellipeinc", _jacobi("ph", u, m), m)
+    return (((1.0 - m) * u - integral) * dn + m * sn * cn) / (2.0 * m * (1.0 - m))
+
+
+_several(
+    "ellipj",
+    {
+        "sn": lambda u, m, y: (
+            _jacobi("cn", u, m) * _jacobi("dn", u, m), _jacobi("cn", u, m) * _amplitude_by_m(u, m)
+        ),
+        "cn": lambda u, m, y: (
+            -_jacobi("sn", u, m) * _jacobi("dn", u, m), -_jacobi("sn", u, m) * _amplitude_by_m(u, m)
+        ),
+        "dn": lambda u, m, y: (
+            -m * _jacobi("sn", u, m) * _jacobi("cn", u, m),
+            -_jacobi("sn", u, m) * (0.5 * _jacobi("sn", u, m) + m * _jacobi("cn", u, m) * _amplitude_by_m(u, m)) / y,
+        ),
+        "ph": lambda u, m, y: (_jacobi("dn", u, m), _amplitude_by_m(u, m)),
+    },
+)  # fmt: skip
+
+# --- solutions of differential equations of second order: parabolic cylinders (12.2), Mathieu (28.2) ------------------
+
+
+def _solution(name: str, curvature: Callable[..., Node], fixed: tuple[int, ...], scale: float = 1.0) -> None:
+    """Value and slope (by ``x * scale``) of ``y'' = curvature(*parameters, x) * y``."""
+
+    def value(*nodes: Node) -> Sequence[Partial]:
+        *given, _ = nodes
+        return (*(None for _ in fixed), REGISTRY[named(f"{name}_slope")](*given) * scale)
+
+    def slope(*nodes: Node) -> Sequence[Partial]:
+        *given, _ = nodes
+        return (*(None for _ in fixed), curvature(*given) * REGISTRY[named(f"{name}_value")](*given) * scale)
+
+    _several(name, {"value": value, "slope": slope}, fixed)
+
+
+_solution("pbdv", lambda v, x: 0.25 * (x * x) - v - 0.5, (0,))
+_solution("pbvv", lambda v, x: 0.25 * (x * x) - v - 0.5, (0,))
+_solution("pbwa", lambda a, x: a - 0.25 * (x * x), (0,))
+_DEGREE = math.pi / 180.0
+_mathieu_a = _record("mathieu_a", sc.mathieu_a, lambda m, q, y: (None, None))
+_mathieu_b = _record("mathieu_b", sc.mathieu_b, lambda m, q, y: (None, None))
+for _name, _value in (("mathieu_cem", _mathieu_a), ("mathieu_sem", _mathieu_b)):
+    _solution(_name, lambda m, q, x, a=_value: 2.0 * q * cos(2.0 * _DEGREE * x) - a(m, q), (0, 1), _DEGREE)
+for _name, _value in (
+    ("mathieu_modcem1", _mathieu_a), ("mathieu_modcem2", _mathieu_a),
+    ("mathieu_modsem1", _mathieu_b), ("mathieu_modsem2", _mathieu_b),
+):  # fmt: skip
+    _solution(_name, lambda m, q, x, a=_value: a(m, q) - 2.0 * q * cosh(2.0 * x), (0, 1))
+
+# --- inverse distributions -------------------------------------------------------------------------------------------
+
+
+def _scaled_density(a: Node, b: Node, x: Node) -> Node:
+    return a * _gamma_density(b, a * x)
+
+
+special("gdtrix", [POSITIVE, POSITIVE, UNIT_INTERVAL], lambda a, b, p, y: (
+    -y / a, None, 1.0 / _scaled_density(a, b, y)), fixed=(1,))  # fmt: skip
+special("gdtria", [UNIT_INTERVAL, POSITIVE, POSITIVE], lambda p, b, x, y: (
+    1.0 / (x * _gamma_density(b, x * y)), None, -y / x), fixed=(1,))  # fmt: skip
+special("pdtri", [(2.0, 2.0), UNIT_INTERVAL], lambda k, p, y: (
+    None, -1.0 / _gamma_density(cast_to(k, p.dtype) + 1.0, y)), fixed=(0,), integers=(0,))  # fmt: skip
+special("nrdtrimn", [UNIT_INTERVAL, POSITIVE, REAL], lambda p, s, x, y: (
+    -s / _bell(S("ndtri", p)), -S("ndtri", p), number(1.0, x)))  # fmt: skip
+special("nrdtrisd", [REAL, (0.6, 0.9), (2.5, 4.0)], lambda mean, p, x, y: (
+    -1.0 / S("ndtri", p), -y / (_bell(S("ndtri", p)) * S("ndtri", p)), 1.0 / S("ndtri", p)))  # fmt: skip
+special("chndtr", [POSITIVE, (2.5, 4.0), POSITIVE], lambda x, v, c, y: (
+    0.5 * (S("chndtr", x, v - 2.0, c) - y), None, 0.5 * (S("chndtr", x, v + 2.0, c) - y)), fixed=(1,))  # fmt: skip
+
+# --- others ---------------------------------------------------------------------------------------------------------
+
+special("wright_bessel", [POSITIVE, POSITIVE, POSITIVE], lambda a, b, x, y: (
+    None, None, S("wright_bessel", a, a + b, x)), fixed=(0, 1))  # fmt: skip
+if hasattr(sc, "log_wright_bessel"):
+    special("log_wright_bessel", [POSITIVE, POSITIVE, POSITIVE], lambda a, b, x, y: (
+        None, None, exp(S("log_wright_bessel", a, a + b, x) - y)), fixed=(0, 1))  # fmt: skip
+special("eval_chebyc", [(3.0, 3.0), REAL], lambda n, x, y: (
+    None, cast_to(n, x.dtype) * S("eval_chebyu", n - number(1, n), 0.5 * x)), fixed=(0,), integers=(0,))  # fmt: skip
+special("eval_chebys", [(3.0, 3.0), REAL], lambda n, x, y: (
+    None, S("eval_gegenbauer", n - number(1, n), number(2.0, x), 0.5 * x)), fixed=(0,), integers=(0,))  # fmt: skip
+
+
+def _shifted_jacobi(n: Node, p: Node, q: Node, x: Node, y: Node) -> Sequence[Partial]:
+    order = cast_to(n, x.dtype)
+    slope = (order + p) * S("eval_jacobi", n - number(1, n), p - q + 1.0, q, 2.0 * x - 1.0)
+    return None, None, None, slope / S("binom", 2.0 * order + p - 1.0, order)
+
+
+special("eval_sh_jacobi", [(3.0, 3.0), (2.5, 2.5), (1.5, 1.5), UNIT_INTERVAL], _shifted_jacobi, fixed=(0, 1, 2),
+        integers=(0,))  # fmt: skip
+special("lpmv", [(1.0, 1.0), (2.0, 2.0), (-0.9, 0.9)], lambda m, v, x, y: (
+    None, None, (v * x * y - (v + m) * S("lpmv", m, v - 1.0, x)) / (x * x - 1.0)), fixed=(0, 1))  # fmt: skip
+
+
+def _faddeeva_slopes(x: Node, y: Node) -> tuple[Node, Node]:
+    """The derivatives by x of the real and the imaginary part of w(x + iy) (7.10)."""
+    real, imaginary = _faddeeva_real(x, y), _faddeeva_imag(x, y)
+    return -2.0 * (x * real - y * imaginary), 2.0 / ROOT_PI - 2.0 * (x * imaginary + y * real)
+
+
+def _real_partials(x: Node, y: Node, result: Node) -> Sequence[Partial]:
+    by_real, by_imaginary = _faddeeva_slopes(x, y)
+    return by_real, -by_imaginary
+
+
+def _imag_partials(x: Node, y: Node, result: Node) -> Sequence[Partial]:
+    by_real, by_imaginary = _faddeeva_slopes(x, y)
+    return by_imaginary, by_real
+
+
+_faddeeva_real = _record("faddeeva_real", lambda x, y: sc.wofz(x + 1j * y).real.astype(x.dtype), _real_partials)
+_faddeeva_imag = _record("faddeeva_imag", lambda x, y: sc.wofz(x + 1j * y).imag.astype(x.dtype), _imag_partials)
+
+
+def _voigt_partials(x: Node, s: Node, g: Node, y: Node) -> Sequence[Partial]:
+    scale = 1.0 / (s * math.sqrt(2.0))
+    by_x, by_width = _real_partials(x * scale, g * scale, y)
+    density = 1.0 / (s * math.sqrt(2.0 * math.pi))
+    assert isinstance(by_x, Node) and isinstance(by_width, Node)
+    along, across = by_x * scale * density, by_width * scale * density
+    return along, -(y + x * along + g * across) / s, across
+
+
+special("voigt_profile", [REAL, POSITIVE, POSITIVE], _voigt_partials)
+
+
+_SIGNS = {"spherical_jn": (1, -1), "spherical_yn": (1, -1), "spherical_in": (1, 1), "spherical_kn": (-1, -1)}
+
+
+def spherical_slope(name: str, n: Node, z: Node) -> Node:
+    """10.51.1 and 10.51.4: by the functions of the orders next to it, which is right at zero, too."""
+    order, unit = cast_to(n, z.dtype), number(1, n)
+    lower = SPHERICAL[name](maximum(n - unit, number(0, n)), z)
+    lower = select(equal(n, number(0, n)), number(0.0, z), order * lower)
+    upper = (order + 1.0) * SPHERICAL[name](n + unit, z)
+    below, above = _SIGNS[name]
+    return (lower * float(below) + upper * float(above)) / (2.0 * order + 1.0)
+
+
+SPHERICAL = {
+    name: _record(name, getattr(sc, name), lambda n, z, y, name=name: (None, spherical_slope(name, n, z)))
+    for name in _SIGNS
+}
+
+lambertw = tuple(
+    _record(f"lambertw_{k}", lambda x, k=k: sc.lambertw(x, k).real.astype(x.dtype), lambda x, y: (1.0 / (x + exp(y)),))
+    for k in (0, -1)
+)
+
+__all__ = ["SEVERAL", "SPHERICAL", "Several", "lambertw", "spherical_slope"]

@@ -1,0 +1,104 @@
+"""Functions of scipy.special beyond ufuncs of one result: second derivatives, hard points, refusals."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import scipy.special as sc
+from scipy.special import logsumexp as imported
+from support import close
+
+import jacana as jc
+
+X = np.array([0.35, 0.8, 1.4])
+INF = np.inf
+
+TWICE = {
+    "airy": lambda x: sum(sc.airy(x)),
+    "airye": lambda x: sum(sc.airye(x)),
+    "sici": lambda x: sc.sici(x)[0] + sc.sici(x)[1],
+    "shichi": lambda x: sc.shichi(x)[0] * sc.shichi(x)[1],
+    "fresnel": lambda x: sc.fresnel(x)[0] * sc.fresnel(x)[1],
+    "itairy": lambda x: sum(sc.itairy(x)),
+    "it2j0y0": lambda x: sum(sc.it2j0y0(x)),
+    "it2i0k0": lambda x: sum(sc.it2i0k0(x)),
+    "ellipj by u": lambda x: sum(sc.ellipj(x, 0.4)),
+    "ellipj by m": lambda x: sum(sc.ellipj(0.9, x / 2)),
+    "pbdv": lambda x: sum(sc.pbdv(1.5, x)),
+    "mathieu_cem": lambda x: sum(sc.mathieu_cem(2, 1.5, 30 * x)),
+    "mathieu_modsem1": lambda x: sum(sc.mathieu_modsem1(2, 1.5, x)),
+    "spherical_jn": lambda x: sc.spherical_jn(2, x) + sc.spherical_jn(0, x, True),
+    "spherical_kn": lambda x: sc.spherical_kn(1, x),
+    "voigt_profile": lambda x: sc.voigt_profile(x[0], x[1], x[2]) * x,
+    "lambertw": lambda x: sc.lambertw(x).real,
+    "logsumexp": lambda x: sc.logsumexp(x * x) * x,
+    "logsumexp of signs": lambda x: sc.logsumexp(x, b=[1.0, -3.0, 0.5], return_sign=True)[0] * x,
+    "softmax": lambda x: sc.softmax(x)[0] * x,
+    "log_softmax": lambda x: sc.log_softmax(x)[1] * x,
+    "multigammaln": lambda x: sc.multigammaln(x + 2, 3),
+    "polygamma": lambda x: sc.polygamma([[0], [2]], x)[1],
+    "jvp": lambda x: sc.jvp(2, x, 2),
+    "eval_sh_jacobi": lambda x: sc.eval_sh_jacobi(4, 2.5, 1.5, x / 2),
+    "eval_chebys": lambda x: sc.eval_chebys(4, x),
+}
+
+
+def slopes(function, x):
+    columns = []
+    for e in np.eye(x.size) * 1e-3:
+        total = sum(w * (function(x + k * e) - function(x - k * e)) for k, w in ((1, 45), (2, -9), (3, 1)))
+        columns.append(total / 0.06)
+    return np.stack(columns, axis=-1)
+
+
+@pytest.mark.parametrize("executor", ["numpy", "native"] if jc.native_available() else ["numpy"])
+@pytest.mark.parametrize("name", TWICE)
+def test_first_and_second_derivative(name, executor):
+    function = TWICE[name]
+    gradient = jc.grad(lambda x: np.sum(function(x)))
+    with jc.executor(executor):
+        # SciPy computes the integrals of Airy functions themselves to eight digits.
+        close(jc.jacobian(function)(X), slopes(function, X), 2e-7 if name == "itairy" else 2e-10)
+        close(jc.hessian(lambda x: np.sum(function(x)))(X), slopes(gradient, X), 2e-9)
+
+
+def test_logsumexp_with_infinities():
+    x = np.array([[-INF, 0.0, 1.0], [-INF, -INF, -INF], [700.0, 710.0, -800.0]])
+    value, jacobian = jc.value_and_jacobian(lambda x: sc.logsumexp(x, axis=1))(x)
+    np.testing.assert_array_equal(value, sc.logsumexp(x, axis=1))
+    close(jacobian[0, 0], np.array([0.0, 1.0, np.e]) / (1.0 + np.e), 1e-15)
+    np.testing.assert_array_equal(jacobian[1], np.zeros((3, 3)))
+    close(jacobian[2, 2], sc.softmax(x[2]), 1e-15)
+    assert np.all(np.isfinite(jacobian))
+
+
+def test_an_imported_name_and_options():
+    weights = np.array([1.0, 2.0, 0.0])
+    f = lambda x: imported(x, b=weights, keepdims=True)  # noqa: E731
+    close(jc.jacobian(f)(X)[0], weights * np.exp(X) / np.sum(weights * np.exp(X)), 1e-15)
+    close(jc.grad(lambda b: imported(X, b=b))(np.ones(3)), np.exp(X) / np.exp(X).sum(), 1e-14)
+
+
+def test_functions_of_integers_stay_what_they_are():
+    close(jc.jacobian(lambda x: sc.comb(5, 2, exact=True) * x * sc.factorial(3))(X), 60.0 * np.eye(3), 1e-15)
+    nodes, weights = sc.roots_legendre(4)
+    close(jc.grad(lambda x: np.sum(weights * np.cos(x[0] * nodes)))(X)[1:], np.zeros(2), 0.0)
+
+
+@pytest.mark.parametrize(
+    ("function", "words"),
+    [
+        (lambda x: sc.lambertw(x - 3), "where it is not real"),
+        (lambda x: sc.lambertw(x, 1), "other branches"),
+        (lambda x: sc.comb(x[0], 2, exact=True), "leave exact away"),
+        (lambda x: sc.polygamma(x, 1.0), "by its order"),
+        (lambda x: sc.spherical_jn(x, 1.0), "by its order"),
+        (lambda x: sc.pbdv(x, 1.0)[0], "by its argument 0"),
+        (lambda x: sc.zeta(x), "by its argument 0"),
+        (lambda x: sc.roots_jacobi(3, x[0], 1.0), "weight"),
+        (lambda x: sc.wofz(x), "wofz"),
+    ],
+)
+def test_refusals(function, words):
+    with pytest.raises(jc.RecordingError, match=words):
+        jc.jacobian(function)(X)
