@@ -111,7 +111,7 @@ def test_table_of_kinks(row: str, function: Callable[[Any], Any], x: Any, expect
     np.testing.assert_array_equal(np.ravel(found), expected)
 
 
-@pytest.mark.parametrize("page", ["loops.md", "custom.md"])
+@pytest.mark.parametrize("page", ["loops.md", "custom.md", "checking.md"])
 def test_pages(page: str) -> None:
     text = (ROOT / "docs" / page).read_text(encoding="utf-8")
     if page == "custom.md":

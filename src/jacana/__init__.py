@@ -31,10 +31,12 @@ from .selections import diagonal, gauss_newton, jacobian_columns, jacobian_rows,
 from .transforms import compile, grad, hessian, jacobian, jvp, value_and_grad, value_and_jacobian, vjp
 
 if TYPE_CHECKING:
-    from . import optimize, scipy
-    from .optimize import LeastSquares, LeastSquaresResult, Model, curve_fit, fit_batch, fixed_point, root
+    from . import gradient_check, optimize, scipy
+    from .optimize import LeastSquares, LeastSquaresResult, Model, curve_fit, fit_batch, fixed_point, minimize, root
     from .optimize.least_squares import least_squares
+    from .report.check import check
     from .report.explain import explain
+    from .report.find_nan import find_nan
 
 __all__ = [
     "ConvergenceError",
@@ -49,6 +51,7 @@ __all__ = [
     "UnsupportedOperationError",
     "Variable",
     "__version__",
+    "check",
     "check_operation",
     "compile",
     "cond",
@@ -57,18 +60,21 @@ __all__ = [
     "diagonal",
     "executor",
     "explain",
+    "find_nan",
     "fit_batch",
     "fixed_point",
     "fori_loop",
     "functions",
     "gauss_newton",
     "grad",
+    "gradient_check",
     "hessian",
     "jacobian",
     "jacobian_columns",
     "jacobian_rows",
     "jvp",
     "least_squares",
+    "minimize",
     "native_available",
     "num_threads",
     "optimize",
@@ -94,6 +100,7 @@ _OPTIMISERS = (
     "fit_batch",
     "fixed_point",
     "least_squares",
+    "minimize",
     "optimize",
     "root",
 )
@@ -108,6 +115,10 @@ def __getattr__(name: str) -> Any:
         return importlib.import_module(".scipy", __name__)
     if name == "explain":
         return importlib.import_module(".report.explain", __name__).explain
+    if name in ("check", "find_nan"):
+        return getattr(importlib.import_module(f".report.{name}", __name__), name)
+    if name == "gradient_check":
+        return importlib.import_module(".gradient_check", __name__)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -222,6 +222,12 @@ def _intern(op: Operation, inputs: tuple[Node, ...], params: Any) -> Node:
         return _nodes.setdefault(key, node)
 
 
+def next_serial() -> int:
+    """A number greater than that of every node so far, and smaller than that of every node made from now on."""
+    with _lock:
+        return next(_serial)
+
+
 # --- leaves -----------------------------------------------------------------------------------------------------
 
 

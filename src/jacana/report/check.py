@@ -2,31 +2,34 @@
 
 The reference is made of central differences with Richardson extrapolation in Ridders' arrangement, which comes with an
 estimate of its own error, so that noise of the differences is not taken for a mistake of the Jacobian. The complex
-step would be more precise where it applies, but it is wrong without a word for ``abs``, ``norm``, ``hypot``,
-comparisons and everything else that is not analytic, so it is no judge.
+step is more precise where it applies, but it is wrong without a word for ``abs``, ``norm``, ``hypot``, comparisons and
+everything else that is not analytic, so it is believed only where plain differences say roughly the same.
 
 A sparse Jacobian is compared in as many directions as its columns have colours (columns of one colour share no row),
 whatever its size; an entry that the pattern misses shows up in those directions too, and is found by bisection.
 
 Sources: C. J. F. Ridders, "Accurate computation of F'(x) and F'(x) F''(x)", Advances in Engineering Software 4(2),
-1982; A. R. Curtis, M. J. D. Powell, J. K. Reid, "On the estimation of sparse Jacobian matrices", IMA Journal of
+1982; W. Squire, G. Trapp, "Using complex variables to estimate derivatives of real functions", SIAM Review 40(1), 1998;
+A. R. Curtis, M. J. D. Powell, J. K. Reid, "On the estimation of sparse Jacobian matrices", IMA Journal of
 Applied Mathematics 13(1), 1974.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from .. import trees
 from ..errors import InvalidInputError
 from ..transforms import jacobian
 
-__all__ = ["Comparison", "Entry", "compare"]
+__all__ = ["Comparison", "Entry", "check", "compare"]
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.intp]
@@ -72,6 +75,9 @@ class Comparison:
         evaluations: calls of the function.
         tolerance: relative, for each entry.
         worst: the entry with the largest discrepancy, None if there is nothing to compare.
+        names: how the user would write the result and the argument of the worst entry.
+
+    It prints as two lines, and is true if it is `ok`.
     """
 
     x_shape: tuple[int, ...]
@@ -84,6 +90,23 @@ class Comparison:
     evaluations: int
     tolerance: float
     worst: Entry | None
+    names: tuple[str, str] = ("", "")
+
+    def __bool__(self) -> bool:
+        return self.ok
+
+    def __str__(self) -> str:
+        if self.worst is None:
+            return "there is nothing to compare"
+        worst, wrong, count = self.worst, self.wrong, f"{self.compared:,} comparisons"
+        row, column = self.names if any(self.names) else (f"y{list(worst.row)}", f"x{list(worst.column)}")
+        verdict = f"WRONG: {wrong:,} of {count} differ by more than {self.tolerance:g}"
+        if not wrong:
+            verdict = f"fine: {self.compared - self.unresolved:,} of {count} agree to {self.tolerance:g}"
+        return (
+            f"{verdict}\nworst: d {row} / d {column}: Jacobian {worst.jacobian:.15g}, differences "
+            f"{worst.difference:.15g} +- {worst.uncertainty:.1e}, relative error {worst.error:.1e}"
+        )
 
     @property
     def ok(self) -> bool:
@@ -99,6 +122,7 @@ def compare(
     format: Literal["dense", "csr"] = "dense",
     tolerance: float | None = None,
     sample: int | None = None,
+    method: Literal["differences", "complex"] = "differences",
 ) -> Comparison:
     """Compare the Jacobian of ``function`` at ``x`` with finite differences.
 
@@ -111,6 +135,7 @@ def compare(
         tolerance: relative discrepancy allowed for each entry, beyond the uncertainty of the differences; by default
             1e-6, and 1e-3 for float32.
         sample: compare in this many directions only, spread evenly over all of them.
+        method: ``"complex"`` takes complex steps where ``function`` takes complex numbers and differences agree.
 
     Raises:
         InvalidInputError: x or the result is not an array of real numbers, x is not finite, the Jacobian has an
@@ -128,7 +153,10 @@ def compare(
     if sample is not None and sample < 1:
         raise InvalidInputError(f"at least one direction must be compared, not {sample!r}")
     x = np.asarray(x)
-    differences = _Differences(function, x, tolerance or (1e-3 if x.dtype == np.float32 else 1e-6))
+    if method not in ("differences", "complex"):
+        raise InvalidInputError(f"the method is 'differences' or 'complex', not {method!r}")
+    kind = _Differences if method == "differences" else _ComplexSteps
+    differences = kind(function, x, tolerance or (1e-3 if x.dtype == np.float32 else 1e-6))
     with np.errstate(all="ignore"):
         found = (jacobian_of or jacobian(function, format=format))(x.copy())
     matrix = _as_matrix(found, differences.y_shape, x.shape)
@@ -136,6 +164,85 @@ def compare(
     if sample is not None and sample < len(directions):
         directions = [directions[k] for k in np.linspace(0, len(directions) - 1, sample).astype(int)]
     return differences.judge(matrix, directions)
+
+
+def check(
+    function: Callable[..., Any],
+    *args: Any,
+    argnums: int | Sequence[int] | None = None,
+    format: Literal["dense", "csr"] = "dense",
+    tolerance: float | None = None,
+    sample: int | None = None,
+    method: Literal["differences", "complex"] = "complex",
+) -> Comparison:
+    """Compare every column of the Jacobian of a function with differences, and name the entry that agrees worst.
+
+    Args:
+        function: plain NumPy code. Arguments and results may be pytrees.
+        *args: where to compare: arrays of floats, numbers, or pytrees of them.
+        argnums: by which arguments; by default all that hold floats.
+        format, tolerance, sample: as for `compare`.
+        method: ``"complex"``: complex steps wherever the function takes complex numbers and is analytic there, which
+            is found out, and Ridders' differences elsewhere. ``"differences"``: these only.
+
+    Returns:
+        A comparison: true if everything agrees, and printed as a sentence.
+
+    Raises:
+        InvalidInputError: nothing to differentiate by; complex arguments or results; an option that makes no sense.
+
+    >>> import numpy as np
+    >>> import jacana as jc
+    >>> found = jc.check(lambda p, t: p["a"] * np.exp(-p["b"] * t), {"a": 2.0, "b": 0.5}, np.array([0.0, 1.0]))
+    >>> found.ok, found.compared
+    (True, 8)
+    >>> print(jc.check(np.sin, np.array([0.5])))  # doctest: +ELLIPSIS
+    fine: 1 of 1 comparisons agree to 1e-06
+    worst: d y[0] / d x[0]: Jacobian 0.877582561890373, differences 0.877582561890373 +- ..., relative error ...
+    """
+    chosen = range(len(args)) if argnums is None else [argnums] if isinstance(argnums, int) else list(argnums)
+    given = {k: trees.flatten(args[k]) for k in chosen}
+    slots = [
+        (k, j, np.asarray(leaf)) for k, (leaves, _) in given.items() for j, leaf in enumerate(leaves)
+    ]  # fmt: skip
+    if any(leaf.dtype.kind == "c" for _, _, leaf in slots):
+        raise InvalidInputError("check takes real arguments; for complex ones check jacana.real_form(f)")
+    slots = [slot for slot in slots if slot[2].dtype.kind == "f"]
+    if not slots:
+        raise InvalidInputError("there is no argument of floats to differentiate by")
+    ends = np.cumsum([leaf.size for _, _, leaf in slots])
+    results: list[tuple[tuple[int, ...], str]] = []
+
+    def packed(x: Any) -> Any:
+        leaves = {k: list(found) for k, (found, _) in given.items()}
+        for (k, j, leaf), end in zip(slots, ends, strict=True):
+            leaves[k][j] = np.reshape(x[end - leaf.size : end], leaf.shape)
+        full = list(args)
+        for k, (_, tree) in given.items():
+            full[k] = trees.unflatten(tree, leaves[k])
+        parts, tree = trees.flatten(function(*full))
+        results[:] = [(np.shape(part), trees.leaf_name(tree, n)) for n, part in enumerate(parts)]
+        return np.concatenate([np.ravel(part) for part in parts]) if parts else np.zeros(0)
+
+    dtype = np.result_type(*(leaf.dtype for _, _, leaf in slots))
+    x = np.concatenate([leaf.ravel() for _, _, leaf in slots]).astype(dtype)
+    found = compare(packed, x, format=format, tolerance=tolerance, sample=sample, method=method)
+    if found.worst is None:
+        return found
+    named = [f"{'x' if len(args) == 1 else f'x{k}'}{trees.leaf_name(given[k][1], j)}" for k, j, _ in slots]
+    column = _spelled(int(found.worst.column[0]), [leaf.shape for *_, leaf in slots], named)
+    row = _spelled(int(found.worst.row[0]), [shape for shape, _ in results], [f"y{name}" for _, name in results])
+    return replace(found, names=(row, column))
+
+
+def _spelled(k: int, shapes: Sequence[tuple[int, ...]], names: Sequence[str]) -> str:
+    """``p['a'][2, 0]`` for the k-th number of several arrays."""
+    for shape, name in zip(shapes, names, strict=True):
+        size = int(np.prod(shape, dtype=np.int64))
+        if k < size:
+            return name + (f"[{', '.join(str(int(i)) for i in np.unravel_index(k, shape))}]" if shape else "")
+        k -= size
+    raise AssertionError("a row or column beyond the end")
 
 
 def _as_matrix(found: Any, y_shape: tuple[int, ...], x_shape: tuple[int, ...]) -> Any:
@@ -306,6 +413,34 @@ class _Differences:
         seen = self.along(v, expected, row_scale)
         # Where both halves agree, the one that has an entry in the row.
         return float(seen.error[row]), float(abs(expected[row])), float(seen.discrepancy[row])
+
+
+class _ComplexSteps(_Differences):
+    """Complex steps where they apply: no subtraction, so no digit is lost."""
+
+    def along(self, v: FloatArray, expected: FloatArray, row_scale: FloatArray) -> _Seen:
+        """One evaluation off the real axis, and two on it that tell whether that was allowed."""
+        h = 1e-30
+        try:
+            with warnings.catch_warnings(), np.errstate(all="ignore"):
+                warnings.simplefilter("error", np.exceptions.ComplexWarning)
+                self.evaluations += 1
+                moved = np.asarray(self.function((self.x + 1j * h * v).reshape(self.shape)))
+            steep: FloatArray = moved.imag.ravel() / h if moved.shape == self.y_shape else np.empty(0)
+        except Exception:
+            # Whatever a function does with numbers that it was not written for: differences need none.
+            steep = np.empty(0)
+        if steep.shape != self.y.shape or moved.dtype.kind != "c":
+            return super().along(v, expected, row_scale)
+        step = 2.0**-17
+        with np.errstate(all="ignore"):
+            central = (self(self.x + step * v) - self(self.x - step * v)) / (2.0 * step)
+            size = np.fmax(np.fmax(np.abs(steep), np.abs(central)), NEGLIGIBLE * row_scale)
+            noise = 4.0 * np.finfo(np.float64).eps * np.abs(self.y) / step
+            same = np.abs(steep - central) <= 1e-3 * size + noise
+        if not same.all():
+            return super().along(v, expected, row_scale)
+        return self._seen(steep, 32.0 * np.finfo(np.float64).eps * np.abs(steep), expected, row_scale)
 
 
 class _Seen(NamedTuple):
