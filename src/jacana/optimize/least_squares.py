@@ -232,7 +232,8 @@ class LeastSquares:
             whiten = _whitening(self.weights, self.noise, size)
             if self.loss is not None:
                 self.loss.check(size)
-            return recorded_least_squares(self, space, whiten, tuple(args), start)
+            found: LeastSquaresResult = recorded_least_squares(self, space, whiten, tuple(args), start)
+            return found
         with quick_executor(size + space.size):
             recorded = self._recorded
             if recorded is None or not recorded.serves(space, args):

@@ -157,7 +157,8 @@ class Root:
             )
         if recorded:
             refuse("root", callback=callback, progress=progress, checkpoint=checkpoint, resume=resume)
-            return recorded_root(self, space, tuple(args), start)
+            found: RootResult = recorded_root(self, space, tuple(args), start)
+            return found
         with quick_executor(2 * size):
             problem = self._problem(space, tuple(args))
             point = problem.linearise(x)
@@ -292,7 +293,8 @@ def fixed_point(
         def search(at: Any) -> Any:
             return lambda x: mixed(lambda v: at(v) + v, x, (), depth, damping, tol, max_iterations, None)
 
-        return recorded_fixed_point(function, space, tuple(args), start, search)
+        found: RootResult = recorded_fixed_point(function, space, tuple(args), start, search)
+        return found
 
     def difference(x: Any, *rest: Any) -> Any:
         return raveled(function(x, *rest)) - raveled(x)
@@ -301,7 +303,8 @@ def fixed_point(
         return root(difference, x0, args=args, method=method, tol=tol, max_iterations=max_iterations, callback=callback)
     refuse("fixed_point", callback=callback)
     newton = Root(function, method=method, tol=tol, max_iterations=max_iterations)
-    return recorded_fixed_point(function, space, tuple(args), start, newton.searching)
+    found = recorded_fixed_point(function, space, tuple(args), start, newton.searching)
+    return found
 
 
 def _check_shape(values: Any, space: Space) -> None:

@@ -2,8 +2,8 @@
 
 By the implicit function theorem ``dx = -F_x^-1 F_theta dtheta``. The edge to each theta is an opaque map that
 multiplies so, one linear system for each sweep, and what it is made of are nodes of x and theta: to differentiate again
-needs no rule of its own. The systems are nodes too (``implicit_solve``), of the entries of the matrix, dense or sparse, and of
-the right-hand side.
+needs no rule of its own. The systems are nodes too (``implicit_solve``), of the entries of the matrix, dense or sparse,
+and of the right-hand side.
 """
 
 from __future__ import annotations
@@ -205,7 +205,7 @@ def _system_edges(node: Node) -> Edges:
 implicit_solve = register(
     Operation(
         name="implicit_solve",
-        family="linalg",
+        family="control",
         evaluate=_system_evaluate,
         infer=lambda params, values, right: (right.shape, right.dtype),
         edges=_system_edges,
