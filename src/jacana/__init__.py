@@ -31,7 +31,7 @@ from .transforms import compile, grad, hessian, jacobian, jvp, value_and_grad, v
 
 if TYPE_CHECKING:
     from . import gradient_check, optimize, scipy
-    from .optimize import LeastSquares, LeastSquaresResult, Model, curve_fit, fit_batch, fixed_point, root
+    from .optimize import LeastSquares, LeastSquaresResult, Model, curve_fit, fit_batch, fixed_point, minimize, root
     from .optimize.least_squares import least_squares
     from .report.check import check
     from .report.explain import explain
@@ -72,6 +72,7 @@ __all__ = [
     "jacobian_rows",
     "jvp",
     "least_squares",
+    "minimize",
     "native_available",
     "num_threads",
     "optimize",
@@ -97,6 +98,7 @@ _OPTIMISERS = (
     "fit_batch",
     "fixed_point",
     "least_squares",
+    "minimize",
     "optimize",
     "root",
 )

@@ -7,6 +7,7 @@ write, and a new method is a subclass of `TrustRegion` with one function.
 
 from .batch import BatchResult, fit_batch
 from .bounded import Reflective
+from .constraints import Constraint
 from .controls import Control, Damping, Radius
 from .curves import curve_fit
 from .least_squares import LeastSquares, least_squares
@@ -18,6 +19,9 @@ from .linearization import Linearization
 from .losses import Loss
 from .manifolds import SE3, SO3, Manifold, Positive, Simplex, Sphere, UnitQuaternion
 from .methods import Dogleg, GaussNewton, LevenbergMarquardt, LineSearch, SubspaceDogleg
+from .minima import Minimizer, minimize
+from .minimum import Minimum, NewtonMinimum
+from .minimum_result import MinimizeResult
 from .models import Model, ModelFit
 from .newton import Newton, NewtonLineSearch
 from .parameters import Parameters, flatten_parameters
@@ -35,6 +39,7 @@ __all__ = [
     "SO3",
     "BatchResult",
     "Budget",
+    "Constraint",
     "Control",
     "Damping",
     "DenseCholesky",
@@ -51,10 +56,14 @@ __all__ = [
     "Linearization",
     "Loss",
     "Manifold",
+    "MinimizeResult",
+    "Minimizer",
+    "Minimum",
     "Model",
     "ModelFit",
     "Newton",
     "NewtonLineSearch",
+    "NewtonMinimum",
     "Outcome",
     "Parameters",
     "Positive",
@@ -78,5 +87,6 @@ __all__ = [
     "fixed_point",
     "flatten_parameters",
     "least_squares",
+    "minimize",
     "root",
 ]

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -85,7 +85,7 @@ class Budget:
     evaluations: int | None = None
     seconds: float | None = None
 
-    def spent(self, state: State, seconds: float) -> Outcome | None:
+    def spent(self, state: SearchState, seconds: float) -> Outcome | None:
         """Return which limit has been reached, if one has."""
         if self.evaluations is not None and state.residual_evaluations >= self.evaluations:
             return Outcome.EVALUATION_LIMIT
@@ -94,17 +94,53 @@ class Budget:
         return None
 
 
+class SearchState(Protocol):
+    """What the loop reads of the state of any search."""
+
+    @property
+    def x(self) -> FloatVector: ...
+    @property
+    def scale(self) -> Any: ...
+    @property
+    def trust(self) -> float: ...
+    @property
+    def cost(self) -> float: ...
+    @property
+    def step_length(self) -> float: ...
+    @property
+    def accepted(self) -> bool: ...
+    @property
+    def iteration(self) -> int: ...
+    @property
+    def residual_evaluations(self) -> int: ...
+    @property
+    def jacobian_evaluations(self) -> int: ...
+    @property
+    def refused_values(self) -> int: ...
+
+
+S = TypeVar("S", bound=SearchState)
+P = TypeVar("P", contravariant=True)
+
+
+class SearchMethod(Protocol[P, S]):
+    """What the loop calls of any method."""
+
+    def step(self, problem: P, state: S) -> S: ...
+    def terminate(self, state: S) -> Outcome | None: ...
+
+
 def searched(
-    method: TrustRegion,
-    problem: Problem,
-    state: State,
+    method: SearchMethod[P, S],
+    problem: P,
+    state: S,
     space: Space,
     *,
     budget: Budget = Budget(),
     callback: Callable[[Progress], object] | None = None,
     display: bool = False,
     checkpoint: str | os.PathLike[str] | None = None,
-) -> tuple[State, Outcome, History]:
+) -> tuple[S, Outcome, History]:
     """Step until the method ends, a limit is reached or the callback stops; return the last state, why, the path."""
     begin = time.perf_counter()
     lines = [(state.cost, 0.0, state.trust, True)]
@@ -137,7 +173,7 @@ def searched(
     return state, outcome, History(cost, length, trust, accepted)
 
 
-def _asks_to_stop(callback: Callable[[Progress], object], state: State, space: Space, seconds: float) -> bool:
+def _asks_to_stop(callback: Callable[[Progress], object], state: SearchState, space: Space, seconds: float) -> bool:
     flat = space.full(state.x).view()
     flat.setflags(write=False)
     progress = Progress(
@@ -164,7 +200,7 @@ class _Display:
     def __init__(self) -> None:
         self._status: Any = None
 
-    def update(self, state: State, seconds: float) -> None:
+    def update(self, state: SearchState, seconds: float) -> None:
         if seconds < _SHOWN_AFTER:
             return
         text = (
@@ -186,7 +222,7 @@ class _Display:
 # ---- checkpoints -----------------------------------------------------------------------------------------------------
 
 
-def save_checkpoint(path: str | os.PathLike[str], state: State) -> None:
+def save_checkpoint(path: str | os.PathLike[str], state: SearchState) -> None:
     """Write where a search stands, so that a broken-off write leaves the file before it."""
     target = Path(path)
     with tempfile.NamedTemporaryFile(dir=target.parent, suffix=".npz", delete=False) as file:
@@ -200,8 +236,8 @@ def save_checkpoint(path: str | os.PathLike[str], state: State) -> None:
     os.replace(file.name, target)
 
 
-def resumed(path: str | os.PathLike[str], method: TrustRegion, problem: Problem, state: State) -> State:
-    """Return the state that a checkpoint describes; `state` is one of the same problem.
+def load_checkpoint(path: str | os.PathLike[str], state: SearchState) -> tuple[Any, Any, float, Any]:
+    """Return x, scale, trust and the four counts of a checkpoint; `state` is one of the same problem.
 
     Raises:
         InvalidInputError: the file belongs to a problem of another size.
@@ -212,6 +248,16 @@ def resumed(path: str | os.PathLike[str], method: TrustRegion, problem: Problem,
         raise InvalidInputError(
             f"the checkpoint {os.fspath(path)} holds {x.size} parameters, but this problem has {state.x.size}"
         )
+    return x, scale, trust, counts
+
+
+def resumed(path: str | os.PathLike[str], method: TrustRegion, problem: Problem, state: State) -> State:
+    """Return the state that a checkpoint describes; `state` is one of the same problem.
+
+    Raises:
+        InvalidInputError: the file belongs to a problem of another size.
+    """
+    x, scale, trust, counts = load_checkpoint(path, state)
     begun = method.init(problem, x.astype(state.x.dtype))
     scale = np.maximum(scale, begun.scale) if problem.scale is None else begun.scale
     factors, active = method.model(problem, begun.point, begun.x, scale)

@@ -26,7 +26,7 @@ from ..norms import euclidean_norm
 from .base import Factors, LinearSolver, Step, evaluate_step
 from .elements import PatternCache
 
-__all__ = ["GMRES", "SingularMatrix", "SquareFactors", "SquareLU", "SquareSolver", "square_factors"]
+__all__ = ["GMRES", "Band", "SingularMatrix", "SquareFactors", "SquareLU", "SquareSolver", "band_of", "square_factors"]
 
 Float64Array = NDArray[np.float64]
 
@@ -96,7 +96,7 @@ class _SuperLU(SquareSolver):
 
 
 @dataclass(frozen=True, eq=False)
-class _Band:
+class Band:
     """Where the entries of a sparse matrix are in LAPACK's band storage.
 
     Attributes:
@@ -121,7 +121,7 @@ class _Band:
         return _Tridiagonal(below, stored[self.above], above)
 
 
-def _band(matrix: Any) -> _Band | None:
+def _band(matrix: Any) -> Band | None:
     """The band of a CSR matrix, or None where it is too wide to be one."""
     n = matrix.shape[0]
     row = np.repeat(np.arange(n), np.diff(matrix.indptr))
@@ -130,10 +130,16 @@ def _band(matrix: Any) -> _Band | None:
     below, above = max(0, -int(offset.min(initial=0))), max(0, int(offset.max(initial=0)))
     if below + above > min(_WIDEST_BAND, n // 2 + 2):
         return None
-    return _Band(below, above, above - offset, column)
+    return Band(below, above, above - offset, column)
 
 
-_bands: PatternCache[_Band | None] = PatternCache(_band)
+_bands: PatternCache[Band | None] = PatternCache(_band)
+
+
+def band_of(matrix: Any) -> Band | None:
+    """Return where the entries of a square CSR matrix lie in a band, None where that would be too wide."""
+    # Entries that are there twice would be stored once in a band.
+    return _bands(matrix) if matrix.has_canonical_format else None
 
 
 def square_factors(matrix: Any) -> SquareSolver:
@@ -158,8 +164,7 @@ def square_factors(matrix: Any) -> SquareSolver:
     if not hasattr(matrix, "tocsr"):
         raise InvalidInputError("a factorisation needs the matrix itself, not an operator; use linear_solver='gmres'")
     rows = matrix.tocsr()
-    # Entries that are there twice would be stored once in a band.
-    band = _bands(rows) if rows.has_canonical_format else None
+    band = band_of(rows)
     return _SuperLU(csc_array(rows)) if band is None else band.solver(rows.data, rows.shape[0])
 
 

@@ -1,0 +1,215 @@
+"""What other optimisers have been seen to get wrong, in every verb that could."""
+
+import numpy as np
+import pytest
+
+import jacana as jc
+from jacana.errors import InvalidInputError
+from jacana.optimize import (
+    Dogleg,
+    GaussNewton,
+    LevenbergMarquardt,
+    Minimum,
+    Newton,
+    NewtonLineSearch,
+    NewtonMinimum,
+    Outcome,
+    Problem,
+    Reflective,
+    SubspaceDogleg,
+)
+
+T = np.linspace(0.0, 3.0, 13)
+Y = 3.0 * np.exp(-0.7 * T) + 0.5 + 0.05 * np.sin(17.0 * np.arange(13))
+START = np.array([1.0, 1.0, 0.0])
+METHODS = [LevenbergMarquardt(), Dogleg(), SubspaceDogleg(), GaussNewton(), Reflective()]
+
+
+def decay(p):
+    return p[0] * np.exp(-p[1] * T) + p[2] - Y
+
+
+def curve(t, height, rate, floor):
+    return height * np.exp(-rate * t) + floor
+
+
+def square(x):
+    return x**2 - np.array([4.0, 9.0])
+
+
+def cost(p):
+    return 0.5 * np.sum(decay(p) ** 2)
+
+
+def searched(method, problem, start):
+    with np.errstate(all="ignore"):
+        state = method.init(problem, np.asarray(start, dtype=float))
+        while (outcome := method.terminate(state)) is None:
+            state = method.step(problem, state)
+    return outcome, state
+
+
+# ---- an all-NaN Jacobian reported as success -------------------------------------------------------------------------
+
+
+def no_derivative(x):
+    """Finite, with a derivative that is NaN everywhere: 0 times the infinite derivative of sqrt at 0."""
+    return np.sqrt(x - x) + 1.0
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: jc.least_squares(no_derivative, [1.0, 2.0]),
+        lambda: jc.least_squares(no_derivative, [1.0, 2.0], bounds=(0.0, 9.0)),
+        lambda: jc.curve_fit(lambda t, a: no_derivative(a * t), T, Y),
+        lambda: jc.Model(lambda t, a=1.0: no_derivative(a * t)).fit(T, Y),
+        lambda: jc.root(no_derivative, [1.0, 2.0]),
+        lambda: jc.fixed_point(no_derivative, [1.5, 2.0]),
+        lambda: jc.minimize(lambda x: np.sum(no_derivative(x)), [1.0, 2.0]),
+    ],
+)
+def test_a_jacobian_of_nan_is_an_error_that_names_the_entry(call):
+    with pytest.raises(InvalidInputError, match=r"derivative of \w+ entry 0.*(nan|inf) at the start"):
+        call()
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda m: type(m).__name__)
+def test_a_jacobian_that_becomes_nan_is_no_success(method):
+    def linearise(x):
+        jacobian = jc.jacobian(decay)(x)
+        return decay(x), jacobian if np.array_equal(x, START) else np.full_like(jacobian, np.nan)
+
+    problem = Problem(decay, linearise, lower=np.full(3, -9.0), upper=np.full(3, 9.0))
+    outcome, state = searched(method, problem, START)
+    assert outcome <= 0 and state.refused_values > 0
+    np.testing.assert_array_equal(state.x, START)
+
+
+def test_a_hessian_that_becomes_nan_is_no_success():
+    def hessian(x):
+        return np.eye(3) if np.array_equal(x, START) else np.full((3, 3), np.nan)
+
+    outcome, state = searched(NewtonMinimum(), Minimum(jc.value_and_grad(cost), hessian), START)
+    assert outcome <= 0 and state.refused_values > 0
+
+
+# ---- a Jacobian of the wrong sign reported as success ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda m: type(m).__name__)
+def test_a_jacobian_of_the_wrong_sign_is_no_success(method):
+    problem = Problem(
+        decay, lambda x: (decay(x), -jc.jacobian(decay)(x)), lower=np.full(3, -9.0), upper=np.full(3, 9.0)
+    )
+    assert searched(method, problem, START)[0] <= 0
+
+
+@pytest.mark.parametrize("method", [Newton(), NewtonLineSearch()])
+def test_a_root_with_the_wrong_sign_is_no_success(method):
+    problem = Problem(square, lambda x: (square(x), -np.diag(2.0 * x)))
+    assert searched(method, problem, [1.0, 1.0])[0] <= 0
+
+
+def test_a_gradient_of_the_wrong_sign_is_no_success():
+    first, second = jc.value_and_grad(cost), jc.hessian(cost)
+    wrong = Minimum(lambda x: (first(x)[0], -first(x)[1]), second)
+    assert searched(NewtonMinimum(), wrong, START)[0] <= 0
+
+
+# ---- lb == ub refused instead of fixing the parameter ----------------------------------------------------------------
+
+
+def test_equal_bounds_fix_a_parameter():
+    lower, upper = np.array([-9.0, -9.0, 0.4]), np.array([9.0, 9.0, 0.4])
+    start = np.array([1.0, 1.0, 0.4])
+    fixed = jc.least_squares(decay, start, fixed=2)
+    bounded = jc.least_squares(decay, start, bounds=(lower, upper))
+    assert bounded.success and bounded.x[2] == 0.4
+    np.testing.assert_allclose(bounded.x, fixed.x, rtol=1e-9)
+    np.testing.assert_allclose(jc.curve_fit(curve, T, Y, start, bounds=(lower, upper))[0], fixed.x, rtol=1e-9)
+    least = jc.minimize(cost, start, bounds=(lower, upper))
+    assert least.success and least.x[2] == 0.4
+    np.testing.assert_allclose(least.x, fixed.x, rtol=1e-9)
+    model = jc.Model(curve, bounds={"floor": (0.4, 0.4)})
+    found = model.fit(T, Y, start={"height": 1.0, "rate": 1.0, "floor": 0.0})
+    np.testing.assert_allclose(list(found.values.values()), fixed.x, rtol=1e-9)
+
+
+# ---- one NaN at a trial point aborting everything --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", ["lm", "dogleg", "subspace-dogleg", "gauss-newton", "trf", "lm-geodesic"])
+def test_a_trial_that_is_nan_is_refused_and_the_fit_goes_on(method):
+    def residual(x):
+        return np.log(x) - np.log(np.array([0.2, 3.0])) + 0.01 * (x - 1.0)
+
+    result = jc.least_squares(residual, [9.0, 9.0], method=method)
+    assert result.success and result.nrefused > 0
+    assert any("not finite" in warning for warning in result.warnings)
+
+
+def test_a_trial_that_is_nan_is_refused_by_roots_and_minima():
+    found = jc.root(lambda x: np.log(x - 1.0) + 1.0, [5.0])
+    assert found.success and found.nrefused > 0
+    least = jc.minimize(lambda x: np.sum(np.log(x) ** 2), [3.0, 4.0])
+    assert least.success and least.nrefused > 0
+
+
+def test_one_lane_that_is_nan_does_not_disturb_the_others():
+    data = np.stack([Y, np.full(13, np.nan), 2.0 * Y])
+    fits = jc.fit_batch(lambda p, y: p[0] * np.exp(-p[1] * T) + p[2] - y, np.ones((3, 3)), args=(data,))
+    assert fits.success.tolist() == [True, False, True]
+    np.testing.assert_allclose(fits.x[2], fits.x[0] * [2.0, 1.0, 2.0], rtol=1e-6)
+
+
+# ---- read-only arrays refused ----------------------------------------------------------------------------------------
+
+
+def locked(array):
+    array = np.array(array, dtype=float)
+    array.setflags(write=False)
+    return array
+
+
+def test_read_only_arrays_are_taken_and_left_alone():
+    start, t, y, sigma = locked(START), locked(T), locked(Y), locked(np.full(13, 0.1))
+    bounds = (locked(np.full(3, -9.0)), locked(np.full(3, 9.0)))
+    expected = jc.least_squares(decay, START).x
+    for method in ("lm", "dogleg", "trf"):
+        np.testing.assert_allclose(jc.least_squares(decay, start, method=method).x, expected, rtol=1e-9)
+    fits = [
+        jc.least_squares(decay, start, bounds=bounds, weights=locked(np.ones(13)), scale=locked(np.ones(3))).x,
+        jc.curve_fit(curve, t, y, start, sigma=sigma, bounds=bounds)[0],
+        list(
+            jc.Model(curve).fit(t, y, start=dict(zip(("height", "rate", "floor"), START, strict=True))).values.values()
+        ),
+        jc.minimize(cost, start, bounds=bounds).x,
+        jc.fit_batch(lambda p, y: p[0] * np.exp(-p[1] * T) + p[2] - y, start[None], args=(y[None],)).x[0],
+    ]
+    for fit in fits:
+        np.testing.assert_allclose(fit, expected, rtol=1e-6)
+    np.testing.assert_allclose(jc.root(square, locked([1.0, 1.0])).x, [2.0, 3.0], rtol=1e-14)
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda m: type(m).__name__)
+def test_read_only_jacobians_are_taken(method):
+    problem = Problem(
+        lambda x: locked(decay(x)),
+        lambda x: (locked(decay(x)), locked(jc.jacobian(decay)(x))),
+        lower=locked(np.full(3, -9.0)),
+        upper=locked(np.full(3, 9.0)),
+    )
+    outcome, state = searched(method, problem, START)
+    assert outcome > 0
+    np.testing.assert_allclose(state.x, jc.least_squares(decay, START).x, rtol=1e-8)
+
+
+def test_read_only_matrices_of_roots_and_minima_are_taken():
+    root = Problem(square, lambda x: (locked(square(x)), locked(np.diag(2.0 * x))))
+    outcome, state = searched(Newton(), root, [1.0, 1.0])
+    assert outcome == Outcome.WORKING_PRECISION or outcome == Outcome.GRADIENT
+    np.testing.assert_allclose(state.x, [2.0, 3.0])
+    first, second = jc.value_and_grad(cost), jc.hessian(cost)
+    problem = Minimum(lambda x: (first(x)[0], locked(first(x)[1])), lambda x: locked(second(x)))
+    assert searched(NewtonMinimum(), problem, START)[0] > 0
