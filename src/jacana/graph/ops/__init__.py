@@ -13,6 +13,7 @@ from . import (
     implicit,
     linalg,
     matrix_functions,
+    minors,
     movement,
     pivoted,
     position,
@@ -23,6 +24,6 @@ from . import (
 
 __all__ = [
     "complex", "complex_linalg", "contraction", "control", "custom", "elementwise", "factors", "flat", "fourier",
-    "implicit",
-    "linalg", "matrix_functions", "movement", "pivoted", "position", "reduction", "spectral", "spectral_functions",
+    "implicit", "linalg", "matrix_functions", "minors", "movement", "pivoted", "position", "reduction", "spectral",
+    "spectral_functions",
 ]  # fmt: skip
