@@ -92,7 +92,11 @@ class Loss:
         """Return the cost of residuals of shape (m,); NaN or inf where one of them is."""
         if not np.isfinite(residual).all():
             return math.nan
-        return 0.5 * self.scale**2 * float(np.sum(self.function(self._squares(residual))))
+        return float(np.sum(self.costs(residual)))
+
+    def costs(self, residual: Float64Array) -> Float64Array:
+        """Return what each block of residuals of shape (m,) contributes, shape (m / block,)."""
+        return np.asarray(0.5 * self.scale**2 * self.function(self._squares(residual)))
 
     def weights(self, residual: Float64Array) -> Float64Array:
         """Return rho' of each block, shape (m / block,): 1 for small residuals, towards 0 for outliers."""
