@@ -46,6 +46,21 @@ def determinant(a: Array) -> Any:
     return sum((a[0, j] * c for j, c in enumerate(cofactor(a)[0])), 0 * one) if len(a) else one
 
 
+def minors(order, a):
+    """The derivatives of the determinant: each replaces a row by a unit vector."""
+    n = a.shape[-1]
+    result = np.zeros((*a.shape[:-2], *(n,) * (2 * order)), dtype=a.dtype)
+    for lead in np.ndindex(*a.shape[:-2]):
+        for place in np.ndindex(*(n,) * (2 * order)):
+            rows = place[::2]
+            if len(set(rows)) == order:
+                replaced = a[lead].copy()
+                for row, column in zip(rows, place[1::2], strict=True):
+                    replaced[row] = np.eye(n, dtype=a.dtype)[column]
+                result[(*lead, *place)] = determinant(replaced)
+    return result
+
+
 def cofactor(a: Array) -> Array:
     result = np.zeros_like(a)
     for i, j in np.ndindex(*a.shape):

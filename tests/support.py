@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from hypothesis import assume, settings
 from hypothesis import strategies as st
-from reference_linalg import cofactor, determinant, reference
+from reference_linalg import cofactor, determinant, minors, reference
 
 from jacana.graph import build
 from jacana.graph.index import Affine, Index, Lookup, from_table
@@ -102,6 +102,8 @@ def apply_node(node: Node, arrays: Sequence[Array], work: Any) -> Array:
             return np.asarray(np.where(*arrays))
         case "cast":
             return arrays[0].astype(dtype)
+    if node.op.name == "minors":
+        return minors(params.order, arrays[0].astype(dtype))
     if node.op.family == "linalg":
         return _linalg(node, arrays, dtype)
     if node.op.name in ("complex_det", "complex_cofactor"):

@@ -33,6 +33,7 @@ from .graph.node import (
     substitute_nodes,
     topological,
 )
+from .recurrences import rolled_steps
 from .replay import Built, Traced
 from .run import Compiled, Program
 from .structure import SPARSE_FORMATS, Terms, blocks_node, dense_node, sparse_plan, transposed
@@ -105,16 +106,18 @@ def _trees(
     """The tree of the results of trees of the arguments, one array for each pair of leaves."""
 
     def derive() -> list[Node]:
-        found = terms
+        found, values = terms, outputs
         if found is None:
-            found = eliminate(list(outputs), traced.by, order, unrestricted=DENSE_LIMIT, whole_maps=True).terms
+            if format == "dense":
+                values = rolled_steps(outputs, traced.by)
+            found = eliminate(list(values), traced.by, order, unrestricted=DENSE_LIMIT, whole_maps=True).terms
         store = dense_node if format == "dense" else blocks_node
         blocks = [
             store(found[i][j], y.shape, x.shape, jacobian_dtype(y, x))
             for i, y in enumerate(outputs)
             for j, x in enumerate(traced.by)
         ]
-        return [*outputs, *blocks] if with_value else blocks
+        return [*values, *blocks] if with_value else blocks
 
     how = f"jacobian {format} {order} {with_value}" if outputs is traced.outputs and terms is None else None
     if traced.output_tree.is_leaf() and traced.wanted_tree.is_leaf():

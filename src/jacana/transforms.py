@@ -20,6 +20,7 @@ from .errors import DifferentiationError, InvalidInputError
 from .graph.build import cast_to, movement_reshape
 from .graph.node import Node
 from .record import current_recording
+from .recurrences import rolled_steps
 from .replay import Build, Built, Replay, Traced, whole_leaves
 from .results import Format, deliver
 from .run import executor_is, native_available
@@ -160,10 +161,13 @@ def compile(function: Callable[..., Any]) -> Transformed:
 
 
 def _build_value(traced: Traced) -> Built:
+    def derive() -> list[Node]:
+        return rolled_steps(traced.outputs, ())
+
     if traced.output_tree.is_leaf() and not traced.is_complex:
-        return Built(list(traced.outputs), _first, plain=True)
+        return Built(derive, _first, plain=True)
     plain = trees.is_tuple_of_leaves(traced.output_tree) and not traced.is_complex
-    return Built(list(traced.outputs), traced.value, plain=plain)
+    return Built(derive, traced.value, plain=plain)
 
 
 def _first(arrays: list[Any]) -> Any:
@@ -322,8 +326,9 @@ def _gradient_build(with_value: bool, verb: str, traced: Traced) -> Built:
     tree = traced.wanted_tree
 
     def derive() -> list[Node]:
-        gradients = _gradient_nodes(node, traced.by, "auto")
-        return [node, *gradients] if with_value else gradients
+        (value,) = rolled_steps([node], traced.by)
+        gradients = _gradient_nodes(value, traced.by, "auto")
+        return [value, *gradients] if with_value else gradients
 
     def finish(arrays: list[Any]) -> Any:
         found = whole_leaves(arrays[1:] if with_value else arrays, traced.complex_wanted)
@@ -372,6 +377,8 @@ def hessian(
 
 def _build_hessian(format: str, order: Order, traced: Traced) -> Built:
     node = _scalar_output(traced, "hessian")
+    if format == "dense":
+        (node,) = rolled_steps([node], traced.by)
     gradients = _gradient_nodes(node, traced.by, "auto")
     inner = replace(traced, outputs=tuple(gradients), output_tree=traced.wanted_tree)
     return deliver(inner, gradients, format, order, with_value=False)
@@ -454,6 +461,7 @@ def _product(
             raise InvalidInputError(
                 f"{verb} of {traced.name}: the {noun} has shape {_shapes(vector)}, the {like} {_shapes(wanted)}"
             )
+        outputs = tuple(rolled_steps(outputs, traced.by))
         if verb == "jvp":
             products, into, kinds = jvp_nodes(outputs, traced.by, vector), result_tree, flags
         else:

@@ -8,6 +8,7 @@ program is being written, and in the executor's buffers while it runs.
 from __future__ import annotations
 
 import itertools
+import operator
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Sequence
@@ -321,10 +322,13 @@ def topological(outputs: Iterable[Node]) -> list[Node]:
     return order
 
 
+_age = operator.attrgetter("serial")
+
+
 def substitute_nodes(outputs: Sequence[Node], replacement: dict[Node, Node]) -> list[Node]:
-    """The program with some nodes replaced by others of the same shape and dtype."""
+    """The program with some nodes replaced by others of the same shape and dtype, made in the order of the old ones."""
     new = dict(replacement)
-    for node in topological(outputs):
+    for node in sorted(topological(outputs), key=_age):
         if node not in new:
             inputs = tuple(new[i] for i in node.inputs)
             new[node] = node if inputs == node.inputs else node.op(*inputs, params=node.params)

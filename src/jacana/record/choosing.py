@@ -105,12 +105,14 @@ if hasattr(np, "fix"):  # deprecated in 2.5
 
 @implements(np.sinc)
 def sinc(x: Any) -> Any:
-    """``sin(pi x) / (pi x)``, one at zero with derivative zero there."""
+    """``sin(pi x) / (pi x)``, with derivatives of every order at zero."""
     value = np.sinc(raw(x))
-    y = np.pi * np.where(x == 0, 1.0e-20, x)
-    result = np.sin(y) / y
-    node = tracked(result)
-    return wrap_constant(value) if node is None else wrap_node(cast_to(node, value.dtype), value)
+    node = tracked(x)
+    if node is None:
+        return wrap_constant(value)
+    from ..graph.ops import special_several  # which imports scipy.special
+
+    return wrap_node(special_several.sinc(cast_to(node, value.dtype)), value)
 
 
 @implements(np.nan_to_num)

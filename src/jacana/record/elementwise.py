@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from ..graph.build import cast_to
-from ..graph.node import REGISTRY, DType, Operation
+from ..graph.build import cast_to, index_node, sum_axes
+from ..graph.node import REGISTRY, DType, Node, Operation
 from ..graph.ops.elementwise import BOOL
 from ..graph.ops.flat import FLAT, exponent, ldexp
 from .lift import acceptable, operand, plain_operand
@@ -89,6 +89,8 @@ def _binary(operation: Operation, ufunc: np.ufunc) -> Handler:
         value = evaluate(va, vb)
         if na is not None and nb is not None:
             if na.dtype == nb.dtype and na.shape == nb.shape and na.dtype.kind == "f" and not logical:
+                if na is nb and ufunc is np.multiply and _is_length(na):
+                    return wrap_node(_square(na), value)
                 return wrap_node(operation(na, nb), value)
         elif na is None and nb is None:
             return wrap_constant(value)
@@ -109,7 +111,40 @@ for _operation in list(REGISTRY.values()):
         UFUNCS[_operation.ufunc] = _make(_operation, _operation.ufunc)
 
 _power = UFUNCS[np.power]
-_square = REGISTRY["square"]
+
+
+def _square(node: Node) -> Node:
+    """The square; of a length the sum of squares, whose second derivative is right where the length is zero."""
+    match node.op.name:
+        case "index":
+            return index_node(_square(node.inputs[0]), node.shape, node.params.indices)
+        case "absolute":
+            return REGISTRY["square"](node.inputs[0])
+        case "hypot":
+            return REGISTRY["add"](*(REGISTRY["square"](i) for i in node.inputs))
+        case "norm":
+            (x,) = node.inputs
+            return sum_axes(REGISTRY["square"](x), node.params.axes)
+    return REGISTRY["square"](node)
+
+
+_LENGTHS = frozenset({"absolute", "hypot", "norm"})
+
+
+def _is_length(node: Node) -> bool:
+    return node.op.name in _LENGTHS or (node.op.name == "index" and node.inputs[0].op.name in _LENGTHS)
+
+
+_square_of = UFUNCS[np.square]
+
+
+@implements(np.square)
+def square(x: Any) -> Any:
+    """``x * x``."""
+    node = tracked(x)
+    if node is None or not _is_length(node):
+        return _square_of(x)
+    return wrap_node(_square(node), np.square(raw(x)))
 
 
 @implements(np.power)

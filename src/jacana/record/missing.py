@@ -15,7 +15,7 @@ from .composed import as_numpy, composed
 from .indexing import plain_key
 from .lift import any_tracked, call_on_constants
 from .location import unsupported
-from .reduction import _store, axes_of, given, refuse
+from .reduction import _store, axes_of, given, refuse, root_of_variance
 from .table import implements
 from .variable import raw, raw_deep
 
@@ -64,7 +64,7 @@ def nanvar(
 @composed(np.nanstd)
 def nanstd(*args: Any, **kwargs: Any) -> Any:
     """The square root of the variance."""
-    return np.sqrt(nanvar(*args, **kwargs))
+    return root_of_variance(nanvar(*args, **kwargs))
 
 
 @composed(np.nanmax)

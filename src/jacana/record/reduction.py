@@ -11,7 +11,7 @@ from ..graph.build import cast_to, movement_reshape, sum_axes
 from ..graph.node import REGISTRY, Node
 from ..graph.ops.reduction import AxesParams, AxisParams
 from .location import unsupported
-from .table import UFUNCS, Handler, implements
+from .table import Handler, implements
 from .variable import Variable, raw, tracked, wrap_constant, wrap_node
 
 _MISSING: Any = np._NoValue
@@ -214,9 +214,33 @@ implements(np.var)(variance)
 
 
 @implements(np.std)
-def std(*args: Any, out: Any = None, **kwargs: Any) -> Any:
-    """The square root of the variance."""
-    return _store(UFUNCS[np.sqrt](variance(*args, **kwargs)), out)
+def std(
+    a: Any, axis: Any = None, dtype: Any = None, out: Any = None, ddof: Any = 0, keepdims: Any = _MISSING, *,
+    where: Any = _MISSING, mean: Any = _MISSING, correction: Any = _MISSING,
+) -> Any:  # fmt: skip
+    """The norm of the distances from the mean, over the root of their number: zero at zero, as every norm."""
+    refuse("std", mean=mean)
+    ddof = ddof if correction is _MISSING else correction
+    if _is_mask(where):
+        masked = variance(a, axis, dtype, None, ddof, keepdims, where=where)
+        return _store(root_of_variance(masked), out)
+    value = np.std(raw(a), axis=axis, dtype=dtype, ddof=ddof, **given(keepdims=keepdims))
+    node = tracked(a)
+    if node is None:
+        return _store(wrap_constant(value), out)
+    a = wrap_node(cast_to(node, value.dtype), raw(a).astype(value.dtype))
+    axes = axes_of(axis, node.ndim)
+    count = float(np.prod([node.shape[k] for k in axes]))
+    with np.errstate(all="ignore"):
+        scaled = (a - mean_of(a, axes)) * float(1.0 / np.sqrt(np.maximum(count - ddof, 0.0)))
+    found = REGISTRY["norm"](scaled.node, params=AxesParams(axes))
+    return _store(wrap_node(movement_reshape(found, np.shape(value)), value), out)
+
+
+def root_of_variance(value: Any) -> Any:
+    """The root, with the derivative zero where the variance is: the subgradient of least length, as for a norm."""
+    nothing = np.equal(value, 0)
+    return np.where(nothing, 0.0, np.sqrt(np.where(nothing, 1.0, value)))
 
 
 @implements(np.average)

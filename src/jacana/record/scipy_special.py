@@ -40,18 +40,23 @@ def _records(name: str) -> Callable[[Handler], Handler]:
 
 def _shifted(a: Any, axis: Any) -> tuple[Any, Any]:
     """``a`` less its largest elements, which have no derivative of their own: nothing depends on the shift."""
-    from ..graph.ops.flat import detached
+    from ..graph.ops.flat import below, detached
 
+    a = a * 1.0
     top = np.max(a, axis=axis, keepdims=True)
-    node = tracked(top)
-    fixed = top if node is None else wrap_node(detached(node), raw(top))
-    fixed = np.where(np.isfinite(fixed), fixed, 0.0)
-    return a - fixed, fixed
+    node, shift = tracked(a), tracked(top)
+    if node is None or shift is None:
+        return np.where(raw(a) == raw(top), 0.0, raw(a) - raw(top)), raw(top)
+    value = raw(a)
+    spread = operand(top, value.shape, value.dtype)
+    with np.errstate(invalid="ignore"):
+        rest = np.where(value == raw(top), 0.0, value - raw(top)).astype(value.dtype)
+    return wrap_node(below(node, spread), rest), wrap_node(detached(shift), raw(top))
 
 
 @_records("logsumexp")
 def logsumexp(a: Any, axis: Any = None, b: Any = None, keepdims: bool = False, return_sign: bool = False) -> Any:
-    """Of nothing but minus infinity the derivative is zero."""
+    """The largest elements are taken apart, and share in equal parts where they are infinite."""
     a = plain_operand(a)
     if b is not None:
         a, b = np.broadcast_arrays(a, plain_operand(b))

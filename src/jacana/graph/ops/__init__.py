@@ -12,6 +12,7 @@ from . import (
     fourier,
     linalg,
     matrix_functions,
+    minors,
     movement,
     pivoted,
     position,
@@ -22,5 +23,6 @@ from . import (
 
 __all__ = [
     "complex", "complex_linalg", "contraction", "control", "custom", "elementwise", "factors", "flat", "fourier",
-    "linalg", "matrix_functions", "movement", "pivoted", "position", "reduction", "spectral", "spectral_functions",
+    "linalg", "matrix_functions", "minors", "movement", "pivoted", "position", "reduction", "spectral",
+    "spectral_functions",
 ]  # fmt: skip

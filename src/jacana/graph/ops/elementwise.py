@@ -272,8 +272,9 @@ def _safe_ratio(a: Node, norm: Node) -> Node:
 
 
 def _logaddexp_partials(a: Node, b: Node, y: Node) -> Sequence[Partial]:
-    # Equal infinities would give inf - inf; where a == y the term of a is the whole sum or a half of it.
-    return exp(select(equal(a, y), number(0.0, a), a - y)), exp(select(equal(b, y), number(0.0, b), b - y))
+    # Equal infinities would give inf - inf; where a == y a is the whole sum, or half of it if b is as large.
+    share = select(equal(a, b), number(math.log(0.5), a), number(0.0, a))
+    return exp(select(equal(a, y), share, a - y)), exp(select(equal(b, y), share, b - y))
 
 
 logaddexp = _record(

@@ -54,6 +54,23 @@ def _itself(params: Any, x: Node) -> tuple[Shape, DType]:
     return x.shape, x.dtype
 
 
+def _below_evaluate(params: Any, a: Any, top: Any) -> Any:
+    with np.errstate(invalid="ignore"):
+        return np.where(a == top, a.dtype.type(0), a - top)
+
+
+# What a number lacks to a largest one, which counts as constant; nothing if it is the largest itself, infinite or not.
+below = register(
+    Operation(
+        name="below",
+        family="special",
+        evaluate=_below_evaluate,
+        infer=lambda params, a, top: (a.shape, a.dtype),
+        edges=_edges(lambda a, top, y: (UNIT, None)),
+        smooth=False,
+    )
+)
+
 # The number without its derivative, for what a formula only needs to keep numbers in range.
 detached = register(
     Operation(
@@ -66,4 +83,4 @@ detached = register(
     )
 )
 
-__all__ = ["FLAT", "detached", "exponent", "ldexp", "nextafter"]
+__all__ = ["FLAT", "below", "detached", "exponent", "ldexp", "nextafter"]

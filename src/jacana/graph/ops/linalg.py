@@ -14,6 +14,7 @@ import numpy as np
 
 from ..node import Array, DType, Edges, Node, Shape
 from .labelled import labelled, linalg, tangent
+from .minors import LARGEST, minor_terms
 
 
 def square(params: Any, a: Node, *others: Node) -> tuple[Shape, DType]:
@@ -61,6 +62,8 @@ def _cofactor_edges(node: Node) -> Edges:
 
     (a,) = node.inputs
     lead, n = node.shape[:-2], node.shape[-1]
+    if n <= LARGEST:
+        return (minor_terms(a, 1) if n > 1 else None,)
     y = inverse(a)
     scaled = broadcast_axes(determinant(a), a.shape, tuple(range(len(lead)))) * y
     sizes = _axes(n, "ijkl")

@@ -225,8 +225,8 @@ special(
     at=[((0.0, -1.0), (-math.inf, 0.0))],
 )
 one("entr", POSITIVE, lambda x, y: -log(x) - 1.0, at=[((0.0,), (math.inf,))])
-special("rel_entr", [POSITIVE, POSITIVE], lambda x, v, y: (log(x / v) + 1.0, -(x / v)))
-special("kl_div", [POSITIVE, POSITIVE], lambda x, v, y: (log(x / v), 1.0 - x / v))
+special("rel_entr", [POSITIVE, POSITIVE], lambda x, v, y: (log(x) - log(v) + 1.0, -(x / v)))
+special("kl_div", [POSITIVE, POSITIVE], lambda x, v, y: (log(x) - log(v), 1.0 - x / v))
 
 
 def _huber_partials(delta: Node, r: Node, y: Node) -> Sequence[Partial]:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import scipy.special as sc
 
-from ..build import cast_to
+from ..build import cast_to, full
 from ..node import REGISTRY, Node, Operation, Partial, register
 from .elementwise import _edges, cos, cosh, equal, exp, maximum, number, select, sin, sinh, sqrt
 from .special import POSITIVE, REAL, ROOT_PI, UNIT_INTERVAL, S, _bell, _gamma_density, safe_where, special
@@ -42,7 +42,7 @@ def _record(name: str, evaluate: Callable[..., Any], partials: _Partials) -> Ope
         Operation(
             name=named(name),
             family="special",
-            evaluate=lambda params, *arrays: evaluate(*arrays),
+            evaluate=lambda params, *arrays: np.asarray(evaluate(*arrays)).astype(arrays[-1].dtype, copy=False),
             infer=_same,
             edges=_edges(partials),
             cost=80.0,
@@ -275,9 +275,17 @@ SPHERICAL = {
     for name in _SIGNS
 }
 
+
+def _sinc_slope(x: Node, y: Node) -> Partial:
+    """``sin(t) / t`` is a spherical Bessel function, whose derivatives are right at zero and near it."""
+    return SPHERICAL["spherical_jn"](full(1, x.shape, np.dtype(np.int64)), x * math.pi) * -math.pi
+
+
+sinc = _record("sinc", np.sinc, _of_one(_sinc_slope))
+
 lambertw = tuple(
     _record(f"lambertw_{k}", lambda x, k=k: sc.lambertw(x, k).real.astype(x.dtype), lambda x, y: (1.0 / (x + exp(y)),))
     for k in (0, -1)
 )
 
-__all__ = ["SEVERAL", "SPHERICAL", "Several", "lambertw", "spherical_slope"]
+__all__ = ["SEVERAL", "SPHERICAL", "Several", "lambertw", "sinc", "spherical_slope"]

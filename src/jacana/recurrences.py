@@ -1,0 +1,392 @@
+"""Python loops over steps, found again in the straight-line program that they were recorded as.
+
+Eight hundred explicit steps of a differential equation are recorded as eight hundred copies of one step, each of which
+takes what the copy before it made. Derived and compiled as they are, they cost seconds. Here the copies are found, by
+the period in which operations repeat, and become a loop node (``graph/ops/control.py``), as if the user had written
+``jc.scan``: a derivative and machine code for one step do for all of them. The loop does what the copies did, in the
+same order, so that values stay the same bit for bit.
+
+A loop is one opaque map, and what lies within it is dense. So this is for results that are dense anyway, and only where
+every last carry depends on every argument that any of them depends on: no structural zero is given up.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from .differentiate import eliminate
+from .graph.build import FrozenArray, assembled, constant, index_node, zeros
+from .graph.index import Affine, Index, from_table, identity, shift_axes
+from .graph.node import LITERAL, Array, Node, new_input, topological
+from .graph.ops.control import INT
+from .graph.ops.movement import index
+from .graph.rolling import roll
+from .record.bodies import ClosedBody
+from .structure import sparse_plan
+
+FEWEST_NODES = 3000  # in all copies together, from which a loop is worth it
+FEWEST_STEPS = 32
+LONGEST_STEP = 2000  # nodes
+MOST_CARRIED = 64  # numbers
+MOST_LOOPS = 8  # in one program
+WINDOW = 16  # operations in a row that must repeat for a period to be tried
+SAMPLES = 64  # repetitions that are looked at for a period
+
+
+def rolled_steps(outputs: Sequence[Node], wanted: Sequence[Node]) -> list[Node]:
+    """The program with its repeated steps as loops, as far as the derivatives by ``wanted`` lose nothing by it."""
+    current = list(outputs)
+    for _ in range(MOST_LOOPS):
+        rolled = _rolled_once(current, wanted)
+        if rolled is None:
+            break
+        current = rolled
+    # Results of single steps are now read from stacks, which is what element loops are made of.
+    return current if current == list(outputs) else roll(current)
+
+
+def _rolled_once(outputs: list[Node], wanted: Sequence[Node]) -> list[Node] | None:
+    # Places of arguments and captured arrays count as leaves: each is one node, however often and wherever it is read.
+    order = [n for n in topological(outputs) if n.inputs and not (n.op is index and not n.inputs[0].inputs)]
+    order.sort(key=lambda n: n.serial)
+    if len(order) < FEWEST_NODES:
+        return None
+    period = _period(order)
+    if period is None:
+        return None
+    steps = _matched(order, *period)
+    if steps is None or steps.count < FEWEST_STEPS or steps.count * steps.length < FEWEST_NODES:
+        return None
+    return _Loop(order, steps, outputs, wanted).program()
+
+
+# --- where operations repeat --------------------------------------------------------------------------------------
+
+
+def _period(order: Sequence[Node]) -> tuple[int, int, int] | None:
+    """The length of a step, and from where to where the operations (not yet what they take) repeat with it."""
+    numbers: dict[Any, int] = {}
+    kinds = np.empty(len(order), dtype=np.int64)
+    for k, node in enumerate(order):
+        # Of a read, the place may differ from step to step.
+        params = None if node.op is index else node.params
+        key = (node.op.name, params, node.shape, node.dtype, len(node.inputs))
+        kinds[k] = numbers.setdefault(key, len(numbers))
+    weights = np.random.default_rng(0).integers(1, 2**40, WINDOW)
+    windows = np.lib.stride_tricks.sliding_window_view(kinds, WINDOW) @ weights
+    best: tuple[int, int, int, int] | None = None
+    for middle in (len(windows) // 2, len(windows) // 4, 3 * len(windows) // 4):
+        places = np.flatnonzero(windows == windows[middle])
+        here = int(np.searchsorted(places, middle))
+        for length in np.unique(np.abs(places[max(here - SAMPLES, 0) : here + SAMPLES] - middle)):
+            if not 0 < length <= LONGEST_STEP:
+                continue
+            different = np.flatnonzero(kinds[length:] != kinds[:-length])
+            after = int(np.searchsorted(different, middle))
+            first = int(different[after - 1]) + 1 if after else 0
+            last = int(different[after]) if after < len(different) else len(kinds) - length
+            covered = last + length - first
+            if last > first and (best is None or covered > 1.1 * best[0]):
+                best = (covered, int(length), first, last + int(length))
+    return None if best is None or best[0] < FEWEST_NODES else best[1:]
+
+
+@dataclass(frozen=True)
+class _Steps:
+    """``count`` copies of ``length`` nodes, from place ``start`` of the order."""
+
+    start: int
+    length: int
+    count: int
+    kinds: tuple[tuple[Any, ...], ...]  # of each input of each node of a step: see ``_matched``
+
+
+def _matched(order: Sequence[Node], length: int, first: int, last: int) -> _Steps | None:
+    """The copies that also take corresponding inputs.
+
+    An input is, in every copy, the same node (None), or lies a fixed number of places back (that number; in the step
+    before at most), or comes from elsewhere and differs from step to step (-1: literals, places of an array that
+    stays the same, any leaves).
+    """
+    place = {node: k for k, node in enumerate(order)}
+    middle = first + ((last - first) // length // 2) * length
+    if middle - length < first or middle + 2 * length > last:
+        return None
+
+    def kind(k: int, slot: int) -> int | None:
+        here, there = order[k].inputs[slot], order[k + length].inputs[slot]
+        if here is there:
+            return None
+        p, q = place.get(here), place.get(there)
+        return k - p if p is not None and q is not None and k - p == k + length - q else -1
+
+    by_node = [tuple(kind(k, s) for s in range(len(order[k].inputs))) for k in range(middle, middle + length)]
+    phase = _best_phase(by_node, length)
+    if phase is None:
+        return None
+    kinds = tuple(by_node[(phase + k) % length] for k in range(length))
+    begin = first + (middle + phase - first) % length
+    total = (last - begin) // length
+    stays = [order[middle + length + phase + k - (0 if phase + k < length else length)] for k in range(length)]
+
+    def fits(step: int, opening: bool) -> bool:
+        """Whether a step takes what it should; the ``opening`` one may take anything as what is carried."""
+        for k, row in enumerate(kinds):
+            at = begin + step * length + k
+            for slot, wanted in enumerate(row):
+                found = order[at].inputs[slot]
+                if wanted is None:
+                    if found is not stays[k].inputs[slot]:
+                        return False
+                elif wanted >= 0:
+                    if not (opening and wanted > k) and place.get(found) != at - wanted:
+                        return False
+                elif place.get(found, -1) >= begin:
+                    return False
+            if order[at].op is index and row[0] is not None and order[at].params != stays[k].params:
+                return False  # only places of what stays may differ
+        return True
+
+    one = (middle - begin) // length
+    if not 0 <= one < total or not fits(one, False):
+        return None
+    low = one
+    while low > 0 and fits(low - 1, False):
+        low -= 1
+    if low > 0 and fits(low - 1, True):
+        low -= 1
+    high = one + 1
+    while high < total and fits(high, False):
+        high += 1
+    return _Steps(begin + low * length, length, high - low, kinds)
+
+
+def _best_phase(by_node: Sequence[tuple[int | None, ...]], length: int) -> int | None:
+    """Where in the period a step begins, so that it takes from the step before it alone, and as little as can be."""
+    pairs = [(k, d) for k, row in enumerate(by_node) for d in row if d is not None and d >= 0]
+    if not pairs:
+        return None
+    users, back = np.array(pairs).T
+    best: tuple[int, int] | None = None
+    for phase in range(length):
+        place = (users - phase) % length
+        earlier = back > place
+        if np.any(back > place + length):
+            continue
+        carried = len(np.unique((place - back)[earlier] % length))
+        if carried and (best is None or carried < best[0]):
+            best = (carried, phase)
+    return None if best is None else best[1]
+
+
+# --- as a loop ----------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Loop:
+    """The copies as one loop, and the program with it."""
+
+    order: Sequence[Node]
+    steps: _Steps
+    outputs: list[Node]
+    wanted: Sequence[Node]
+    carries: dict[tuple[int, Node], Node] = field(default_factory=dict)  # (what is carried, first value): its input
+    stacks: dict[tuple[Node, ...], Node] = field(default_factory=dict)
+    free: dict[Node, None] = field(default_factory=dict)  # what stays the same
+
+    def at(self, step: int, k: int) -> Node:
+        """A node of a step."""
+        return self.order[self.steps.start + step * self.steps.length + k]
+
+    def program(self) -> list[Node] | None:
+        """The program with the loop; None if the loop would lose structure, or cannot be made."""
+        body = self._body()
+        if body is None:
+            return None
+        used = self._used()
+        last = self.steps.count - 1
+        results: dict[tuple[bool, int], int] = {}  # (whether last, place in the step): which carry or output
+        carried = [body[place] for place, _ in self.carries]
+        inits = [init for _, init in self.carries]
+        inputs = list(self.carries.values())
+        for k in sorted({k for step, k in used if step == last and {s for s, j in used if j == k} == {last}}):
+            found = [j for j, (place, _) in enumerate(self.carries) if place == k]
+            if not found:  # a value that is needed in the end alone rides along
+                found = [len(carried)]
+                carried.append(body[k])
+                inits.append(zeros(body[k].shape, body[k].dtype))
+                inputs.append(new_input(body[k].shape, body[k].dtype))
+            results[True, k] = found[0]
+        stacked = sorted({k for _, k in used if (True, k) not in results})
+        results.update({(False, k): j for j, k in enumerate(stacked)})
+        finals = {j for (is_last, _), j in results.items() if is_last}
+        if not self._fit_for_loop(carried, inputs, finals, [body[k] for k in stacked]):
+            return None
+        closed = ClosedBody(
+            [self.number, *inputs, *self.stacks.values()], len(inputs), carried, [body[k] for k in stacked], None
+        )
+        ends, rows = closed.nodes(self.steps.count, False, inits, [self._stack(key) for key in self.stacks])
+        new: dict[Node, Node] = {}
+        for step, k in used:
+            j = results.get((True, k))
+            if j is None:
+                row = rows[results[False, k]]
+                new[self.at(step, k)] = index_node(row, row.shape[1:], (Affine(step), *identity(row.ndim - 1)))
+            else:
+                new[self.at(step, k)] = ends[j]
+        return self._rest(new)
+
+    def _body(self) -> list[Node] | None:
+        """The nodes of one step over inputs of its own."""
+        self.number = new_input((), INT)
+        body: list[Node] = []
+        count = self.steps.count
+        for k, row in enumerate(self.steps.kinds):
+            node = self.at(1, k)
+            if node.op.family in ("control", "matrix"):
+                return None
+            if node.op is index and row[0] is None:  # a place of what stays, which moves
+                body.append(self._slice(tuple(self.at(t, k) for t in range(count))))
+                continue
+            inputs = []
+            for slot, back in enumerate(row):
+                here = node.inputs[slot]
+                if back is None:
+                    if here.op is not LITERAL:
+                        self.free[here] = None
+                    inputs.append(here)
+                elif back < 0:
+                    inputs.append(self._slice(tuple(self.at(t, k).inputs[slot] for t in range(count))))
+                elif back <= k:
+                    inputs.append(body[k - back])
+                else:
+                    key = (k - back + self.steps.length, self.at(0, k).inputs[slot])
+                    inputs.append(self.carries.setdefault(key, new_input(here.shape, here.dtype)))
+            remade = node.op is index
+            body.append(
+                index_node(inputs[0], node.shape, node.params.indices)
+                if remade
+                else node.op(*inputs, params=node.params)
+            )
+        return body
+
+    def _slice(self, nodes: tuple[Node, ...]) -> Node:
+        """The input of the body that is one of ``nodes`` in each step."""
+        return self.stacks.setdefault(nodes, new_input(nodes[0].shape, nodes[0].dtype))
+
+    def _stack(self, nodes: tuple[Node, ...]) -> Node:
+        """``nodes``, one for each step, as one array."""
+        first, count = nodes[0], len(nodes)
+        shape = (count, *first.shape)
+        if all(node.op is LITERAL for node in nodes):
+            data = np.frombuffer(b"".join([node.params.data for node in nodes]), first.dtype)
+            return constant(FrozenArray(data, structural=False), shape, first.dtype)
+        source = first.inputs[0] if first.inputs else first
+        if all(node.op is index and node.inputs[0] is source for node in nodes):
+            moving = [_moving(column) for column in zip(*(node.params.indices for node in nodes), strict=True)]
+            places = [e for e in moving if e is not None]
+            if len(places) == len(moving):
+                return index_node(source, shape, places)
+        parts = [(node, (Affine(t), *identity(node.ndim))) for t, node in enumerate(nodes)]
+        return assembled(parts, shape, first.dtype, disjoint=True)
+
+    def _used(self) -> set[tuple[int, int]]:
+        """The results of steps that the rest of the program takes, as (step, place in it)."""
+        steps = self.steps
+        end = steps.start + steps.count * steps.length
+        inside = {node: k for k, node in enumerate(self.order[steps.start : end])}
+        reads = {k for k, row in enumerate(steps.kinds) if self.at(1, k).op is index and row[0] is None}
+        used = [n for node in self.order[end:] for n in node.inputs if n in inside]
+        used += [node for node in self.outputs if node in inside]
+        return {divmod(inside[n], steps.length) for n in used if inside[n] % steps.length not in reads}
+
+    def _fit_for_loop(self, carried: list[Node], inputs: list[Node], finals: set[int], stacked: list[Node]) -> bool:
+        """Whether a loop can be made, and gives up nothing; ``finals``: which carries the program takes in the end."""
+        if not carried or sum(node.size for node in carried) > MOST_CARRIED:
+            return False
+        every = [*self.free, *inputs, *self.stacks.values(), *carried, *stacked]
+        if len({n.dtype for n in every if n.dtype.kind == "f"}) != 1:
+            return False
+        if any(n.dtype != INT for n in every if n.dtype.kind != "f"):
+            return False
+        if any(a.shape != b.shape or a.dtype != b.dtype for a, b in zip(carried, inputs, strict=True)):
+            return False
+        return self._everything_on_everything(carried, inputs, finals, stacked)
+
+    def _everything_on_everything(
+        self, carried: list[Node], inputs: list[Node], finals: set[int], stacked: list[Node]
+    ) -> bool:
+        """Whether each number of a result depends, in the end, on each argument that any of them depends on."""
+        varying = set(self.wanted)
+        inits = [init for _, init in self.carries]
+        taken = [n for nodes in self.stacks for n in nodes]
+        for node in topological([*self.free, *inits, *taken]):
+            if node.dtype.kind == "f" and not varying.isdisjoint(node.inputs):
+                varying.add(node)
+        if not varying:
+            return True
+        if stacked and not varying.isdisjoint(taken):
+            return False  # the result of a step does not depend on what later steps take
+        moving = [k for k, node in enumerate(inputs) if node.dtype.kind == "f"]
+        results = [carried[k] for k in moving] + [node for node in stacked if node.dtype.kind == "f"]
+        by = [*(inputs[k] for k in moving), *(node for node in self.free if node in varying)]
+        found = eliminate(results, by, "reverse").terms
+        table = np.block([[_pattern(t, y, x) for x, t in zip(by, row, strict=True)]
+                          for y, row in zip(results, found, strict=True)])  # fmt: skip
+        count = sum(inputs[k].size for k in moving)
+        starts = [np.full(inputs[k].size, k < len(inits) and inits[k] in varying) for k in moving]
+        through, direct = table[:, :count].astype(np.float64), table[:, count:]
+        # By the first carries, and by what stays the same, which comes in again at every step.
+        reached = np.eye(count, dtype=bool)[:, np.concatenate(starts)]
+        fed = np.zeros((count, direct.shape[1]), dtype=bool)
+        depends = np.zeros((len(table), 0), dtype=bool)
+        for _ in range(self.steps.count):
+            last, depends = depends, np.concatenate((through @ reached > 0, (through @ fed > 0) | direct), axis=1)
+            if np.array_equal(depends, last):
+                break
+            reached, fed = depends[:count, : reached.shape[1]], depends[:count, reached.shape[1] :]
+        used = np.concatenate(
+            [np.full(inputs[k].size, k in finals) for k in moving] + [np.ones(len(table) - count, bool)]
+        )
+        seen = depends[used]
+        return bool(np.all(seen == seen.any(axis=0)))
+
+    def _rest(self, new: dict[Node, Node]) -> list[Node]:
+        """The program after the loop, on what ``new`` puts in the place of its nodes."""
+        for node in self.order[self.steps.start + self.steps.count * self.steps.length :]:
+            if any(i in new for i in node.inputs):
+                inputs = [new.get(i, i) for i in node.inputs]
+                new[node] = (
+                    index_node(inputs[0], node.shape, node.params.indices)
+                    if node.op is index
+                    else node.op(*inputs, params=node.params)
+                )
+        return [new.get(node, node) for node in self.outputs]
+
+
+def _moving(expressions: Sequence[Index]) -> Index | None:
+    """One index that goes through ``expressions`` along a new first axis, if one does."""
+    first = expressions[0]
+    if not all(isinstance(e, Affine) and isinstance(first, Affine) and e.strides == first.strides for e in expressions):
+        return None
+    offsets = np.array([e.offset for e in expressions if isinstance(e, Affine)], dtype=np.int64)
+    shifted = shift_axes(first, 1)
+    if not isinstance(shifted, Affine) or not shifted.strides:
+        return from_table(offsets, [0])
+    steps = np.diff(offsets)
+    if steps.min() != steps.max():
+        return None
+    return Affine(int(offsets[0]), ((0, int(steps[0])), *shifted.strides)) if steps[0] else shifted
+
+
+def _pattern(terms: Any, y: Node, x: Node) -> Array:
+    """Which numbers of ``y`` depend on which of ``x``."""
+    plan = sparse_plan(terms, y.shape, x.shape, y.dtype)
+    table = np.zeros((math.prod(y.shape), math.prod(x.shape)), dtype=bool)
+    table[plan.rows, plan.indices] = True
+    return table

@@ -1,0 +1,280 @@
+"""Python loops over steps become loop nodes, and nothing else changes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import jacana as jc
+from jacana import plans, recurrences
+from jacana.graph.node import topological
+
+STEPS = 60
+P = np.array([10.0, 28.0, 8.0 / 3.0])
+CONTROLS = 0.1 * np.random.default_rng(0).normal(size=STEPS)
+DATA = np.random.default_rng(1).normal(size=(STEPS, 2))
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch):
+    """Short loops count, so that the programs here are quick to differentiate without rolling, too."""
+    monkeypatch.setattr(recurrences, "FEWEST_NODES", 100)
+    plans.forget()
+    yield
+    plans.forget()
+
+
+def lorenz(p):
+    x, y, z = 1.0 + 0 * p[0], 1.0, 1.0
+    for _ in range(STEPS):
+        dx, dy, dz = p[0] * (y - x), x * (p[1] - z) - y, x * y - p[2] * z
+        x, y, z = x + 0.005 * dx, y + 0.005 * dy, z + 0.005 * dz
+    return np.array([x, y, z])
+
+
+def runge_kutta(p):
+    def rate(s):
+        return np.array([p[0] * (s[1] - s[0]), s[0] * (p[1] - s[2]) - s[1], s[0] * s[1] - p[2] * s[2]])
+
+    s, h = np.array([1.0, 1.0, 1.0]) * p[0] / 10.0, 0.01
+    for _ in range(STEPS):
+        k1 = rate(s)
+        k2 = rate(s + 0.5 * h * k1)
+        k3 = rate(s + 0.5 * h * k2)
+        s = s + h / 6 * (k1 + 2 * k2 + 2 * k3 + rate(s + h * k3))
+    return s
+
+
+def with_time(p):
+    """What differs from step to step is a number of the program."""
+    x, v = p[0], p[1]
+    for k in range(STEPS):
+        force = np.sin(0.1 * k) * p[2] - x
+        x, v = x + 0.01 * v, v + 0.01 * (force - 0.1 * v * v)
+    return np.array([x, v])
+
+
+def controlled(u):
+    x, v = 1.0 + u[0], 0.5 - u[1]
+    for k in range(STEPS):
+        x, v = x + 0.1 * v, v + 0.1 * (u[k] - np.sin(x) * v)
+    return x * v
+
+
+def backwards(u):
+    x = u[0]
+    for k in reversed(range(STEPS)):
+        x = np.tanh(x + u[k] * u[(7 * k) % STEPS])
+    return x + u[3]
+
+
+def trajectory(p):
+    x, v, seen = p[0], p[1], []
+    for _ in range(STEPS):
+        x, v = x + 0.05 * v, v - 0.05 * p[2] * np.sin(x)
+        seen.append(x)
+    return np.array(seen)
+
+
+def captured_rows(p):
+    total, level = 0.0 * p[0], p[1]
+    for row in DATA:
+        level = 0.9 * level + p[2] * (row @ np.array([1.0, 2.0]))
+        total = total + (row[0] * p[0] - level) ** 2
+    return total
+
+
+def recorded_rows(p):
+    rows = DATA * p[:2]
+    total = p[2]
+    for k in range(STEPS):
+        total = np.cos(total) + np.sum(np.sin(rows[k] * total))
+    return total
+
+
+def chained(x):
+    total = 0.0
+    for k in range(len(x) - 1):
+        total = total + 100.0 * (x[k + 1] - x[k] ** 2) ** 2 + (1.0 - x[k]) ** 2
+    return total
+
+
+def counted(p):
+    """One number is carried along without ever being differentiated, and one result is of the last step alone."""
+    x, n, last = p[0], 0 * p[1], 0.0
+    for _ in range(STEPS):
+        last = np.sin(x * p[1])
+        n = n + p[1]
+        x = x + 1e-4 * last * n + 0.1 * p[2]
+    return x * last
+
+
+def two_loops(p):
+    x = p[0]
+    for _ in range(STEPS):
+        x = np.sin(x * p[1]) + p[2]
+    y = x
+    for _ in range(STEPS):
+        y = y - 0.01 * np.cos(y) * p[0] * (p[1] + p[2] * y)
+    return np.array([x, y])
+
+
+ROLLED: dict[str, tuple[Any, Any]] = {
+    "lorenz": (lorenz, P),
+    "runge_kutta": (runge_kutta, P),
+    "with_time": (with_time, P),
+    "controlled": (controlled, CONTROLS),
+    "backwards": (backwards, CONTROLS),
+    "trajectory": (trajectory, P),
+    "captured_rows": (captured_rows, P),
+    "recorded_rows": (recorded_rows, P),
+    "chained": (chained, np.random.default_rng(2).normal(size=STEPS)),
+    "counted": (counted, P / 10.0),
+    "two_loops": (two_loops, P / 10.0),
+}
+
+
+def loops(function: Any, x: Any) -> int:
+    _, traced = jc.jacobian(function)._replay.trace((x,), {})
+    return sum(n.op.name == "loop" for n in topological(recurrences.rolled_steps(traced.outputs, traced.by)))
+
+
+def straight(make: Any, *args: Any) -> Any:
+    """The same without loops."""
+    fewest, recurrences.FEWEST_NODES = recurrences.FEWEST_NODES, 10**9
+    plans.forget()
+    try:
+        return make(*args)
+    finally:
+        recurrences.FEWEST_NODES = fewest
+        plans.forget()
+
+
+@pytest.mark.parametrize("executor", ["numpy", "native"])
+@pytest.mark.parametrize("name", ROLLED)
+def test_the_same_numbers(name, executor):
+    if executor == "native" and not jc.native_available():
+        pytest.skip("llvmlite is not installed")
+    function, x = ROLLED[name]
+    assert loops(function, x) == (2 if name == "two_loops" else 1)
+    with jc.executor("numpy"):
+        value, jacobian = straight(lambda: jc.value_and_jacobian(function)(x))
+    with jc.executor(executor):
+        found_value, found = jc.value_and_jacobian(function)(x)
+        np.testing.assert_allclose(jc.compile(function)(x), value, rtol=1e-12, atol=1e-13)
+        for factor in (1.0, 1.01):
+            again = jc.jacobian(function)(x * factor)
+            expected = straight(lambda factor=factor: jc.jacobian(function)(x * factor))
+            np.testing.assert_allclose(again, expected, rtol=1e-9, atol=1e-11 * np.abs(expected).max())
+    np.testing.assert_allclose(found_value, function(x), rtol=1e-12, atol=1e-13)
+    np.testing.assert_allclose(found, jacobian, rtol=1e-9, atol=1e-11 * np.abs(jacobian).max())
+
+
+@pytest.mark.parametrize("name", ROLLED)
+def test_values_are_the_same_bit_for_bit(name):
+    function, x = ROLLED[name]
+    with jc.executor("numpy"):
+        np.testing.assert_array_equal(jc.compile(function)(x), function(x))
+
+
+@pytest.mark.parametrize("name", ["lorenz", "controlled", "captured_rows", "trajectory", "recorded_rows"])
+def test_second_derivatives_and_products(name):
+    function, x = ROLLED[name]
+
+    def scalar(v):
+        return np.sum(np.sin(function(v)))
+
+    rng = np.random.default_rng(3)
+    u = rng.normal(size=x.shape)
+    expected = straight(lambda: jc.hessian(scalar)(x))
+    found = jc.hessian(scalar)(x)
+    np.testing.assert_allclose(found, expected, rtol=1e-8, atol=1e-10 * np.abs(expected).max())
+    _, tangent = jc.jvp(function)(x, u)
+    jacobian = straight(lambda: jc.jacobian(function)(x))
+    np.testing.assert_allclose(tangent, jacobian @ u, rtol=1e-8, atol=1e-10 * np.abs(jacobian).max())
+    w = rng.normal(size=np.shape(tangent))
+    _, cotangent = jc.vjp(function)(x, w)
+    np.testing.assert_allclose(cotangent, np.tensordot(w, jacobian, w.ndim), rtol=1e-8,
+                               atol=1e-10 * np.abs(jacobian).max())  # fmt: skip
+
+
+def test_a_float32_loop_stays_one():
+    found = jc.jacobian(lorenz)(P.astype("f4"))
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, straight(lambda: jc.jacobian(lorenz)(P.astype("f4"))), rtol=2e-3, atol=1e-4)
+
+
+# --- what stays as it is -----------------------------------------------------------------------------------------
+
+
+def uncoupled(p):
+    x, y = p[0], p[1]
+    for _ in range(STEPS):
+        x, y = x - 0.01 * np.sin(x), y + 0.02 * np.log(y)
+    return np.array([x, y])
+
+
+def swapped(p):
+    x, y = p[0], p[1]
+    for _ in range(STEPS):
+        x, y = np.sin(y), np.cos(x)
+    return np.array([x, y])
+
+
+def two_back(p):
+    a, b = p[0], p[1]
+    for _ in range(STEPS):
+        a, b = b, 0.5 * np.sin(b) + 0.4 * a * b
+    return b
+
+
+def fields(x):
+    for _ in range(STEPS):
+        x = x + 0.1 * np.sin(x) * np.roll(x, 1)
+    return x
+
+
+@pytest.mark.parametrize(
+    ("function", "x"), [(uncoupled, P), (swapped, P / 30.0), (fields, np.linspace(0.0, 1.0, 100))],
+    ids=["uncoupled", "swapped", "fields"],
+)  # fmt: skip
+def test_structural_zeros_are_not_given_up(function, x):
+    assert loops(function, x) == 0
+    jacobian = jc.jacobian(function)(x)
+    np.testing.assert_array_equal(jacobian != 0, jc.jacobian(function, format="csr")(x).toarray() != 0)
+
+
+def test_an_entry_that_is_structurally_zero_stays_zero_beside_infinities():
+    with np.errstate(all="ignore"):
+        jacobian = jc.jacobian(uncoupled)(np.array([0.5, 0.0, 1.0]))
+    assert jacobian[0, 1] == 0.0 and jacobian[1, 0] == 0.0
+
+
+def test_steps_that_look_two_back_carry_both():
+    assert loops(two_back, P / 10.0) == 1
+    np.testing.assert_allclose(jc.grad(two_back)(P / 10.0), straight(lambda: jc.grad(two_back)(P / 10.0)), rtol=1e-12)
+
+
+def test_sparse_formats_keep_the_exact_structure():
+    x = np.random.default_rng(2).normal(size=STEPS)
+    hessian = jc.hessian(chained, format="csr")(x)
+    assert hessian.nnz == 3 * STEPS - 2
+    np.testing.assert_allclose(jc.hessian(chained)(x), hessian.toarray(), rtol=1e-10, atol=1e-9)
+
+
+def test_guards_in_the_loop_still_hold():
+    def bouncing(p):
+        x, v = p[0], p[1]
+        for _ in range(STEPS):
+            x, v = x + 0.1 * v, v - 0.1 * p[2]
+            if x < 0:
+                x, v = -x, -0.9 * v
+        return np.array([x, v])
+
+    derivative = jc.jacobian(bouncing)
+    for p in (np.array([1.0, 0.0, 1.0]), np.array([1.0, 0.5, 1.0]), np.array([90.0, 0.0, 0.1])):
+        expected = straight(lambda p=p: jc.jacobian(bouncing)(p))
+        np.testing.assert_allclose(derivative(p), expected, rtol=1e-10, atol=1e-12)
+        np.testing.assert_allclose(derivative(p), expected, rtol=1e-10, atol=1e-12)
