@@ -92,16 +92,20 @@ class Loss:
         """Return the cost of residuals of shape (m,); NaN or inf where one of them is."""
         if not np.isfinite(residual).all():
             return math.nan
-        return 0.5 * self.scale**2 * float(np.sum(self.function(self.squares(residual))))
+        return float(np.sum(self.costs(residual)))
+
+    def costs(self, residual: Any) -> Any:
+        """Return what each block of residuals of shape (m,) contributes, shape (m / block,); recordable."""
+        return 0.5 * self.scale**2 * self.function(self._squares(residual))
 
     def weights(self, residual: Float64Array) -> Float64Array:
         """Return rho' of each block, shape (m / block,): 1 for small residuals, towards 0 for outliers."""
-        return np.asarray(_derivatives(self.function)[0](self.squares(residual)))
+        return np.asarray(_derivatives(self.function)[0](self._squares(residual)))
 
     def robustified(self, point: Linearization) -> Linearization:
         """Return the linearization whose plain sum of squares models the robust cost of `point`."""
         residual, jacobian = point.residual, point.jacobian
-        z = self.squares(residual)
+        z = self._squares(residual)
         first, second = (np.asarray(derivative(z)) for derivative in _derivatives(self.function))
         usable = first > 0.0
         kappa = np.where(usable, 1.0 + 2.0 * z * second / np.where(usable, first, 1.0), 1.0)
@@ -129,8 +133,7 @@ class Loss:
         if m % self.block:
             raise InvalidInputError(f"the loss takes residuals in blocks of {self.block}, but there are {m}")
 
-    def squares(self, residual: Any) -> Any:
-        """Return the squares of the blocks of residuals, in units of the scale; recordable."""
+    def _squares(self, residual: Any) -> Any:
         scaled = residual / self.scale
         if self.block == 1:
             return scaled * scaled

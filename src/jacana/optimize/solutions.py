@@ -159,7 +159,7 @@ def _cost(loss: Any, residual: Any) -> Any:
     """The cost of residuals, by functions that a recording can follow."""
     if loss is None:
         return 0.5 * np.sum(residual * residual)
-    return 0.5 * loss.scale**2 * np.sum(loss.function(loss.squares(residual)))
+    return np.sum(loss.costs(residual))
 
 
 def _cost_node(loss: Any, residual: Node) -> Node:
