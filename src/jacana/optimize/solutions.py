@@ -23,7 +23,7 @@ from ..record.variable import contains_variable, raw_deep, tracked
 from .checks import raveled
 from .mapping import AttributeItems
 
-__all__ = ["RecordedResult", "plain_start", "recorded_fixed_point", "recorded_least_squares", "recorded_root", "refuse"]
+__all__ = ["RecordedResult", "plain_start", "recorded_fixed_point", "recorded_least_squares", "recorded_minimum", "recorded_root", "refuse"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,11 +127,7 @@ def recorded_least_squares(
             f"derivatives through a fit are for plain parameters, not for those on manifolds; write the manifold in "
             f"coordinates{user_line()}"
         )
-    if start is not None and not space.plain:
-        raise InvalidInputError(
-            f"where x0 depends on recorded values, none of it can be fixed or tied; let the residual read what is "
-            f"known from the function around it{user_line()}"
-        )
+    _check_free(space, start)
 
     def flat(x: Any) -> Any:
         return whiten(raveled(solver.residual(space.unravel(x), *args)))
@@ -153,6 +149,47 @@ def recorded_least_squares(
         start_node=start,
     )
     return RecordedResult(space.unravel(found.x), found.x, found.output, _cost(solver.loss, found.output))
+
+
+def recorded_minimum(solver: Any, space: Any, args: tuple[Any, ...], start: Node | None) -> Any:
+    """`Minimizer.__call__`, where the function depends on recorded values: the equations are those of its gradient."""
+    _check_free(space, start)
+    if solver.constraints:
+        raise InvalidInputError(
+            f"a minimum within constraints has no derivatives yet. With equations, write those of Lagrange's "
+            f"multipliers and use jacana.root; bounds can be given as bounds{user_line()}"
+        )
+    if space.lower is not None and solver.method == "trust-constr":
+        raise InvalidInputError(
+            f"the method 'trust-constr' ends near a bound, not on it, so which bounds hold cannot be told; use "
+            f"'newton' (the default){user_line()}"
+        )
+
+    def flat(x: Any) -> Any:
+        return np.reshape(solver.function(space.unravel(x), *args), ())
+
+    def make(function: Flat) -> Callable[[Array], Run]:
+        search = solver.searching(function, space)
+        return lambda x: _ended(search(x))
+
+    found = solution(
+        flat,
+        space.first,
+        watched=solver.function,
+        name="jacana.minimize",
+        make=make,
+        equations=lambda value, x: _stationary(value, x, space),
+        start_node=start,
+    )
+    return RecordedResult(space.unravel(found.x), found.x, found.output)
+
+
+def _check_free(space: Any, start: Node | None) -> None:
+    if start is not None and not space.plain:
+        raise InvalidInputError(
+            f"where x0 depends on recorded values, none of it can be fixed or tied; let the function read what is "
+            f"known from the program around it{user_line()}"
+        )
 
 
 def _cost(loss: Any, residual: Any) -> Any:
