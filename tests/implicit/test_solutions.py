@@ -268,3 +268,39 @@ def test_a_problem_of_plain_numbers_is_what_it_was():
 
     assert np.abs(jc.jacobian(f)(np.ones(1)) - np.sqrt(2.0)).max() < 1e-15
     assert type(found[0]) is jc.optimize.RootResult
+
+
+# --- minima -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"bounds": (0.5, None)}, {"fixed": [1]}, {"scale": np.array([1.0, 2.0, 3.0])}, {"bounds": (None, 0.0)}],
+    ids=str,
+)
+def test_minima(options):
+    def energy(x, t):
+        return np.sum(np.cosh(x - t)) + 0.1 * np.sum(x**4) + x[0] * x[1] * t[2]
+
+    start = np.full(3, 0.7 if options.get("bounds") == (0.5, None) else 0.0)
+
+    def solve(t):
+        found = jc.minimize(lambda x: energy(x, t), start, **options)
+        return np.append(found.x, found.fun)
+
+    t = np.array([0.3, 1.2, -0.4])
+    jacobian = jc.jacobian(solve)
+    for factor in (1.0, 1.05):
+        assert np.abs(jacobian(factor * t) - central(solve, factor * t)).max() < 1e-9
+    assert np.abs(jc.jacobian(jacobian)(t) - central(jacobian, t)).max() < 1e-8
+
+
+def test_minima_that_are_refused():
+    def constrained(t):
+        circle = jc.optimize.Constraint(lambda x: x @ x, 1.0, 1.0)
+        return jc.minimize(lambda x: x @ t, [1.0, 0.0], constraints=circle).x
+
+    with pytest.raises(jc.InvalidInputError, match="constraints"):
+        jc.jacobian(constrained)(np.ones(2))
+    with pytest.raises(jc.InvalidInputError, match="trust-constr"):
+        jc.jacobian(lambda t: jc.minimize(lambda x: x @ t, [0.5], bounds=(0, 1), method="trust-constr").x)(np.ones(1))
