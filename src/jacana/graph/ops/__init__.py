@@ -19,10 +19,11 @@ from . import (
     reduction,
     spectral,
     spectral_functions,
+    spline,
 )
 
 __all__ = [
     "complex", "complex_linalg", "contraction", "control", "custom", "elementwise", "factors", "flat", "fourier",
     "linalg", "matrix_functions", "minors", "movement", "pivoted", "position", "reduction", "spectral",
-    "spectral_functions",
+    "spectral_functions", "spline",
 ]  # fmt: skip
