@@ -107,3 +107,98 @@ def test_fits_that_depend_on_one_another_are_refused():
         jc.fit_batch(lambda p, y: p[0] - y + np.sum(p[0]), np.ones((3, 1)), args=(np.ones((3, 2)),))
     with pytest.raises(InvalidInputError, match="one row for each fit"):
         jc.fit_batch(lambda p: p[0][:, 0], np.ones((3, 1)))
+
+
+# ---- bounds and losses -----------------------------------------------------------------------------------------------
+
+START = np.tile([1.5, 0.0, 1.0, 0.1], (13, 1))
+
+
+@pytest.mark.parametrize("lanes", [1, 4, 64])
+def test_bounds_are_those_of_one_at_a_time(lanes):
+    data = problems(13)
+    lower, upper = np.array([0.0, -0.3, 0.7, 0.0]), np.array([2.2, 0.4, 3.0, 0.6])
+    fits = jc.fit_batch(misfit, START, args=(data,), shared=(T,), bounds=(lower, upper), lanes=lanes)
+    assert fits.success.all()
+    assert ((fits.x >= lower) & (fits.x <= upper)).all()
+    for k in range(13):
+        single = jc.least_squares(lambda p, y: peak(p, T) - y, START[k], args=(data[k],), bounds=(lower, upper))
+        assert single.success
+        np.testing.assert_allclose(fits.x[k], single.x, rtol=1e-6, atol=1e-8)
+        assert fits.cost[k] == pytest.approx(single.cost, rel=1e-9)
+        np.testing.assert_array_equal(fits.active_mask[k], single.active_mask)
+    assert (fits.active_mask != 0).any() and (fits.active_mask == 0).any()
+
+
+def test_bounds_by_name_for_each_fit_and_equal_ones():
+    data = problems(13)
+
+    def named(p, y):
+        return p["height"] * np.exp(-0.5 * ((T - p["line"][0]) / p["line"][1]) ** 2) + p["floor"] - y
+
+    start = {"height": START[:, 0], "line": START[:, 1:3], "floor": START[:, 3]}
+    most = np.linspace(1.6, 2.5, 13)
+    fits = jc.fit_batch(
+        named, start, args=(data,), bounds={"height": (None, most), "line": ([-9.0, 0.1], None), "floor": (0.25, 0.25)}
+    )
+    assert fits.success.all()
+    np.testing.assert_array_equal(fits.x["floor"], 0.25)
+    assert (fits.x["height"] <= most).all() and (fits.x["height"] == most).any()
+    sides = [np.full((13, 4), side) for side in (-np.inf, np.inf)]
+    sides[1][:, 0], sides[0][:, 3], sides[1][:, 3] = most, 0.25, 0.25
+    plain = jc.fit_batch(misfit, START, args=(data,), shared=(T,), bounds=tuple(sides))
+    np.testing.assert_allclose(fits.x["line"], plain.x[:, 1:3], rtol=1e-6, atol=1e-8)
+    tree = ({"height": 0.0, "line": np.array([-9.0, 0.1]), "floor": np.zeros(13)}, None)
+    np.testing.assert_allclose(
+        jc.fit_batch(named, start, args=(data,), bounds=tree).x["height"],
+        jc.fit_batch(misfit, START, args=(data,), shared=(T,), bounds=([0.0, -9.0, 0.1, 0.0], None)).x[:, 0],
+        rtol=1e-6,
+    )
+
+
+@pytest.mark.parametrize("loss", ["huber", "soft_l1", "cauchy", "arctan", "tukey", lambda z: z / (1.0 + z)])
+def test_losses_are_those_of_one_at_a_time(loss):
+    data = problems(7, seed=4)
+    data[:, 5] += 2.0
+    data[3, 20] -= 4.0
+    plain = jc.fit_batch(misfit, START[:7], args=(data,), shared=(T,))
+    fits = jc.fit_batch(misfit, plain.x, args=(data,), shared=(T,), loss=loss, loss_scale=0.1)
+    assert fits.success.all()
+    for k in range(7):
+        single = jc.least_squares(lambda p, y: peak(p, T) - y, plain.x[k], args=(data[k],), loss=loss, loss_scale=0.1)
+        assert fits.cost[k] == pytest.approx(single.cost, rel=1e-9)
+        np.testing.assert_allclose(fits.x[k], single.x, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(fits.standard_errors[k], single.standard_errors, rtol=1e-4)
+
+
+def test_loss_of_blocks_and_a_lane_of_nan():
+    from jacana.optimize import Loss
+    from jacana.optimize.losses import LOSSES
+
+    data = problems(5, seed=6)[:, :30]
+    data[1, 3], data[2] = 9.0, np.nan
+    t = T[:30]
+    pairs = Loss(LOSSES["cauchy"], scale=0.1, block=2)
+    fits = jc.fit_batch(misfit, START[:5], args=(data,), shared=(t,), loss=pairs, lanes=2)
+    assert fits.success.tolist() == [True, True, False, True, True]
+    for k in (0, 1, 3, 4):
+        single = jc.least_squares(lambda p, y: peak(p, t) - y, START[k], args=(data[k],), loss=pairs)
+        assert fits.cost[k] == pytest.approx(single.cost, rel=1e-9)
+    with pytest.raises(InvalidInputError, match="blocks of 2, but there are 31"):
+        jc.fit_batch(misfit, START[:5], args=(problems(5),), shared=(T,), loss=pairs)
+
+
+@pytest.mark.parametrize(
+    ("bounds", "words"),
+    [
+        ((1.0, 0.0), "crossed"),
+        ((np.nan, 1.0), "crossed"),
+        ((0.5, 9.0), "fit 0 starts with parameter 1 at 0.0, outside"),
+        (([0.0, 1.0], None), r"do not fit starts of shape \(13, 4\)"),
+        ("positive", "pair"),
+        ({"height": (0.0, 1.0)}, "by name"),
+    ],
+)
+def test_bad_bounds(bounds, words):
+    with pytest.raises(InvalidInputError, match=words):
+        jc.fit_batch(misfit, START, args=(problems(13),), shared=(T,), bounds=bounds)

@@ -595,3 +595,75 @@ def test_unravel_uses_slices_only():
     assert np.shares_memory(tree["b"], flat)
     assert np.shares_memory(tree["a"][1], flat)
     assert parameters.names()[:3] == ("x0['a'][0]", "x0['a'][1]", "x0['b'][0, 0]")
+
+
+# ---- second derivatives ----------------------------------------------------------------------------------------------
+
+
+def brown_dennis(x):
+    t = np.arange(1.0, 21.0) / 5.0
+    return (x[0] + t * x[1] - np.exp(t)) ** 2 + (x[2] + x[3] * np.sin(t) - np.cos(t)) ** 2
+
+
+def test_a_large_and_curved_residual_is_left_to_newton():
+    """Gauss-Newton steps converge linearly there, at a rate near one."""
+    start = [25.0, 5.0, -5.0, -1.0]
+    seen = []
+    result = jc.least_squares(brown_dennis, start, callback=seen.append)
+    alone = jc.least_squares(brown_dennis, start, method="lm")
+    assert result.success and result.nfev < 50 < alone.nfev
+    np.testing.assert_allclose(result.x, alone.x, rtol=1e-9)
+    assert [progress.iteration for progress in seen] == list(range(1, result.nit + 1))
+    assert result.history.cost.size == result.nit + 1
+    assert (np.diff(result.history.cost) <= 1e-12 * result.cost).all()
+    bounded = jc.least_squares(brown_dennis, start, bounds=(-30.0, [30.0, 13.0, 30.0, 30.0]))
+    robust = jc.least_squares(brown_dennis, start, loss="soft_l1", loss_scale=100.0)
+    for other in (bounded, robust):
+        assert other.success and other.optimality < 1e-6
+    assert bounded.x[1] == 13.0 and bounded.nfev < 60
+
+
+def test_budgets_hold_across_methods():
+    start = [25.0, 5.0, -5.0, -1.0]
+    whole = jc.least_squares(brown_dennis, start)
+    for most in range(1, whole.nfev):
+        result = jc.least_squares(brown_dennis, start, max_evaluations=most)
+        assert result.status == Outcome.EVALUATION_LIMIT or result.success
+        assert result.nfev <= most + 1
+    for most in range(whole.nit):
+        result = jc.least_squares(brown_dennis, start, max_iterations=most)
+        assert result.status == Outcome.ITERATION_LIMIT or result.success
+        assert result.nit <= most
+    stopped = jc.least_squares(brown_dennis, start, callback=lambda progress: progress.iteration == whole.nit - 4)
+    assert stopped.status == Outcome.STOPPED and stopped.nit == whole.nit - 4
+
+
+def test_a_vanishing_column_at_the_minimum():
+    """x[1] counts by its square: at 0 its column is zero, and only second derivatives see the minimum."""
+
+    def residual(x):
+        return np.stack([x[0] - 1.0 + x[1] ** 2, x[0] + 1.0 + x[1] ** 2, 2.0 + 3.0 * x[1] ** 2])
+
+    result = jc.least_squares(residual, [3.0, 0.8])
+    assert result.success and result.optimality < 1e-6
+    np.testing.assert_allclose(result.x, 0.0, atol=1e-7)
+    assert result.cost == pytest.approx(3.0, rel=1e-14)
+
+
+def test_a_residual_without_second_derivatives_goes_on_without_them():
+    # Products of the Jacobian, which say nothing of their own derivatives.
+    squared = jc.custom_operation(
+        lambda x: x**2,
+        jvp=lambda arrays, tangents: 2.0 * arrays[0] * tangents[0],
+        vjp=lambda arrays, cotangent: (2.0 * arrays[0] * cotangent,),
+        name="squared",
+    )
+
+    def residual(x):
+        t = np.arange(1.0, 21.0) / 5.0
+        return squared(x[0] + t * x[1] - np.exp(t)) + (x[2] + x[3] * np.sin(t) - np.cos(t)) ** 2
+
+    start = [25.0, 5.0, -5.0, -1.0]
+    result = jc.least_squares(residual, start)
+    np.testing.assert_allclose(result.x, jc.least_squares(brown_dennis, start).x, rtol=1e-7)
+    assert result.success

@@ -10,7 +10,7 @@ Source: the damping follows H. B. Nielsen, "Damping parameter in Marquardt's met
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,8 @@ from .. import trees
 from ..errors import InvalidInputError
 from ..run import current_executor, executor, native_available
 from ..transforms import value_and_jacobian
+from .linearization import Linearization
+from .losses import Loss, as_loss
 
 __all__ = ["BatchResult", "fit_batch"]
 
@@ -48,11 +50,12 @@ class BatchResult:
     Attributes:
         x: fitted parameters in the structure of x0.
         flat: the same as an array of shape (B, n).
-        cost: half the sum of squares, shape (B,).
+        cost: half the sum of squares, or what the loss makes of it, shape (B,).
         success: shape (B,), bool.
         status: why each fit ended, shape (B,): 2 and 5 are successes; `message` has the words.
         nit: trial steps of each, shape (B,).
-        gram: ``J^T J`` at the end, shape (B, n, n).
+        gram: ``J^T J`` at the end, shape (B, n, n); of the model of the loss, if there is one.
+        active_mask: -1 where a parameter rests on its lower bound, 1 on its upper, 0 elsewhere, shape (B, n).
         residuals: number of residuals in each fit, m.
     """
 
@@ -63,6 +66,7 @@ class BatchResult:
     status: NDArray[np.int_]
     nit: NDArray[np.int_]
     gram: Float64Array
+    active_mask: NDArray[np.int_]
     residuals: int
 
     def message(self, k: int) -> str:
@@ -108,6 +112,9 @@ def fit_batch(
     *,
     args: Sequence[Any] = (),
     shared: Sequence[Any] = (),
+    bounds: Any = None,
+    loss: Any = None,
+    loss_scale: float = 1.0,
     max_iterations: int = 100,
     ftol: float = 1e-16,
     lanes: int = _LANES,
@@ -122,6 +129,9 @@ def fit_batch(
             arrays of shape (B,), or (B, k) for k parameters under one name.
         args: arrays whose first axis counts the fits, such as data of shape (B, m).
         shared: arrays that all fits share, such as times of shape (m,).
+        bounds: a pair (lower, upper), each None, a number, an array that broadcasts to (B, n), or in the structure of
+            x0; or ``{name: (lower, upper)}`` where x0 is a dictionary. Equal bounds fix a parameter.
+        loss, loss_scale: as for `jacana.least_squares`.
         max_iterations: trial steps of each fit.
         ftol: a fit ends where a full step promises to reduce its cost by no more than this fraction. The default puts
             parameters within about 1e-8 of their standard errors.
@@ -131,7 +141,8 @@ def fit_batch(
         A `BatchResult`. A fit that fails says so in its `status`; it is no error and does not disturb the others.
 
     Raises:
-        InvalidInputError: shapes do not fit together, or a fit depends on the data of another.
+        InvalidInputError: shapes do not fit together, a fit depends on the data of another, bounds are crossed or a
+            start lies outside.
 
     The steps come from normal equations, which is right for models whose parameters are not nearly dependent (condition
     up to about 1e6 with columns scaled); `jacana.least_squares` takes the others.
@@ -164,6 +175,9 @@ def fit_batch(
     if starts.size == 0:
         raise InvalidInputError("x0 holds no numbers, so there is nothing to fit")
 
+    lower, upper = _limits(bounds, structure, x0, shapes, starts)
+    robust = as_loss(loss, loss_scale)
+
     def columns(flat: Any) -> Any:
         parts, first = [], 0
         for shape in shapes:
@@ -185,7 +199,9 @@ def fit_batch(
             raise InvalidInputError(
                 f"the residual has shape {first.shape} for {width} fits; it must be ({width}, m), one row for each fit"
             )
-        search = _Lanes(lane_residual, starts, data, width, max_iterations, ftol)
+        if robust is not None:
+            robust.check(first.shape[1])
+        search = _Lanes(lane_residual, starts, data, width, max_iterations, ftol, lower, upper, robust)
         if first.size > _WORTH_CODE and current_executor() == "auto" and native_available():
             with executor("native"):
                 search.run()
@@ -205,19 +221,90 @@ def fit_batch(
         search.status,
         search.nit,
         search.gram,
+        search.active_mask(),
         first.shape[1],
     )
+
+
+def _limits(
+    bounds: Any, structure: Any, x0: Any, shapes: list[tuple[int, ...]], starts: Float64Array
+) -> tuple[Float64Array | None, Float64Array | None]:
+    """The bounds of every parameter of every fit, shape (B, n), None for none; starts of fixed parameters are set."""
+    if bounds is None:
+        return None, None
+    sizes = [shape[0] if shape else 1 for shape in shapes]
+    if isinstance(bounds, Mapping):
+        if not isinstance(x0, Mapping) or not set(bounds) <= set(x0):
+            raise InvalidInputError(
+                f"bounds by name are for starts by name; got bounds of {', '.join(map(str, bounds))}"
+            )
+        sides_by_name: list[dict[Any, Any]] = []
+        for k, empty in ((0, -math.inf), (1, math.inf)):
+            side = {}
+            for name, part in x0.items():
+                given = bounds[name][k] if name in bounds else None
+                given = empty if given is None else given
+                # A list of numbers is a row of bounds, not a structure.
+                side[name] = given if isinstance(part, dict | list | tuple) else np.asarray(given, dtype=np.float64)
+            sides_by_name.append(side)
+        bounds = tuple(sides_by_name)
+    try:
+        least, most = bounds
+    except (TypeError, ValueError):
+        raise InvalidInputError("bounds must be a pair (lower, upper) or a dictionary of pairs by name") from None
+    sides = []
+    for side, empty in ((least, -math.inf), (most, math.inf)):
+        given = empty if side is None else side
+        leaves, shape = trees.flatten(given)
+        count = len(starts)
+        try:
+            if shape == structure and not structure.is_leaf():
+                parts = [_spread(leaf, count, size) for leaf, size in zip(leaves, sizes, strict=True)]
+                sides.append(np.concatenate(parts, axis=1))
+            else:
+                sides.append(np.broadcast_to(np.asarray(given, dtype=np.float64), starts.shape))
+        except (TypeError, ValueError):
+            raise InvalidInputError(f"bounds do not fit starts of shape {starts.shape}") from None
+    lower, upper = sides
+    if not (lower <= upper).all():
+        raise InvalidInputError("bounds are crossed")
+    equal = lower == upper
+    starts[equal] = lower[equal]
+    outside = np.argwhere((starts < lower) | (starts > upper))
+    if len(outside):
+        k, i = outside[0].tolist()
+        raise InvalidInputError(
+            f"fit {k} starts with parameter {i} at {starts[k, i]}, outside its bounds [{lower[k, i]}, {upper[k, i]}]"
+        )
+    return lower, upper
+
+
+def _spread(leaf: Any, count: int, size: int) -> Float64Array:
+    array = np.asarray(leaf, dtype=np.float64)
+    if array.ndim == 1 and size == 1 and array.size == count:
+        array = array[:, None]
+    return np.broadcast_to(array, (count, size))
 
 
 class _Lanes:
     """The search. Arrays of all fits are in their order; arrays of lanes have the lane as their last axis."""
 
     def __init__(
-        self, residual: Any, starts: Float64Array, data: list[Any], width: int, max_iterations: int, ftol: float
+        self,
+        residual: Any,
+        starts: Float64Array,
+        data: list[Any],
+        width: int,
+        max_iterations: int,
+        ftol: float,
+        lower: Float64Array | None,
+        upper: Float64Array | None,
+        loss: Loss | None,
     ) -> None:
         self.linearise = value_and_jacobian(residual, format="blocks")
         self.starts, self.data, self.width = starts, data, width
         self.max_iterations, self.ftol = max_iterations, ftol
+        self.lower, self.upper, self.loss = lower, upper, loss
         count, n = starts.shape
         self.x, self.cost = starts.copy(), np.full(count, np.nan)
         self.status, self.nit = np.zeros(count, dtype=np.int_), np.zeros(count, dtype=np.int_)
@@ -239,7 +326,7 @@ class _Lanes:
         lane_data = [a[:width].copy() for a in self.data]
         while live.any():
             residual, jacobian = self.linearise(np.ascontiguousarray(trial.T), *lane_data)
-            new_square, new_gradient, new_gram = _normal(residual, jacobian)
+            new_square, new_gradient, new_gram = self._normal(residual, jacobian)
             finite = np.isfinite(new_square) & np.isfinite(new_gradient).all(axis=0)
             finite &= np.isfinite(np.einsum("iib->ib", new_gram)).all(axis=0)
             gain = np.where(fresh, 1.0, (square - new_square) / predicted)
@@ -259,7 +346,10 @@ class _Lanes:
             growth = np.where(accepted, 2.0, np.where(refused, 2.0 * growth, growth))
             steps += live & ~fresh
 
-            step, decrement, slope = _damped_steps(gram, gradient, damping)
+            if self.lower is None:
+                step, decrement, slope = _damped_steps(gram, gradient, damping)
+            else:
+                step, decrement, slope = self._bounded_steps(fit, x, gram, gradient, damping)
             status = np.full(width, 99)
             small = np.abs(step) <= _STILL * np.abs(x)
             status[accepted & (decrement <= self.ftol * square)] = 2
@@ -287,6 +377,37 @@ class _Lanes:
                 fresh = np.zeros(width, dtype=bool)
             trial = x + step
             predicted = np.where(fresh, np.inf, slope)
+
+    def _normal(self, residual: Float64Array, jacobian: Float64Array) -> tuple[Any, Any, Any]:
+        if self.loss is None:
+            return _normal(residual, jacobian)
+        lanes, m, n = jacobian.shape
+        changed = self.loss.robustified(Linearization.of(residual.ravel(), jacobian.reshape(lanes * m, n)))
+        _, gradient, gram = _normal(changed.residual.reshape(lanes, m), changed.jacobian.reshape(lanes, m, n))
+        return 2.0 * self.loss.costs(residual.ravel()).reshape(lanes, -1).sum(axis=1), gradient, gram
+
+    def _bounded_steps(
+        self, fit: Any, x: Float64Array, gram: Float64Array, gradient: Float64Array, damping: Float64Array
+    ) -> tuple[Float64Array, Float64Array, Float64Array]:
+        """Steps of the parameters that are not pressed against a bound, cut off at the bounds."""
+        assert self.lower is not None and self.upper is not None
+        lower, upper = self.lower[fit].T, self.upper[fit].T
+        pressed = ((x <= lower) & (gradient > 0.0)) | ((x >= upper) & (gradient < 0.0)) | (lower == upper)
+        free_gradient = np.where(pressed, 0.0, gradient)
+        free_gram = np.where(pressed[:, None] | pressed, 0.0, gram)
+        step, decrement, slope = _damped_steps(free_gram, free_gradient, damping)
+        inside = np.clip(x + step, lower, upper) - x
+        cut = (inside != step).any(axis=0)
+        # What the model says of the step as it is cut.
+        curved = np.einsum("il,ijl,jl->l", inside, free_gram, inside)
+        promised = -2.0 * np.einsum("il,il->l", free_gradient, inside) - curved
+        return np.where(cut, inside, step), decrement, np.where(cut, promised, slope)
+
+    def active_mask(self) -> NDArray[np.int_]:
+        """Which parameters rest on which bound, shape (B, n)."""
+        if self.lower is None or self.upper is None:
+            return np.zeros(self.x.shape, dtype=np.int_)
+        return np.where(self.x <= self.lower, -1, np.where(self.x >= self.upper, 1, 0))
 
     def _store(self, fit: Any, x: Any, square: Any, status: Any, steps: Any, gram: Any) -> None:
         self.x[fit] = x.T

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -11,19 +13,30 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import trees
-from ..errors import InvalidInputError
-from ..transforms import jvp, value_and_jacobian
+from ..errors import InvalidInputError, JacanaError
+from ..implicit.recorded import depends_on_outside
+from ..record.variable import raw_deep
+from ..transforms import hessian, jvp, value_and_grad, value_and_jacobian
 from .checks import check_jacobian, check_limits, check_residual, quick_executor, raveled
 from .linear.base import LinearSolver
 from .losses import as_loss
-from .problem import FloatVector, Problem
+from .minimum import Minimum, NewtonMinimum
+from .problem import FloatVector, Outcome, Problem
 from .result import LeastSquaresResult, make_result
-from .search import Budget, Progress, resumed, searched
+from .search import Budget, History, Progress, resumed, searched
+from .solutions import plain_start, recorded_least_squares, refuse
 from .solvers import SPARSE_FTOL, choose_linear_solver, choose_method
 from .space import Space, make_space
-from .trust_region import TrustRegion
+from .trust_region import State, TrustRegion
 
 __all__ = ["LeastSquares", "least_squares"]
+
+_SECOND = 100  # parameters up to which second derivatives of the residual are cheap enough
+_SECOND_STEPS = 60  # steps with them before the search goes on without
+_FLAT = 1e-6  # optimality above which a minimum is one by the second derivatives only
+_FINISHING = 10  # steps without them after a minimum has been found
+_LOWER = 1e-6  # relative difference of costs from which another minimum is a lower one
+_PATIENCE = 6  # slow steps in a row after which they are worth their price
 
 
 def least_squares(
@@ -84,8 +97,10 @@ def least_squares(
         absolute_noise: `noise` (or one over the root of `weights`) is the true size of the errors. Covariance and
             errors then follow from it alone; otherwise only ratios count, and the residuals at the end say how large
             the noise is.
-        method: "lm" (the default), "lm-geodesic", "dogleg", "subspace-dogleg", "gauss-newton", "trf" (the default,
-            and the only one, with bounds), or a `jacana.optimize.TrustRegion` of your own.
+        method: "lm", "lm-geodesic", "dogleg", "subspace-dogleg", "gauss-newton", "trf" (the only one with bounds), or a
+            `jacana.optimize.TrustRegion` of your own. The default is "lm", or "trf" with bounds, and in dense problems
+            of up to 100 parameters Newton's method, with second derivatives of the residual, where the steps of the
+            first gain little: where a residual is large and curved they would converge slowly, or not at all.
         linear_solver: "qr" (the default for dense Jacobians of up to 400 columns), "cholesky", "sparse", "schur",
             "lsmr", "cg", "matrix-free" (LSMR on a Jacobian that is never stored), or a
             `jacana.optimize.LinearSolver`. By default the structure of the Jacobian decides.
@@ -217,10 +232,20 @@ class LeastSquares:
         checkpoint: str | os.PathLike[str] | None = None,
         resume: str | os.PathLike[str] | None = None,
     ) -> LeastSquaresResult:
+        x0, start = plain_start(x0)
         space = make_space(x0, fixed=self.fixed, bounds=self.bounds, ties=self.ties)
         with np.errstate(all="ignore"):
             x = space.first
-            size = check_residual(self.residual(space.unravel(x.copy()), *args), space)
+            first = self.residual(space.unravel(x.copy()), *args)
+            recorded_values = start is not None or depends_on_outside(first)
+            size = check_residual(raw_deep(first), space)
+        if recorded_values:
+            refuse("least_squares", callback=callback, progress=progress, checkpoint=checkpoint, resume=resume)
+            whiten = _whitening(self.weights, self.noise, size)
+            if self.loss is not None:
+                self.loss.check(size)
+            found: LeastSquaresResult = recorded_least_squares(self, space, whiten, tuple(args), start)
+            return found
         with quick_executor(size + space.size):
             recorded = self._recorded
             if recorded is None or not recorded.serves(space, args):
@@ -230,27 +255,58 @@ class LeastSquares:
             check_jacobian(point[1], space)
             model = problem.modelled(*point)
             if recorded.method is None:
-                recorded.method = self._method(model, space.lower is not None)
+                recorded.method = self._method(model, space.lower is not None, recorded.cost is not None)
             state = recorded.method.init(problem, x, point)
             if resume is not None:
                 state = resumed(resume, recorded.method, problem, state)
-            state, outcome, history = searched(
-                recorded.method,
-                problem,
-                state,
-                space,
-                budget=self.budget,
-                callback=callback,
-                display=progress,
-                checkpoint=checkpoint,
-            )
-            again = self._again(args)
-            return make_result(state, outcome, history, problem, space, recorded.method, again, self.absolute_noise)
 
-    def _method(self, model: Any, bounded: bool) -> TrustRegion:
+            begin = time.perf_counter()
+
+            def search(method: Any, problem: Any, state: Any) -> Any:
+                return searched(
+                    method,
+                    problem,
+                    state,
+                    space,
+                    budget=self.budget,
+                    callback=callback,
+                    display=progress,
+                    checkpoint=checkpoint,
+                    begin=begin,
+                )
+
+            state, outcome, history = search(recorded.method, problem, state)
+            twice = bool(recorded.method.patience) and outcome in (Outcome.SLOW, Outcome.NO_PROGRESS)
+            if twice:
+                minimum = recorded.minimum(problem)
+                state, outcome, history = _by_second_derivatives(
+                    recorded.method, problem, minimum, x, state, history, search
+                )
+            again = self._again(args)
+            result = make_result(state, outcome, history, problem, space, recorded.method, again, self.absolute_noise)
+            if result.success and twice and result.optimality > _FLAT:
+                # A column that vanishes at the minimum has no direction; the curvature of the cost has to do.
+                curved = np.sqrt(np.abs(np.diagonal(recorded.minimum(problem).hessian(state.x)))) * state.norm
+                free = (result.active_mask == 0) & (curved > 0.0)
+                return replace(result, optimality=float((np.abs(result.grad) / curved)[free].max(initial=0.0)))
+            return result
+
+    def searching(self, residual: Callable[..., Any], space: Space) -> LeastSquares:
+        """The same search for another residual, of what is free in `space`, flat; whitened already."""
+        other = LeastSquares.__new__(LeastSquares)
+        other.__dict__.update(self.__dict__)
+        other.residual, other.fixed, other.ties, other.weights, other.noise = residual, None, None, None, None
+        other.bounds = None if space.lower is None else (space.lower, space.upper)
+        sizes = _scale(self.scale, space)
+        other.scale, other._recorded = None if sizes is None else 1.0 / sizes, None
+        return other
+
+    def _method(self, model: Any, bounded: bool, twice: bool) -> TrustRegion:
         solver = choose_linear_solver(self.linear_solver, model)
         ftol = self.ftol if self.ftol is not None else (SPARSE_FTOL if solver.damps else 0.0)
         settings = {"max_iterations": self.max_iterations, "ftol": ftol, "xtol": self.xtol, "gtol": self.gtol}
+        if self.method is None and not solver.damps and twice and model.shape[1] <= _SECOND:
+            settings["patience"] = _PATIENCE
         return choose_method(self.method, solver, bounded, settings)
 
     def _again(self, args: Sequence[Any]) -> Callable[[Any, Any], LeastSquaresResult]:
@@ -268,8 +324,17 @@ class LeastSquares:
 class _Recorded:
     """A residual as functions of what a search moves, for one structure of x and one set of further arguments."""
 
-    def __init__(self, settings: LeastSquares, space: Space, arguments: tuple[Any, ...], build: Any) -> None:
+    def __init__(
+        self,
+        settings: LeastSquares,
+        space: Space,
+        arguments: tuple[Any, ...],
+        build: Any,
+        cost: Callable[[Any], Any] | None = None,
+    ) -> None:
         self.settings, self.space, self.arguments, self.build = settings, space, arguments, build
+        self.cost = cost
+        self._minimum: Minimum | None = None
         self.method: TrustRegion | None = None
         self._problem: Problem | None = None
 
@@ -294,6 +359,14 @@ class _Recorded:
         if space.lower is None and self.settings.scale is None:
             return problem
         return replace(problem, lower=space.lower, upper=space.upper, scale=_scale(self.settings.scale, space))
+
+    def minimum(self, problem: Problem) -> Minimum:
+        """The same as a function to be minimised, with second derivatives of the residual."""
+        if self._minimum is None or not self.space.plain:
+            assert self.cost is not None
+            first, second = value_and_grad(self.cost), hessian(self.cost)
+            self._minimum = Minimum(lambda x: first(x.copy()), lambda x: second(x.copy()))
+        return replace(self._minimum, lower=problem.lower, upper=problem.upper)
 
 
 def _record(settings: LeastSquares, space: Space, arguments: tuple[Any, ...], size: int) -> _Recorded:
@@ -322,7 +395,11 @@ def _record(settings: LeastSquares, space: Space, arguments: tuple[Any, ...], si
                 curvature=lambda x, v: second(x.copy(), v, v)[1],
             )
 
-        return _Recorded(settings, space, arguments, build_flat)
+        def cost(x: Any) -> Any:
+            values = flat_residual(x)
+            return 0.5 * np.sum(values**2) if settings.loss is None else np.sum(settings.loss.costs(values))
+
+        return _Recorded(settings, space, arguments, build_flat, cost)
 
     def moved_residual(step: Any, x: Any, frames: Any) -> Any:
         structure = space.parameters.unravel(space.along(step, x, *frames))
@@ -341,6 +418,71 @@ def _record(settings: LeastSquares, space: Space, arguments: tuple[Any, ...], si
         )
 
     return _Recorded(settings, space, arguments, build_curved)
+
+
+def _by_second_derivatives(
+    method: TrustRegion,
+    problem: Problem,
+    minimum: Minimum,
+    first: FloatVector,
+    state: State,
+    history: History,
+    search: Callable[..., Any],
+) -> tuple[State, Outcome, History]:
+    """Go on with Newton's method where that of Gauss and Newton does badly: the residual is large, and curved.
+
+    A minimum that it finds is finished by the first method, which is the more accurate one. If it finds none, the first
+    method goes on to its own end, and if that is no minimum either, Newton's has a try from the start.
+    """
+    start, end = state, Outcome.NO_PROGRESS
+    for x in (state.x, first):
+        newton = NewtonMinimum(max_iterations=min(method.max_iterations, start.iteration + _SECOND_STEPS))
+        point = _twice_differentiated(minimum, x)
+        if point is None:
+            if x is first:
+                break
+            start, end, further = search(replace(method, patience=0), problem, start)
+            history = history.followed_by(further)
+            break
+        found, outcome, further = search(newton, minimum, _counted(newton.init(minimum, x, point), start))
+        history = history.followed_by(further)
+        arrived = outcome > 0 and found.model.newton is not None
+        better = found.x if found.cost <= start.cost else start.x
+        if x is first and not (arrived and found.cost < (1.0 - _LOWER) * start.cost):
+            return _counted(start, found), end, history
+        again = _counted(method.init(problem, better), found, 1)
+        if not arrived and outcome not in (Outcome.ITERATION_LIMIT, Outcome.NO_PROGRESS, Outcome.UNBOUNDED):
+            return again, outcome, history
+        steps = min(method.max_iterations, found.iteration + _FINISHING) if arrived else method.max_iterations
+        start, end, further = search(replace(method, patience=0, max_iterations=steps), problem, again)
+        history = history.followed_by(further)
+        if arrived and end in (Outcome.ITERATION_LIMIT, Outcome.NO_PROGRESS):
+            end = outcome
+        if end != Outcome.NO_PROGRESS:
+            break
+    return start, end, history
+
+
+def _twice_differentiated(minimum: Minimum, x: FloatVector) -> tuple[float, Any, Any] | None:
+    """Value, gradient and Hessian at x; None where there is no second derivative, or it is not finite."""
+    try:
+        value, gradient = minimum.at(x)
+        second = minimum.hessian(x)
+    except (JacanaError, NotImplementedError, np.linalg.LinAlgError):
+        return None
+    finite = math.isfinite(value) and np.isfinite(gradient).all() and np.isfinite(second).all()
+    return (value, gradient, second) if finite else None
+
+
+def _counted(state: Any, before: Any, more: int = 0) -> Any:
+    """A state of one method with the counts of another before it."""
+    return replace(
+        state,
+        iteration=before.iteration,
+        residual_evaluations=before.residual_evaluations + more,
+        jacobian_evaluations=before.jacobian_evaluations + more,
+        refused_values=before.refused_values,
+    )
 
 
 def _whitening(weights: Any, noise: Any, size: int) -> Callable[[Any], Any]:

@@ -92,7 +92,11 @@ class Loss:
         """Return the cost of residuals of shape (m,); NaN or inf where one of them is."""
         if not np.isfinite(residual).all():
             return math.nan
-        return 0.5 * self.scale**2 * float(np.sum(self.function(self._squares(residual))))
+        return float(np.sum(self.costs(residual)))
+
+    def costs(self, residual: Any) -> Any:
+        """Return what each block of residuals of shape (m,) contributes, shape (m / block,); recordable."""
+        return 0.5 * self.scale**2 * self.function(self._squares(residual))
 
     def weights(self, residual: Float64Array) -> Float64Array:
         """Return rho' of each block, shape (m / block,): 1 for small residuals, towards 0 for outliers."""
@@ -129,11 +133,11 @@ class Loss:
         if m % self.block:
             raise InvalidInputError(f"the loss takes residuals in blocks of {self.block}, but there are {m}")
 
-    def _squares(self, residual: Float64Array) -> Float64Array:
+    def _squares(self, residual: Any) -> Any:
         scaled = residual / self.scale
         if self.block == 1:
             return scaled * scaled
-        return np.asarray(np.sum(scaled.reshape(-1, self.block) ** 2, axis=1))
+        return np.sum(scaled.reshape(-1, self.block) ** 2, axis=1)
 
     def _spread(self, values: Float64Array) -> Float64Array:
         return values if self.block == 1 else np.repeat(values, self.block)

@@ -23,6 +23,7 @@ FloatVector = NDArray[np.floating[Any]]
 class Outcome(IntEnum):
     """Why a search ended. Positive values are successes; 1 to 3 have the meaning and numbers that SciPy gives them."""
 
+    SLOW = -6
     UNBOUNDED = -5
     EVALUATION_LIMIT = -4
     TIME_LIMIT = -3
@@ -41,6 +42,7 @@ MESSAGES: dict[Outcome, str] = {
     Outcome.STEP: "Converged: a full Gauss-Newton step is shorter than xtol allows.",
     Outcome.WORKING_PRECISION: "Converged to working precision: rounding leaves nothing to gain.",
     Outcome.ITERATION_LIMIT: "Not converged: max_iterations reached.",
+    Outcome.SLOW: "Not converged: the steps hardly gain anything.",
     Outcome.UNBOUNDED: "Not converged: the value falls without end.",
     Outcome.TIME_LIMIT: "Not converged: max_seconds reached.",
     Outcome.EVALUATION_LIMIT: "Not converged: max_evaluations reached.",

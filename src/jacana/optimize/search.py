@@ -6,7 +6,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -71,6 +71,11 @@ class History:
     step_length: FloatVector
     trust: FloatVector
     accepted: np.ndarray[Any, np.dtype[np.bool_]]
+
+    def followed_by(self, other: History) -> History:
+        """Return this with the steps of a search that went on from its end."""
+        pairs = ((getattr(self, f.name), getattr(other, f.name)[1:]) for f in fields(self))
+        return History(*(np.concatenate(pair) for pair in pairs))
 
 
 @dataclass(frozen=True)
@@ -140,9 +145,13 @@ def searched(
     callback: Callable[[Progress], object] | None = None,
     display: bool = False,
     checkpoint: str | os.PathLike[str] | None = None,
+    begin: float | None = None,
 ) -> tuple[S, Outcome, History]:
-    """Step until the method ends, a limit is reached or the callback stops; return the last state, why, the path."""
-    begin = time.perf_counter()
+    """Step until the method ends, a limit is reached or the callback stops; return the last state, why, the path.
+
+    Time is counted from `begin` (of ``time.perf_counter``), where the search goes on from another.
+    """
+    begin = time.perf_counter() if begin is None else begin
     lines = [(state.cost, 0.0, state.trust, True)]
     saved = begin
     shown = _Display() if display else None

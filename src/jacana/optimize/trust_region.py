@@ -47,6 +47,8 @@ _STALE_SCALE = 1e-3  # a column this much smaller than its scale may be dropped 
 _LEAST_SCALE = 1e-6  # what is left of the scale then: a column may be small by chance, where the parameter passes 0
 _FLAT = 1e-6  # relative decrement below which a search that cannot go on has arrived all the same
 _NEARLY_FLAT = 1e-4  # optimality above which a search is nowhere near a stationary point
+_LITTLE = 0.1  # relative fall of the cost below which a step is slow, if
+_HARDLY = 0.3  # what a full step promises has not become smaller than by this factor
 _ZERO = 1e-290  # a residual this small has no digits left to improve
 _RESTRAINED = 0.1  # a damping that takes up more of the model than this hides what a full step would do
 
@@ -71,6 +73,7 @@ class State:
         refused_values: trials refused because something was not finite, in the whole search.
         step_length: scaled length of the last trial step.
         stuck: no further trial can be made.
+        slow: accepted steps in a row that gained little, in the cost and towards a stationary point.
     """
 
     x: FloatVector
@@ -89,6 +92,7 @@ class State:
     refused_values: int = 0
     step_length: float = math.inf
     stuck: bool = False
+    slow: int = 0
 
     @property
     def norm(self) -> float:
@@ -141,6 +145,7 @@ class TrustRegion(ABC):
             this.
         linear_solver: what solves the linear problems.
         control: how far the model is trusted.
+        patience: slow steps in a row after which the search gives up, for a method that does better; 0 for any number.
 
     A tolerance of 0 switches its test off. Whatever the tolerances, the search ends where the Gauss-Newton step moves
     the residual by no more than rounding the parameters does: nothing can be gained beyond.
@@ -152,6 +157,7 @@ class TrustRegion(ABC):
     gtol: float = 0.0
     linear_solver: LinearSolver = field(default_factory=DenseQR)
     control: Control = field(default_factory=Radius)
+    patience: int = 0
 
     @abstractmethod
     def propose(self, problem: Problem, state: State, trust: float) -> Step:
@@ -239,6 +245,8 @@ class TrustRegion(ABC):
             decrement = self._promise(state)[0]
             near = decrement <= max(_FLAT * state.norm, 1e3 * state.rounding) or state.optimality <= _FLAT
             return Outcome.WORKING_PRECISION if near else Outcome.NO_PROGRESS
+        if self.patience and state.slow >= self.patience:
+            return Outcome.SLOW
         return Outcome.ITERATION_LIMIT if state.iteration >= self.max_iterations else None
 
     # ---- pieces ----
@@ -309,6 +317,7 @@ class TrustRegion(ABC):
             jacobian_evaluations=state.jacobian_evaluations + 1,
             refused_values=state.refused_values,
             step_length=trial.length,
+            slow=state.slow + 1 if self.patience and _slow(state, point, factors) else 0,
         )
 
     def _refused(
@@ -341,6 +350,15 @@ class TrustRegion(ABC):
 def _measurable(state: State, predicted: float, linear_norm: float) -> bool:
     """Whether a relative change of the squared norm, and a change of the residual, stand out from rounding errors."""
     return predicted > _UNMEASURABLE * state.eps and linear_norm > _NEAR_ROUNDING * state.rounding
+
+
+def _slow(state: State, point: Linearization, factors: Factors) -> bool:
+    """Whether a step has gained little: the cost hardly fell, and a full step promises about as much as before.
+
+    Where the residual is large and curved, Gauss-Newton steps converge linearly, at a rate that may be close to one.
+    """
+    fall = 1.0 - (point.norm / state.norm) * (point.norm / state.norm)
+    return fall < _LITTLE and factors.decrement > _HARDLY * state.factors.decrement
 
 
 def _nearer(state: State, after: State, trial: Step) -> bool:
