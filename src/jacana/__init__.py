@@ -17,6 +17,7 @@ from .batched import vmap
 from .complex import real_form
 from .custom import Function, check_operation, custom_operation
 from .errors import (
+    ConvergenceError,
     DifferentiationError,
     InvalidInputError,
     JacanaError,
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from .report.find_nan import find_nan
 
 __all__ = [
+    "ConvergenceError",
     "DifferentiationError",
     "Function",
     "InvalidInputError",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 __all__ = [
+    "ConvergenceError",
     "DifferentiationError",
     "InvalidInputError",
     "JacanaError",
@@ -33,6 +34,15 @@ class DifferentiationError(JacanaError, ValueError):
     Typical cases: ``grad`` of a function whose result is not a scalar (use ``jacobian``), ``y.backward()`` of a
     vector without ``y.grad`` (set ``y.grad`` for a vector-Jacobian product, or call ``y.backward(jacobian=True)``
     for the whole Jacobian).
+    """
+
+
+class ConvergenceError(JacanaError, RuntimeError):
+    """A solver inside a recorded function did not end at a solution, so there is no value to go on with.
+
+    The message names the solver, why it ended, and the line of your program that called it. Start nearer to the
+    solution, loosen its limits, or choose another method; the program may also have been called with arguments for
+    which there is no solution.
     """
 
 

@@ -17,6 +17,7 @@ from jacana.graph.node import Array, Node, Term, new_input, topological
 from jacana.graph.ops.control import LoopParams, make_body
 from jacana.graph.ops.custom import CustomParams
 from jacana.graph.ops.fourier import TrigonometricMatrixParams, WaveParams
+from jacana.graph.ops.implicit import ImplicitParams, MapParams, PartParams, Pattern, SystemParams
 from jacana.graph.ops.matrix_functions import FunctionParams, matrix_function, sylvester
 from jacana.graph.ops.position import AtParams, SelectionParams
 from jacana.graph.ops.reduction import AxisParams, TriangleParams
@@ -119,7 +120,40 @@ def _custom(vjp: bool) -> tuple[Node, Array]:
     return op("custom_matrix", build.constant_array(np.ones(3)), params=params), m
 
 
+class _Solver:
+    name, line = "a solver", ""
+
+
+def _implicit() -> tuple[Node, Array]:
+    """``d x**2 = C theta`` for theta of shape (2, 4)."""
+    x, theta = new_input((3,), F8), new_input((2, 4), F8)
+    d, c = np.array([1.0, -2.0, 0.5]), np.random.default_rng(3).normal(size=(3, 2, 4))
+    sums = build.contract_labels([(build.constant_array(c), (0, 1, 2)), (theta, (1, 2))], c.shape, (0,))
+    call = ImplicitParams(x, (theta,), x * x * build.constant_array(d) - sums, _Solver())
+    at = np.array([1.0, 2.0, -4.0])
+    matrix = op("implicit_matrix", build.constant_array(at), build.zeros((2, 4), F8), params=PartParams(call, 0))
+    return matrix, c / (2 * d * at)[:, None, None]
+
+
+def _system(sparse: bool, transposed: bool, by_right: bool) -> tuple[Node, Array]:
+    a = np.array([[2.0, 0.0, 1.0], [0.0, -3.0, 0.5], [0.0, 1.0, 4.0]])
+    x = np.array([[1.0, -2.0], [0.5, 3.0], [2.0, 1.0]])
+    rows, cols = np.nonzero(a)
+    pattern = Pattern(np.array([0, 2, 4, 6]), cols) if sparse else None
+    values = build.constant_array(a[rows, cols] if sparse else a)
+    params = MapParams(SystemParams(pattern, transposed, "a solver", ""), by_right)
+    y = np.linalg.inv(a.T if transposed else a)
+    if by_right:
+        want = np.einsum("ik,jl->ijkl", y, np.eye(2))
+    else:
+        want = -np.einsum("il,kj->ijkl" if transposed else "ik,lj->ijkl", y, x)
+        want = want[:, :, rows, cols] if sparse else want
+    return op("system_map", values, build.constant_array(x), params=params), want
+
+
 MATRICES = {
+    "implicit_matrix": [(*_implicit(), {})],
+    "system_map": [(*_system(*flags), {}) for flags in itertools.product((False, True), repeat=3)],
     "triangle": [(op("triangle", params=TriangleParams(n, F8)), np.tri(n), {}) for n in (4, 1)],
     "matrix_function_derivative": [_exponential()],
     "sylvester_inverse": [_sylvester()],

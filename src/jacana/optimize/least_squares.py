@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 from .. import trees
 from ..errors import InvalidInputError, JacanaError
+from ..implicit.recorded import depends_on_outside
+from ..record.variable import raw_deep
 from ..transforms import hessian, jvp, value_and_grad, value_and_jacobian
 from .checks import check_jacobian, check_limits, check_residual, quick_executor, raveled
 from .linear.base import LinearSolver
@@ -22,6 +24,7 @@ from .minimum import Minimum, NewtonMinimum
 from .problem import FloatVector, Outcome, Problem
 from .result import LeastSquaresResult, make_result
 from .search import Budget, History, Progress, resumed, searched
+from .solutions import plain_start, recorded_least_squares, refuse
 from .solvers import SPARSE_FTOL, choose_linear_solver, choose_method
 from .space import Space, make_space
 from .trust_region import State, TrustRegion
@@ -229,10 +232,20 @@ class LeastSquares:
         checkpoint: str | os.PathLike[str] | None = None,
         resume: str | os.PathLike[str] | None = None,
     ) -> LeastSquaresResult:
+        x0, start = plain_start(x0)
         space = make_space(x0, fixed=self.fixed, bounds=self.bounds, ties=self.ties)
         with np.errstate(all="ignore"):
             x = space.first
-            size = check_residual(self.residual(space.unravel(x.copy()), *args), space)
+            first = self.residual(space.unravel(x.copy()), *args)
+            recorded_values = start is not None or depends_on_outside(first)
+            size = check_residual(raw_deep(first), space)
+        if recorded_values:
+            refuse("least_squares", callback=callback, progress=progress, checkpoint=checkpoint, resume=resume)
+            whiten = _whitening(self.weights, self.noise, size)
+            if self.loss is not None:
+                self.loss.check(size)
+            found: LeastSquaresResult = recorded_least_squares(self, space, whiten, tuple(args), start)
+            return found
         with quick_executor(size + space.size):
             recorded = self._recorded
             if recorded is None or not recorded.serves(space, args):
@@ -277,6 +290,16 @@ class LeastSquares:
                 free = (result.active_mask == 0) & (curved > 0.0)
                 return replace(result, optimality=float((np.abs(result.grad) / curved)[free].max(initial=0.0)))
             return result
+
+    def searching(self, residual: Callable[..., Any], space: Space) -> LeastSquares:
+        """The same search for another residual, of what is free in `space`, flat; whitened already."""
+        other = LeastSquares.__new__(LeastSquares)
+        other.__dict__.update(self.__dict__)
+        other.residual, other.fixed, other.ties, other.weights, other.noise = residual, None, None, None, None
+        other.bounds = None if space.lower is None else (space.lower, space.upper)
+        sizes = _scale(self.scale, space)
+        other.scale, other._recorded = None if sizes is None else 1.0 / sizes, None
+        return other
 
     def _method(self, model: Any, bounded: bool, twice: bool) -> TrustRegion:
         solver = choose_linear_solver(self.linear_solver, model)

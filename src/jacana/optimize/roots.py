@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 
 from ..errors import InvalidInputError
+from ..implicit.recorded import depends_on_outside
+from ..record.variable import raw_deep
 from ..transforms import value_and_jacobian
 from .checks import check_jacobian, check_limits, check_residual, quick_executor, raveled
 from .linear.base import LinearSolver
@@ -18,6 +20,7 @@ from .newton import Newton, NewtonLineSearch
 from .problem import FloatVector, Problem
 from .root_result import RootResult, make_root_result
 from .search import Budget, Progress, resumed, searched
+from .solutions import plain_start, recorded_fixed_point, recorded_root, refuse
 from .space import Space, make_space
 from .trust_region import TrustRegion
 
@@ -138,17 +141,24 @@ class Root:
         checkpoint: str | os.PathLike[str] | None = None,
         resume: str | os.PathLike[str] | None = None,
     ) -> RootResult:
+        x0, start = plain_start(x0)
         space = make_space(x0)
         if space.curved:
             raise InvalidInputError("a root is searched for among plain numbers, not on manifolds")
         with np.errstate(all="ignore"):
             x = space.first
-            size = check_residual(self.function(space.unravel(x.copy()), *args), space, "function")
+            first = self.function(space.unravel(x.copy()), *args)
+            recorded = start is not None or depends_on_outside(first)
+            size = check_residual(raw_deep(first), space, "function")
         if size != x.size:
             raise InvalidInputError(
                 f"the function returns {size} numbers for {x.size} unknowns; a root needs as many equations as "
                 f"unknowns (jacana.least_squares takes any number)"
             )
+        if recorded:
+            refuse("root", callback=callback, progress=progress, checkpoint=checkpoint, resume=resume)
+            found: RootResult = recorded_root(self, space, tuple(args), start)
+            return found
         with quick_executor(2 * size):
             problem = self._problem(space, tuple(args))
             point = problem.linearise(x)
@@ -167,6 +177,12 @@ class Root:
                 checkpoint=checkpoint,
             )
             return make_root_result(state, outcome, history, space, self.method)
+
+    def searching(self, function: Callable[..., Any]) -> Root:
+        """A search with the same settings for a root of another function."""
+        other = Root.__new__(Root)
+        other.__dict__.update(self.__dict__, function=function, _recorded=None)
+        return other
 
     def _problem(self, space: Space, args: tuple[Any, ...]) -> Problem:
         known = self._recorded
@@ -261,18 +277,34 @@ def fixed_point(
     >>> [float(fixed_point(np.cos, 1.0, method=name).x.round(12)) for name in ("newton", "anderson", "iteration")]
     [0.739085133215, 0.739085133215, 0.739085133215]
     """
+    given, start = plain_start(x0)
+    space = make_space(given)
+    with np.errstate(all="ignore"):
+        first = function(space.unravel(space.first), *args)
+        recorded = start is not None or depends_on_outside(first)
+        _check_shape(raw_deep(first), space)
     if method in ("anderson", "iteration"):
         check_limits({"tol": tol}, max_iterations, Budget())
         depth = depth if method == "anderson" else 0
-        return mixed(function, x0, tuple(args), depth, damping, tol, max_iterations, callback)
+        if not recorded:
+            return mixed(function, x0, tuple(args), depth, damping, tol, max_iterations, callback)
+        refuse("fixed_point", callback=callback)
+
+        def search(at: Any) -> Any:
+            return lambda x: mixed(lambda v: at(v) + v, x, (), depth, damping, tol, max_iterations, None)
+
+        found: RootResult = recorded_fixed_point(function, space, tuple(args), start, search)
+        return found
 
     def difference(x: Any, *rest: Any) -> Any:
         return raveled(function(x, *rest)) - raveled(x)
 
-    space = make_space(x0)
-    with np.errstate(all="ignore"):
-        _check_shape(function(space.unravel(space.first), *args), space)
-    return root(difference, x0, args=args, method=method, tol=tol, max_iterations=max_iterations, callback=callback)
+    if not recorded:
+        return root(difference, x0, args=args, method=method, tol=tol, max_iterations=max_iterations, callback=callback)
+    refuse("fixed_point", callback=callback)
+    newton = Root(function, method=method, tol=tol, max_iterations=max_iterations)
+    found = recorded_fixed_point(function, space, tuple(args), start, newton.searching)
+    return found
 
 
 def _check_shape(values: Any, space: Space) -> None:

@@ -20,9 +20,11 @@ import numpy as np
 
 from .bytecode import called_name
 from .functional import joined_by_trick, vectorized
+from .interpolation import spline_methods
 from .iterators import arange, from_iterable
 from .location import is_user
 from .recording import current_recording
+from .rotations import rotation_methods
 from .table import FUNCTIONS, call_function
 from .variable import Variable, contains_variable, wrap_constant
 
@@ -153,6 +155,7 @@ def _enumerated(self: Any, arr: Any) -> None:
         _METHODS[2][2](self, arr)
 
 
+_of_scipy: list[tuple[Any, str, Callable[..., Any], Callable[..., Any]]] = []  # those replaced now
 _METHOD_WRAPPERS = (_index_trick, _vectorized_call, _enumerated)
 
 
@@ -167,6 +170,9 @@ def patched_constructors() -> Iterator[None]:
                 setattr(np, name, wrapper)
             for (owner, name, _), wrapper in zip(_METHODS, _METHOD_WRAPPERS, strict=True):
                 setattr(owner, name, wrapper)
+            _of_scipy[:] = [*spline_methods(), *rotation_methods()]
+            for owner, name, _, wrapper in _of_scipy:
+                setattr(owner, name, wrapper)
     try:
         yield
     finally:
@@ -175,5 +181,5 @@ def patched_constructors() -> Iterator[None]:
             if _active == 0:
                 for name, original in _ORIGINAL.items():
                     setattr(np, name, original)
-                for owner, name, original in _METHODS:
+                for owner, name, original in (*_METHODS, *(entry[:3] for entry in _of_scipy)):
                     setattr(owner, name, original)

@@ -10,6 +10,7 @@ from . import (
     factors,
     flat,
     fourier,
+    implicit,
     linalg,
     matrix_functions,
     minors,
@@ -19,10 +20,11 @@ from . import (
     reduction,
     spectral,
     spectral_functions,
+    spline,
 )
 
 __all__ = [
     "complex", "complex_linalg", "contraction", "control", "custom", "elementwise", "factors", "flat", "fourier",
-    "linalg", "matrix_functions", "minors", "movement", "pivoted", "position", "reduction", "spectral",
-    "spectral_functions",
+    "implicit", "linalg", "matrix_functions", "minors", "movement", "pivoted", "position", "reduction", "spectral",
+    "spectral_functions", "spline",
 ]  # fmt: skip
