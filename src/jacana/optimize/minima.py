@@ -20,7 +20,7 @@ from .space import Space, make_space
 
 __all__ = ["Minimizer", "minimize"]
 
-_CONSTRAINED = ("trust-constr", "SLSQP")
+_CONSTRAINED = ("trust-constr", "SLSQP", "ipopt")
 _BOUNDED = ("L-BFGS-B", "TNC", *_CONSTRAINED)
 _SCIPY = {
     name.lower(): name
@@ -68,7 +68,8 @@ def minimize(
             structure of x0.
         method: "newton" (the default without constraints), "trust-constr" (the default with them), or another of
             SciPy's: "slsqp" (constraints), "l-bfgs", "tnc" (bounds), "bfgs", "cg", "newton-cg", "trust-exact",
-            "trust-krylov", "trust-ncg", "dogleg"; or a `jacana.optimize.NewtonMinimum`.
+            "trust-krylov", "trust-ncg", "dogleg"; "ipopt" (constraints), where the package cyipopt is installed; or a
+            `jacana.optimize.NewtonMinimum`.
         scale: typical sizes of the variables, a number or an array (for "newton"). By default the diagonal of the
             Hessian says what matters, and units of the variables make no difference.
         gtol: stop where no entry of the gradient (by what may move) is larger than this. By default "newton" ends at
