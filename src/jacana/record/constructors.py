@@ -137,6 +137,7 @@ for _name, _wrapper in _WRAPPERS.items():
     _wrapper.__name__ = _wrapper.__qualname__ = _name
     _wrapper.__doc__ = _ORIGINAL[_name].__doc__
     _wrapper.__wrapped__ = _ORIGINAL[_name]  # type: ignore[attr-defined]
+del _name, _wrapper
 
 
 def _index_trick(self: Any, key: Any) -> Any:
