@@ -302,3 +302,17 @@ def test_few_things_are_watched():
         return matrix @ (x * k) + helper(x)
 
     assert len(record(f, [X]).watches) < 10
+
+
+def test_an_attribute_that_comes_to_hide_that_of_the_class():
+    class Settings:
+        factor = 2.0
+
+        def __call__(self, x):
+            return self.factor * x
+
+    settings = Settings()
+    derivative = jc.jacobian(settings)
+    assert derivative(np.array([1.0])).tolist() == [[2.0]]
+    settings.factor = 5.0
+    assert derivative(np.array([1.0])).tolist() == [[5.0]]

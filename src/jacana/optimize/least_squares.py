@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 import time
@@ -17,7 +18,7 @@ from ..errors import InvalidInputError, JacanaError
 from ..implicit.recorded import depends_on_outside
 from ..record.variable import raw_deep
 from ..transforms import hessian, jvp, value_and_grad, value_and_jacobian
-from .checks import check_jacobian, check_limits, check_residual, quick_executor, raveled
+from .checks import check_jacobian, check_limits, check_residual, quick_executor, raveled, watching
 from .linear.base import LinearSolver
 from .losses import as_loss
 from .minimum import Minimum, NewtonMinimum
@@ -213,6 +214,7 @@ class LeastSquares:
         gtol: float = 0.0,
     ) -> None:
         self.residual = residual
+        self.watched = residual  # whose outside state matters: that of another function where `residual` wraps one
         self.bounds, self.fixed, self.ties = bounds, fixed, ties
         self.loss = as_loss(loss, loss_scale)
         self.weights, self.noise, self.absolute_noise = weights, noise, absolute_noise
@@ -334,6 +336,7 @@ class _Recorded:
     ) -> None:
         self.settings, self.space, self.arguments, self.build = settings, space, arguments, build
         self.cost = cost
+        self.reads = _reads(settings)
         self._minimum: Minimum | None = None
         self.method: TrustRegion | None = None
         self._problem: Problem | None = None
@@ -364,9 +367,15 @@ class _Recorded:
         """The same as a function to be minimised, with second derivatives of the residual."""
         if self._minimum is None or not self.space.plain:
             assert self.cost is not None
-            first, second = value_and_grad(self.cost), hessian(self.cost)
+            first, second = watching(value_and_grad(self.cost), *self.reads), watching(hessian(self.cost), *self.reads)
             self._minimum = Minimum(lambda x: first(x.copy()), lambda x: second(x.copy()))
         return replace(self._minimum, lower=problem.lower, upper=problem.upper)
+
+
+def _reads(settings: LeastSquares) -> tuple[Any, ...]:
+    """The user's functions that a recorded residual is made of."""
+    loss = None if settings.loss is None else settings.loss.function
+    return (settings.watched, *(settings.ties or {}).values(), loss)
 
 
 def _record(settings: LeastSquares, space: Space, arguments: tuple[Any, ...], size: int) -> _Recorded:
@@ -384,8 +393,12 @@ def _record(settings: LeastSquares, space: Space, arguments: tuple[Any, ...], si
         return np.asarray(flat_residual(x.copy()))
 
     if not space.curved:
-        linearise = value_and_jacobian(flat_residual, format=form)
-        second = jvp(lambda x, v: jvp(flat_residual)(x, v)[1])
+        linearise = watching(value_and_jacobian(flat_residual, format=form), *_reads(settings))
+
+        def along(x: Any, v: Any) -> Any:
+            return jvp(flat_residual)(x, v)[1]
+
+        second = jvp(functools.update_wrapper(along, settings.watched))
 
         def build_flat(_: Space) -> Problem:
             return Problem(
@@ -405,7 +418,7 @@ def _record(settings: LeastSquares, space: Space, arguments: tuple[Any, ...], si
         structure = space.parameters.unravel(space.along(step, x, *frames))
         return whiten(raveled(settings.residual(structure, *arguments)))
 
-    linearise_moved = value_and_jacobian(moved_residual, format=form)
+    linearise_moved = watching(value_and_jacobian(moved_residual, format=form), *_reads(settings))
 
     def build_curved(here: Space) -> Problem:
         zero = np.zeros(here.size)
