@@ -11,6 +11,7 @@ import pytest
 from jacana.graph import topological
 from jacana.graph.node import CONSTANT
 from jacana.record import Variable, as_node, leaf_value, record
+from jacana.transforms import jacobian
 
 X = np.array([1.0, 2.0, 3.0])
 SCALE = 2.0
@@ -312,7 +313,7 @@ def test_an_attribute_that_comes_to_hide_that_of_the_class():
             return self.factor * x
 
     settings = Settings()
-    derivative = jc.jacobian(settings)
+    derivative = jacobian(settings)
     assert derivative(np.array([1.0])).tolist() == [[2.0]]
     settings.factor = 5.0
     assert derivative(np.array([1.0])).tolist() == [[5.0]]

@@ -35,6 +35,7 @@ __all__ = ["LeastSquares", "least_squares"]
 _SECOND = 100  # parameters up to which second derivatives of the residual are cheap enough
 _SECOND_STEPS = 60  # steps with them before the search goes on without
 _FLAT = 1e-6  # optimality above which a minimum is one by the second derivatives only
+_NOWHERE = (Outcome.NO_PROGRESS, Outcome.ITERATION_LIMIT, Outcome.UNBOUNDED)  # ends that another method may avoid
 _FINISHING = 10  # steps without them after a minimum has been found
 _LOWER = 1e-6  # relative difference of costs from which another minimum is a lower one
 _PATIENCE = 6  # slow steps in a row after which they are worth their price
@@ -445,35 +446,44 @@ def _by_second_derivatives(
     """Go on with Newton's method where that of Gauss and Newton does badly: the residual is large, and curved.
 
     A minimum that it finds is finished by the first method, which is the more accurate one. If it finds none, the first
-    method goes on to its own end, and if that is no minimum either, Newton's has a try from the start.
+    method goes on from the better point; if that ends nowhere, from its own; and if that does too, Newton's method has
+    a try from the start.
     """
-    start, end = state, Outcome.NO_PROGRESS
-    for x in (state.x, first):
-        newton = NewtonMinimum(max_iterations=min(method.max_iterations, start.iteration + _SECOND_STEPS))
+
+    def go(method: Any, problem: Any, state: Any) -> Any:
+        nonlocal history
+        state, outcome, further = search(method, problem, state)
+        history = history.followed_by(further)
+        return state, outcome
+
+    def by_newton(x: FloatVector, before: State, least: float) -> tuple[State, Outcome]:
+        """The state at what Newton's method finds from x if that is below `least`, else `before`."""
         point = _twice_differentiated(minimum, x)
         if point is None:
-            if x is first:
-                break
-            start, end, further = search(replace(method, patience=0), problem, start)
-            history = history.followed_by(further)
-            break
-        found, outcome, further = search(newton, minimum, _counted(newton.init(minimum, x, point), start))
-        history = history.followed_by(further)
-        arrived = outcome > 0 and found.model.newton is not None
-        better = found.x if found.cost <= start.cost else start.x
-        if x is first and not (arrived and found.cost < (1.0 - _LOWER) * start.cost):
-            return _counted(start, found), end, history
-        again = _counted(method.init(problem, better), found, 1)
-        if not arrived and outcome not in (Outcome.ITERATION_LIMIT, Outcome.NO_PROGRESS, Outcome.UNBOUNDED):
-            return again, outcome, history
-        steps = min(method.max_iterations, found.iteration + _FINISHING) if arrived else method.max_iterations
-        start, end, further = search(replace(method, patience=0, max_iterations=steps), problem, again)
-        history = history.followed_by(further)
-        if arrived and end in (Outcome.ITERATION_LIMIT, Outcome.NO_PROGRESS):
-            end = outcome
-        if end != Outcome.NO_PROGRESS:
-            break
-    return start, end, history
+            return before, Outcome.NO_PROGRESS
+        newton = NewtonMinimum(max_iterations=min(method.max_iterations, before.iteration + _SECOND_STEPS))
+        found, outcome = go(newton, minimum, _counted(newton.init(minimum, x, point), before))
+        if found.cost > least:
+            return _counted(before, found), Outcome.NO_PROGRESS
+        there = _counted(method.init(problem, found.x), found, 1)
+        if outcome <= 0 or found.model.newton is None:
+            return there, Outcome.NO_PROGRESS if outcome > 0 or outcome in _NOWHERE else outcome
+        steps = min(method.max_iterations, found.iteration + _FINISHING)
+        there, end = go(replace(patient, max_iterations=steps), problem, there)
+        return there, outcome if end in (*_NOWHERE, Outcome.ITERATION_LIMIT) else end
+
+    patient = replace(method, patience=0)
+    after, end = by_newton(state.x, state, state.cost)
+    if end == Outcome.NO_PROGRESS:
+        moved = after.x is not state.x
+        after, end = go(patient, problem, after)
+        if end in _NOWHERE and moved:
+            after, end = go(patient, problem, _counted(state, after))
+        if end in _NOWHERE:
+            last, lower = by_newton(first, after, (1.0 - _LOWER) * after.cost)
+            if lower > 0:
+                after, end = last, lower
+    return after, end, history
 
 
 def _twice_differentiated(minimum: Minimum, x: FloatVector) -> tuple[float, Any, Any] | None:
