@@ -101,11 +101,15 @@ def _conversion(name: str) -> Callable[..., Any]:
     return constructor
 
 
-def _fromiter(*args: Any, **kwargs: Any) -> Any:
+def _reader() -> Callable[..., Any]:
     original = _ORIGINAL["fromiter"]
-    if not _called_by_user("fromiter"):
-        return original(*args, **kwargs)
-    return from_iterable(original, *args, **kwargs)
+
+    def constructor(*args: Any, **kwargs: Any) -> Any:
+        if not _called_by_user("fromiter"):
+            return original(*args, **kwargs)
+        return from_iterable(original, *args, **kwargs)
+
+    return constructor
 
 
 def _table(original: Callable[..., Any], args: Any, kwargs: Any) -> Any:
@@ -124,7 +128,7 @@ _CONVERSIONS = ("array", "asarray", "asanyarray", "ascontiguousarray", "asfortra
 
 def _wrapper_of(name: str) -> Callable[..., Any]:
     if name == "fromiter":
-        return _fromiter
+        return _reader()
     return (_conversion if name in _CONVERSIONS else _buffer)(name)
 
 
@@ -133,6 +137,7 @@ for _name, _wrapper in _WRAPPERS.items():
     _wrapper.__name__ = _wrapper.__qualname__ = _name
     _wrapper.__doc__ = _ORIGINAL[_name].__doc__
     _wrapper.__wrapped__ = _ORIGINAL[_name]  # type: ignore[attr-defined]
+del _name, _wrapper
 
 
 def _index_trick(self: Any, key: Any) -> Any:
