@@ -11,7 +11,7 @@ import numpy as np
 
 from ..errors import InvalidInputError
 from ..transforms import hessian, value_and_grad
-from .checks import check_jacobian, check_limits, listed, quick_executor
+from .checks import check_jacobian, check_limits, listed, quick_executor, watching
 from .constraints import Constraint, as_constraints
 from .minimum import Minimum, NewtonMinimum
 from .minimum_result import MinimizeResult, make_minimum_result
@@ -235,7 +235,8 @@ class Minimizer:
         def flat(x: Any) -> Any:
             return _scalar(self.function(space.unravel(x), *args))
 
-        first, second = value_and_grad(flat), hessian(flat, format="auto")
+        reads = (self.function, *(self.ties or {}).values())
+        first, second = watching(value_and_grad(flat), *reads), watching(hessian(flat, format="auto"), *reads)
         # Each point is handed over as a copy: a function that writes into its argument must not move the search.
         problem = Minimum(
             lambda x: first(x.copy()),

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ..scipy import constraint, minimize_args
 from .constraints import FlatConstraint
 from .ipopt_minima import minimized_by_ipopt
-from .kkt import Limits, estimated, polished
+from .kkt import Limits, estimated, lowest, polished
 from .minimum import Minimum
 from .minimum_result import MINIMUM_MESSAGES, MinimizeResult
 from .problem import Outcome
@@ -120,12 +120,13 @@ def minimized_by_scipy(
     except _Stopped as stopped:
         x, outcome = watched.x, stopped.outcome
     x = x if problem.lower is None else np.clip(x, problem.lower, problem.upper)
-    exact, multipliers, steps, optimality = None, None, 0, 0.0
+    exact, multipliers, steps, optimality, highest = None, None, 0, 0.0, False
     if limits is not None:
         exact = polished(problem, limits, x) if found is not None else None
         if exact is not None:
             x, steps, outcome = exact.x, exact.steps, Outcome.WORKING_PRECISION
         v, optimality = estimated(problem, limits, x)
+        highest = exact is None and not lowest(problem, limits, x, v, (v != 0.0) | (limits.lower == limits.upper))
         multipliers = tuple(limits.split(v if exact is None else exact.multipliers))
     value, gradient = problem.at(x)
     mask = np.zeros(x.size, dtype=np.int_)
@@ -143,6 +144,9 @@ def minimized_by_scipy(
     if outcome > 0 and violation > _VIOLATION:
         outcome = Outcome.NO_PROGRESS
         message = f"Not converged: the constraints are violated by up to {violation:.1e}; perhaps nothing fulfils them."
+    elif outcome > 0 and highest:
+        outcome = Outcome.NO_PROGRESS
+        message = f"Not converged: {solver} stopped at a stationary point that is no minimum; start elsewhere."
     elif outcome > 0 and flattened and optimality > _STATIONARY * (1.0 + float(np.abs(gradient).max())):
         outcome = Outcome.NO_PROGRESS
         message = (
