@@ -11,7 +11,7 @@ array([[0., 1., 2.],
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from . import functions, implicit
+from . import implicit
 from ._version import __version__
 from .batched import vmap
 from .complex import real_form
@@ -31,7 +31,7 @@ from .selections import diagonal, gauss_newton, jacobian_columns, jacobian_rows,
 from .transforms import compile, grad, hessian, jacobian, jvp, value_and_grad, value_and_jacobian, vjp
 
 if TYPE_CHECKING:
-    from . import gradient_check, optimize, scipy
+    from . import functions, gradient_check, optimize, scipy
     from .optimize import LeastSquares, LeastSquaresResult, Model, curve_fit, fit_batch, fixed_point, minimize, root
     from .optimize.least_squares import least_squares
     from .report.check import check
@@ -118,8 +118,8 @@ def __getattr__(name: str) -> Any:
         return importlib.import_module(".report.explain", __name__).explain
     if name in ("check", "find_nan"):
         return getattr(importlib.import_module(f".report.{name}", __name__), name)
-    if name == "gradient_check":
-        return importlib.import_module(".gradient_check", __name__)
+    if name in ("functions", "gradient_check"):
+        return importlib.import_module(f".{name}", __name__)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

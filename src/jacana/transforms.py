@@ -486,9 +486,23 @@ def _product(
         vector = trees.unflatten(tree, [np.float64(v) if isinstance(v, (int, float)) else v for v in leaves])
         return replay((vector, *primals), kwargs)
 
-    functools.update_wrapper(product, function)
-    product.__doc__ = f"{verb} of {replay.name}."
-    return product
+    return _Product(product, (function, argnums, verb, compile), f"{verb} of {replay.name}.")
+
+
+class _Product:
+    """What ``jvp`` and ``vjp`` return: a function that can be copied and pickled, as all transformed functions."""
+
+    def __init__(self, call: Callable[..., Any], made_from: tuple[Any, ...], doc: str) -> None:
+        self._call = call
+        self._made_from = made_from
+        functools.update_wrapper(self, made_from[0], updated=())
+        self.__doc__ = doc
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._call(*args, **kwargs)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _product, self._made_from
 
 
 def _shapes(nodes: Sequence[Node]) -> str:

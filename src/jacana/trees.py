@@ -7,11 +7,24 @@ fields being its children (those with ``init=False`` are left to ``__post_init__
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import threading
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import optree
+if TYPE_CHECKING:
+    import optree
+else:
+
+    class _Later:
+        """optree, imported when it is first used: importing jacana is to be quick."""
+
+        def __getattr__(self, name: str) -> Any:
+            global optree
+            optree = importlib.import_module("optree")
+            return getattr(optree, name)
+
+    optree = _Later()
 
 NAMESPACE = "jacana"
 _known: set[type] = set()

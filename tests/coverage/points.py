@@ -28,6 +28,12 @@ def names_of(call: str) -> list[str]:
     return [name for name in POINTS if name in words - bound]
 
 
+def turned_around(call: str) -> Array:
+    """Another point of the same numbers: the vectors from back to front."""
+    parts = [POINTS[n][::-1] if POINTS[n].ndim == 1 else POINTS[n] for n in names_of(call)]
+    return np.concatenate([p.ravel() for p in parts])
+
+
 def floats(result: Any) -> Any:
     """All numbers of a result in one vector: real parts before imaginary parts."""
     parts = [np.zeros(0)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import page
 import pytest
-from points import differences, function_of
+from points import differences, function_of, turned_around
 
 import jacana as jc
 
@@ -33,6 +33,37 @@ def test_value_and_jacobian(library, name):
     np.testing.assert_allclose(jacobian, slopes, rtol=1e-7, atol=1e-7)
     moved = point + 1e-6  # a replay of the same recording: nothing of the first numbers may have stayed in it
     np.testing.assert_allclose(both(moved)[0], function(moved), rtol=1e-10, atol=1e-11)
+    # Other numbers in another order: what was looked at has changed, so it is another recording or none was needed.
+    turned = turned_around(library.calls[name])
+    value, jacobian = both(turned)
+    np.testing.assert_allclose(value, function(turned), rtol=1e-10, atol=1e-11)
+    np.testing.assert_allclose(jacobian, jc.jacobian(function)(turned), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:numpy.fix", "ignore::RuntimeWarning")
+@pytest.mark.parametrize("library", page.LIBRARIES, ids=title)
+def test_single_precision(library):
+    """dtypes are those of the library, and the numbers agree with double precision as far as they can."""
+    for name, call in library.calls.items():
+        # How long the remainder is depends on rounding; SciPy's own Mathieu functions are NaN in single precision.
+        if (
+            name == "polydiv"
+            or name.startswith("mathieu")
+            or (library.public is not None and name not in library.public)
+        ):
+            continue
+        function, point = function_of(call, library.setup)
+        single = point.astype(np.float32)
+        try:
+            expected = function(single)
+        except (TypeError, ValueError):
+            continue  # SciPy has no loop for it
+        value, jacobian = jc.value_and_jacobian(function)(single)
+        assert value.dtype == expected.dtype, name
+        np.testing.assert_allclose(value, expected, rtol=2e-3, atol=1e-3, err_msg=name)
+        if name not in ("itemsize", "nbytes", "strides"):
+            wide = jc.jacobian(function)(point)
+            np.testing.assert_allclose(jacobian, wide, rtol=3e-2, atol=2e-2, err_msg=name)
 
 
 @pytest.mark.filterwarnings("ignore::PendingDeprecationWarning")

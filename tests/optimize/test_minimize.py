@@ -2,6 +2,7 @@
 
 import math
 import pickle
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -440,7 +441,10 @@ HOCK_SCHITTKOWSKI = {
 }
 
 
-@pytest.mark.parametrize("method", [None, "slsqp"])
+IPOPT = pytest.param("ipopt", marks=pytest.mark.skipif(find_spec("cyipopt") is None, reason="needs cyipopt"))
+
+
+@pytest.mark.parametrize("method", [None, "slsqp", IPOPT])
 @pytest.mark.parametrize("name", HOCK_SCHITTKOWSKI)
 def test_hock_and_schittkowski(name, method):
     function, start, constraints, bounds, least = HOCK_SCHITTKOWSKI[name]
@@ -466,6 +470,23 @@ def test_multipliers_are_sensitivities():
     assert multiplier[0] == pytest.approx(-slope, rel=1e-6)
     loose = least(1e3)
     assert loose.multipliers[0][0] > 0.0
+
+
+def test_ipopt_where_it_is_and_where_it_is_not():
+    if find_spec("cyipopt") is None:
+        with pytest.raises(InvalidInputError, match="needs the package cyipopt"):
+            jc.minimize(rosenbrock, [0.0, 0.0], method="ipopt")
+        return
+    found = jc.minimize(rosenbrock, np.zeros(50), method="ipopt")
+    assert found.success and "Ipopt" in found.message
+    np.testing.assert_allclose(found.x, 1.0, atol=1e-6)
+    bounded = jc.minimize(rosenbrock, [0.0, 0.0], bounds=(-2.0, 0.5), method="ipopt")
+    np.testing.assert_allclose(bounded.x, [0.5, 0.25], atol=1e-6)
+    assert jc.minimize(rosenbrock, np.zeros(50), method="ipopt", max_iterations=2).status == Outcome.ITERATION_LIMIT
+    assert jc.minimize(rosenbrock, np.zeros(50), method="ipopt", max_evaluations=3).status == Outcome.EVALUATION_LIMIT
+    seen = []
+    stopped = jc.minimize(rosenbrock, np.zeros(50), method="ipopt", callback=lambda p: seen.append(p) or len(seen) == 2)
+    assert stopped.status == Outcome.STOPPED and len(seen) == 2
 
 
 def test_structures_in_constraints():

@@ -213,3 +213,85 @@ def test_read_only_matrices_of_roots_and_minima_are_taken():
     first, second = jc.value_and_grad(cost), jc.hessian(cost)
     problem = Minimum(lambda x: (first(x)[0], locked(first(x)[1])), lambda x: locked(second(x)))
     assert searched(NewtonMinimum(), problem, START)[0] > 0
+
+
+# ---- a kept recording that does not see what its function reads ------------------------------------------------------
+
+FACTOR = 2.0
+
+
+class Holder:
+    factor = 2.0
+
+    def residual(self, p):
+        return p[0] * T + p[1] * self.factor - Y
+
+    def curve(self, t, a, b):
+        return a * t + b * self.factor
+
+    def equation(self, p):
+        return p * self.factor - 1.0
+
+    def cost(self, p):
+        return (p[0] * self.factor - 1.0) ** 2
+
+
+def global_residual(p):
+    return p[0] * T + p[1] * FACTOR - Y
+
+
+def global_curve(t, a, b):
+    return a * t + b * FACTOR
+
+
+def test_what_a_function_reads_may_change_between_fits(monkeypatch):
+    holder = Holder()
+    fit, other = jc.LeastSquares(holder.residual), jc.LeastSquares(global_residual)
+    tied = jc.LeastSquares(lambda p: p["a"] * T + p["b"] - Y, ties={"b": lambda p: p["c"] * FACTOR})
+    solve, least = jc.optimize.Root(holder.equation), jc.optimize.Minimizer(holder.cost)
+    model, plain = jc.Model(holder.curve), jc.Model(global_curve)
+    start = {"a": 1.0, "b": 1.0}
+
+    def answers():
+        return np.array(
+            [
+                fit([1.0, 1.0]).x[1],
+                other([1.0, 1.0]).x[1],
+                float(tied({"a": 1.0, "b": 0.0, "c": 1.0}).x["c"]),
+                jc.curve_fit(holder.curve, T, Y)[0][1],
+                jc.curve_fit(global_curve, T, Y)[0][1],
+                model.fit(T, Y, start=start).values["b"],
+                plain.fit(T, Y, start=start).values["b"],
+                solve([1.0]).x[0],
+                least([1.0]).x[0],
+            ]
+        )
+
+    first = answers()
+    np.testing.assert_allclose(first[:7], first[0], rtol=1e-9)
+    np.testing.assert_allclose(first[7:], 0.5, rtol=1e-9)
+    holder.factor = 4.0
+    monkeypatch.setitem(globals(), "FACTOR", 4.0)
+    np.testing.assert_allclose(answers(), first / 2.0, rtol=1e-9)
+
+
+def test_huge_and_tiny_values():
+    for factor in (1e200, 1e-200):
+        found = jc.root(lambda x, factor=factor: factor * (x**2 - 2.0), [1.0])
+        assert found.success and found.x[0] == pytest.approx(np.sqrt(2.0), rel=1e-15)
+        least = jc.minimize(lambda x, factor=factor: factor * np.sum((x - 2.0) ** 2 + x**4), [1.0, 5.0])
+        assert least.success
+        np.testing.assert_allclose(least.x, 0.8351223484813665, rtol=1e-12)
+
+
+def test_a_maximum_on_the_constraint_is_no_success():
+    circle = jc.optimize.Constraint(lambda x: x @ x, 4.0, 4.0)
+    for start in ([0.1, 0.1], [1.0, -0.5]):
+        found = jc.minimize(lambda x: x[0] + x[1], start, constraints=circle)
+        assert not found.success or found.fun == pytest.approx(-np.sqrt(8.0), rel=1e-12)
+
+
+def test_what_the_function_does_not_depend_on_stays():
+    found = jc.minimize(lambda x: (x[0] - 1.0) ** 2 + 0.0 * x[1], [5.0, 2.0])
+    assert found.success
+    np.testing.assert_array_equal(found.x, [1.0, 2.0])

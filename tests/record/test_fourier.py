@@ -128,7 +128,7 @@ def test_lengths_and_memory_orders():
     with pytest.raises(TypeError):
         jc.jacobian(np.fft.rfft)(base[0])
     with pytest.raises(UnsupportedOperationError, match="fht"):
-        jc.jacobian(lambda x: scipy.fft.fht(x, 0.1, 0.5))(np.ones(4))
+        jc.jacobian(lambda x: scipy.fft.fht(np.ones(4), x[0], 0.5))(np.ones(4))
 
 
 def test_helpers_are_constants_and_movement():

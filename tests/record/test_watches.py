@@ -11,6 +11,7 @@ import pytest
 from jacana.graph import topological
 from jacana.graph.node import CONSTANT
 from jacana.record import Variable, as_node, leaf_value, record
+from jacana.transforms import jacobian
 
 X = np.array([1.0, 2.0, 3.0])
 SCALE = 2.0
@@ -302,3 +303,17 @@ def test_few_things_are_watched():
         return matrix @ (x * k) + helper(x)
 
     assert len(record(f, [X]).watches) < 10
+
+
+def test_an_attribute_that_comes_to_hide_that_of_the_class():
+    class Settings:
+        factor = 2.0
+
+        def __call__(self, x):
+            return self.factor * x
+
+    settings = Settings()
+    derivative = jacobian(settings)
+    assert derivative(np.array([1.0])).tolist() == [[2.0]]
+    settings.factor = 5.0
+    assert derivative(np.array([1.0])).tolist() == [[5.0]]

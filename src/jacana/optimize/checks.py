@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,10 +16,20 @@ from ..run import current_executor, executor, native_available
 from .search import Budget
 from .space import Space, names_of
 
-__all__ = ["check_jacobian", "check_limits", "check_residual", "listed", "quick_executor", "raveled"]
+__all__ = ["check_jacobian", "check_limits", "check_residual", "listed", "quick_executor", "raveled", "watching"]
 
 _MAX_NAMED = 6  # parameters that a message lists
 _LARGE = 100_000  # results and parameters from which a search is worth machine code from the start
+
+
+def watching(transform: Any, *functions: Any) -> Any:
+    """Let a transform of a wrapper watch what the user's functions within it read: attributes, globals, closures.
+
+    A transform that is kept for many calls would not notice their changes otherwise.
+    """
+    first, *others = (function for function in functions if function is not None)
+    transform._replay.watched = functools.partial(first, *others) if others else first
+    return transform
 
 
 @contextmanager

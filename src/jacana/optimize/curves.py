@@ -103,7 +103,7 @@ def curve_fit(
         "absolute_noise": absolute_sigma,
         "method": _METHODS[method] if bounded else None,
     }
-    result = _searches.fitted((f, start.size), (data.x,), data, settings, lambda p, x: f(x, *p), start)
+    result = _searches.fitted((f, start.size), (data.x,), data, settings, lambda p, x: f(x, *p), f, start)
     if not result.success:
         raise RuntimeError(f"Optimal parameters not found: {result.message}")
     popt = np.asarray(result.x, dtype=np.float64)
@@ -188,7 +188,9 @@ class _Search:
     lock: Any
 
     @classmethod
-    def of(cls, key: Any, x: tuple[Any, ...], data: CurveData, settings: dict[str, Any], curve: Any) -> _Search:
+    def of(
+        cls, key: Any, x: tuple[Any, ...], data: CurveData, settings: dict[str, Any], curve: Any, user: Any
+    ) -> _Search:
         # What x and the data are made of may be changed by its owner, and a search may live longer than this call.
         own_x = tuple(part.copy() if isinstance(part, np.ndarray) else part for part in x)
         own = tuple(np.array(argument) for argument in data.arguments)
@@ -205,7 +207,9 @@ class _Search:
                 difference = np.ravel(curve(p, *own_x) - y)
                 return whitener @ difference if whitener.ndim == 2 else whitener * difference
 
-        return cls(key, own_x, own, LeastSquares(residual, **settings), threading.Lock())
+        search = LeastSquares(residual, **settings)
+        search.watched = user
+        return cls(key, own_x, own, search, threading.Lock())
 
     def serves(self, key: Any, x: tuple[Any, ...]) -> bool:
         return bool(self.key == key) and all(map(_same, self.x, x))
@@ -230,6 +234,7 @@ class Searches:
         data: CurveData,
         settings: dict[str, Any],
         curve: Callable[..., Any],
+        user: Callable[..., Any],
         start: Any,
         **options: Any,
     ) -> LeastSquaresResult:
@@ -237,6 +242,7 @@ class Searches:
 
         Args:
             key: tells curves apart; hashable.
+            user: the user's function in `curve`, whose outside state is watched.
             settings, options: of `LeastSquares`, and of a call of it.
         """
         key = (key, *(argument.shape for argument in data.arguments), _frozen(settings))
@@ -244,7 +250,7 @@ class Searches:
         entry = next((known for known in self._known if known.serves(key, x)), None) if reusable else None
         # A search that another thread, or a callback of this one, is busy with is left alone.
         if entry is None or not entry.lock.acquire(blocking=False):
-            entry = _Search.of(key, x, data, settings, curve)
+            entry = _Search.of(key, x, data, settings, curve, user)
             entry.lock.acquire()
             if reusable:
                 self._known = (entry, *self._known[: self._most - 1])
@@ -256,7 +262,7 @@ class Searches:
             entry.lock.release()
 
         def again(x0: Any, fixed: Any) -> LeastSquaresResult:
-            return _Search.of(key, x, data, settings, curve).search._again(())(x0, fixed)
+            return _Search.of(key, x, data, settings, curve, user).search._again(())(x0, fixed)
 
         return replace(result, again=again)
 

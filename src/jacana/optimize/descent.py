@@ -216,7 +216,7 @@ def _exact(values: Float64Array, vectors: Float64Array, gradient: Float64Array, 
     length = euclidean_norm(inner)
     if length <= radius and euclidean_norm(c[~regular]) <= _FLAT * max(norm, size * radius):
         # The gradient has no part along the lowest eigenvectors: go down there as far as the region allows.
-        if not regular[0]:
+        if not regular[0] and (values[0] < -_FLAT * size or c[0] != 0.0):
             inner[0] = math.copysign(math.sqrt(max(radius**2 - length**2, 0.0)), -c[0])
         return np.asarray(vectors @ inner)
     high = max(norm / radius - float(values[0]), low)

@@ -20,7 +20,7 @@ from scipy import sparse
 from .linear.square import SingularMatrix, square_factors
 from .minimum import Minimum
 
-__all__ = ["KKTPoint", "Limits", "estimated", "polished"]
+__all__ = ["KKTPoint", "Limits", "estimated", "lowest", "polished"]
 
 Float64Array = NDArray[np.float64]
 
@@ -105,7 +105,7 @@ def polished(problem: Minimum, limits: Limits, x: Float64Array) -> KKTPoint | No
             far = np.abs(here - x).max() > _STRAY * (1.0 + np.abs(x).max())
             if far and not problem.at(here)[0] < problem.at(x)[0]:
                 return None
-            if not _lowest(problem, limits, here, v, active):
+            if not lowest(problem, limits, here, v, active):
                 return None
             if limits.bounded:
                 # What rests on a bound is on it exactly.
@@ -193,7 +193,7 @@ def _lagrangian(problem: Minimum, limits: Limits, x: Float64Array, v: Float64Arr
     return hessian
 
 
-def _lowest(problem: Minimum, limits: Limits, x: Float64Array, v: Float64Array, active: NDArray[np.bool_]) -> bool:
+def lowest(problem: Minimum, limits: Limits, x: Float64Array, v: Float64Array, active: NDArray[np.bool_]) -> bool:
     """Whether the Lagrangian has no negative curvature along the active constraints, where that can be afforded.
 
     Without it, x may be a saddle point or even a maximum.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 import time
@@ -17,7 +18,7 @@ from ..errors import InvalidInputError, JacanaError
 from ..implicit.recorded import depends_on_outside
 from ..record.variable import raw_deep
 from ..transforms import hessian, jvp, value_and_grad, value_and_jacobian
-from .checks import check_jacobian, check_limits, check_residual, quick_executor, raveled
+from .checks import check_jacobian, check_limits, check_residual, quick_executor, raveled, watching
 from .linear.base import LinearSolver
 from .losses import as_loss
 from .minimum import Minimum, NewtonMinimum
@@ -34,6 +35,7 @@ __all__ = ["LeastSquares", "least_squares"]
 _SECOND = 100  # parameters up to which second derivatives of the residual are cheap enough
 _SECOND_STEPS = 60  # steps with them before the search goes on without
 _FLAT = 1e-6  # optimality above which a minimum is one by the second derivatives only
+_NOWHERE = (Outcome.NO_PROGRESS, Outcome.ITERATION_LIMIT, Outcome.UNBOUNDED)  # ends that another method may avoid
 _FINISHING = 10  # steps without them after a minimum has been found
 _LOWER = 1e-6  # relative difference of costs from which another minimum is a lower one
 _PATIENCE = 6  # slow steps in a row after which they are worth their price
@@ -213,6 +215,7 @@ class LeastSquares:
         gtol: float = 0.0,
     ) -> None:
         self.residual = residual
+        self.watched = residual  # whose outside state matters: that of another function where `residual` wraps one
         self.bounds, self.fixed, self.ties = bounds, fixed, ties
         self.loss = as_loss(loss, loss_scale)
         self.weights, self.noise, self.absolute_noise = weights, noise, absolute_noise
@@ -334,6 +337,7 @@ class _Recorded:
     ) -> None:
         self.settings, self.space, self.arguments, self.build = settings, space, arguments, build
         self.cost = cost
+        self.reads = _reads(settings)
         self._minimum: Minimum | None = None
         self.method: TrustRegion | None = None
         self._problem: Problem | None = None
@@ -364,9 +368,15 @@ class _Recorded:
         """The same as a function to be minimised, with second derivatives of the residual."""
         if self._minimum is None or not self.space.plain:
             assert self.cost is not None
-            first, second = value_and_grad(self.cost), hessian(self.cost)
+            first, second = watching(value_and_grad(self.cost), *self.reads), watching(hessian(self.cost), *self.reads)
             self._minimum = Minimum(lambda x: first(x.copy()), lambda x: second(x.copy()))
         return replace(self._minimum, lower=problem.lower, upper=problem.upper)
+
+
+def _reads(settings: LeastSquares) -> tuple[Any, ...]:
+    """The user's functions that a recorded residual is made of."""
+    loss = None if settings.loss is None else settings.loss.function
+    return (settings.watched, *(settings.ties or {}).values(), loss)
 
 
 def _record(settings: LeastSquares, space: Space, arguments: tuple[Any, ...], size: int) -> _Recorded:
@@ -384,8 +394,12 @@ def _record(settings: LeastSquares, space: Space, arguments: tuple[Any, ...], si
         return np.asarray(flat_residual(x.copy()))
 
     if not space.curved:
-        linearise = value_and_jacobian(flat_residual, format=form)
-        second = jvp(lambda x, v: jvp(flat_residual)(x, v)[1])
+        linearise = watching(value_and_jacobian(flat_residual, format=form), *_reads(settings))
+
+        def along(x: Any, v: Any) -> Any:
+            return jvp(flat_residual)(x, v)[1]
+
+        second = jvp(functools.update_wrapper(along, settings.watched))
 
         def build_flat(_: Space) -> Problem:
             return Problem(
@@ -405,7 +419,7 @@ def _record(settings: LeastSquares, space: Space, arguments: tuple[Any, ...], si
         structure = space.parameters.unravel(space.along(step, x, *frames))
         return whiten(raveled(settings.residual(structure, *arguments)))
 
-    linearise_moved = value_and_jacobian(moved_residual, format=form)
+    linearise_moved = watching(value_and_jacobian(moved_residual, format=form), *_reads(settings))
 
     def build_curved(here: Space) -> Problem:
         zero = np.zeros(here.size)
@@ -432,35 +446,44 @@ def _by_second_derivatives(
     """Go on with Newton's method where that of Gauss and Newton does badly: the residual is large, and curved.
 
     A minimum that it finds is finished by the first method, which is the more accurate one. If it finds none, the first
-    method goes on to its own end, and if that is no minimum either, Newton's has a try from the start.
+    method goes on from the better point; if that ends nowhere, from its own; and if that does too, Newton's method has
+    a try from the start.
     """
-    start, end = state, Outcome.NO_PROGRESS
-    for x in (state.x, first):
-        newton = NewtonMinimum(max_iterations=min(method.max_iterations, start.iteration + _SECOND_STEPS))
+
+    def go(method: Any, problem: Any, state: Any) -> Any:
+        nonlocal history
+        state, outcome, further = search(method, problem, state)
+        history = history.followed_by(further)
+        return state, outcome
+
+    def by_newton(x: FloatVector, before: State, least: float) -> tuple[State, Outcome]:
+        """The state at what Newton's method finds from x if that is below `least`, else `before`."""
         point = _twice_differentiated(minimum, x)
         if point is None:
-            if x is first:
-                break
-            start, end, further = search(replace(method, patience=0), problem, start)
-            history = history.followed_by(further)
-            break
-        found, outcome, further = search(newton, minimum, _counted(newton.init(minimum, x, point), start))
-        history = history.followed_by(further)
-        arrived = outcome > 0 and found.model.newton is not None
-        better = found.x if found.cost <= start.cost else start.x
-        if x is first and not (arrived and found.cost < (1.0 - _LOWER) * start.cost):
-            return _counted(start, found), end, history
-        again = _counted(method.init(problem, better), found, 1)
-        if not arrived and outcome not in (Outcome.ITERATION_LIMIT, Outcome.NO_PROGRESS, Outcome.UNBOUNDED):
-            return again, outcome, history
-        steps = min(method.max_iterations, found.iteration + _FINISHING) if arrived else method.max_iterations
-        start, end, further = search(replace(method, patience=0, max_iterations=steps), problem, again)
-        history = history.followed_by(further)
-        if arrived and end in (Outcome.ITERATION_LIMIT, Outcome.NO_PROGRESS):
-            end = outcome
-        if end != Outcome.NO_PROGRESS:
-            break
-    return start, end, history
+            return before, Outcome.NO_PROGRESS
+        newton = NewtonMinimum(max_iterations=min(method.max_iterations, before.iteration + _SECOND_STEPS))
+        found, outcome = go(newton, minimum, _counted(newton.init(minimum, x, point), before))
+        if found.cost > least:
+            return _counted(before, found), Outcome.NO_PROGRESS
+        there = _counted(method.init(problem, found.x), found, 1)
+        if outcome <= 0 or found.model.newton is None:
+            return there, Outcome.NO_PROGRESS if outcome > 0 or outcome in _NOWHERE else outcome
+        steps = min(method.max_iterations, found.iteration + _FINISHING)
+        there, end = go(replace(patient, max_iterations=steps), problem, there)
+        return there, outcome if end in (*_NOWHERE, Outcome.ITERATION_LIMIT) else end
+
+    patient = replace(method, patience=0)
+    after, end = by_newton(state.x, state, state.cost)
+    if end == Outcome.NO_PROGRESS:
+        moved = after.x is not state.x
+        after, end = go(patient, problem, after)
+        if end in _NOWHERE and moved:
+            after, end = go(patient, problem, _counted(state, after))
+        if end in _NOWHERE:
+            last, lower = by_newton(first, after, (1.0 - _LOWER) * after.cost)
+            if lower > 0:
+                after, end = last, lower
+    return after, end, history
 
 
 def _twice_differentiated(minimum: Minimum, x: FloatVector) -> tuple[float, Any, Any] | None:

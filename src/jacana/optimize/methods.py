@@ -88,9 +88,9 @@ class Dogleg(TrustRegion):
         if cauchy.length >= trust:
             return cauchy.times(trust / cauchy.length)
         leg = full.plus(cauchy, -1.0)
-        # |cauchy + t leg| = trust, the root in (0, 1)
-        a, b = leg.length**2, float(cauchy.scaled @ leg.scaled)
-        c = trust**2 - cauchy.length**2
+        # |cauchy + t leg| = trust, the root in (0, 1), in units in which trust is 1 and squares do not overflow
+        a, b = (leg.length / trust) ** 2, float((cauchy.scaled / trust) @ (leg.scaled / trust))
+        c = 1.0 - (cauchy.length / trust) ** 2
         return cauchy.plus(leg, c / (b + math.sqrt(max(b * b + a * c, 0.0))))
 
 

@@ -13,7 +13,7 @@ from ..errors import InvalidInputError
 from ..implicit.recorded import depends_on_outside
 from ..record.variable import raw_deep
 from ..transforms import hessian, value_and_grad
-from .checks import check_jacobian, check_limits, listed, quick_executor
+from .checks import check_jacobian, check_limits, listed, quick_executor, watching
 from .constraints import Constraint, as_constraints
 from .minimum import Minimum, NewtonMinimum
 from .minimum_result import MinimizeResult, make_minimum_result
@@ -23,7 +23,7 @@ from .space import Space, make_space
 
 __all__ = ["Minimizer", "minimize"]
 
-_CONSTRAINED = ("trust-constr", "SLSQP")
+_CONSTRAINED = ("trust-constr", "SLSQP", "ipopt")
 _BOUNDED = ("L-BFGS-B", "TNC", *_CONSTRAINED)
 _SCIPY = {
     name.lower(): name
@@ -71,7 +71,8 @@ def minimize(
             structure of x0.
         method: "newton" (the default without constraints), "trust-constr" (the default with them), or another of
             SciPy's: "slsqp" (constraints), "l-bfgs", "tnc" (bounds), "bfgs", "cg", "newton-cg", "trust-exact",
-            "trust-krylov", "trust-ncg", "dogleg"; or a `jacana.optimize.NewtonMinimum`.
+            "trust-krylov", "trust-ncg", "dogleg"; "ipopt" (constraints), where the package cyipopt is installed; or a
+            `jacana.optimize.NewtonMinimum`.
         scale: typical sizes of the variables, a number or an array (for "newton"). By default the diagonal of the
             Hessian says what matters, and units of the variables make no difference.
         gtol: stop where no entry of the gradient (by what may move) is larger than this. By default "newton" ends at
@@ -253,7 +254,8 @@ class Minimizer:
         def flat(x: Any) -> Any:
             return _scalar(self.function(space.unravel(x), *args))
 
-        first, second = value_and_grad(flat), hessian(flat, format="auto")
+        reads = (self.function, *(self.ties or {}).values())
+        first, second = watching(value_and_grad(flat), *reads), watching(hessian(flat, format="auto"), *reads)
         # Each point is handed over as a copy: a function that writes into its argument must not move the search.
         problem = Minimum(
             lambda x: first(x.copy()),

@@ -141,7 +141,7 @@ class Model:
             data.check(self.function(*variables, **x0))
         at_call = {name: value for name, value in options.items() if name in _CALL_OPTIONS}
         result = self._searches.fitted(
-            (), variables, data, settings, lambda p, *x: self.function(*x, **p), x0, **at_call
+            (), variables, data, settings, lambda p, *x: self.function(*x, **p), self.function, x0, **at_call
         )
         return ModelFit(self, variables, data.y, data.sigma, result)
 

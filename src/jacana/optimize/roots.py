@@ -11,8 +11,9 @@ import numpy as np
 from ..errors import InvalidInputError
 from ..implicit.recorded import depends_on_outside
 from ..record.variable import raw_deep
+from ..results import Format
 from ..transforms import value_and_jacobian
-from .checks import check_jacobian, check_limits, check_residual, quick_executor, raveled
+from .checks import check_jacobian, check_limits, check_residual, quick_executor, raveled, watching
 from .linear.base import LinearSolver
 from .linear.square import GMRES, SquareLU
 from .mixing import mixed
@@ -195,10 +196,11 @@ class Root:
             return raveled(self.function(space.unravel(x), *args))
 
         # Each point is handed over as a copy: a function that writes into its argument must not move the search.
-        linearise = value_and_jacobian(flat, format="operator" if self.matrix_free else "auto")
+        form: Format = "operator" if self.matrix_free else "auto"
+        linearise = watching(value_and_jacobian(flat, format=form), self.function)
         problem = Problem(lambda x: np.asarray(flat(x.copy())), lambda x: _with_matrix(*linearise(x.copy())))
         if not self.matrix_free and isinstance(self.method.linear_solver, SquareLU):
-            stored = value_and_jacobian(flat, format="csr")
+            stored = watching(value_and_jacobian(flat, format="csr"), self.function)
             problem = Problem(problem.residual, _Stored(linearise, stored))
         self._recorded = (space, args, problem)
         return problem

@@ -1,4 +1,4 @@
-"""SciPy's minimisers, with exact derivatives of the function and the constraints handed over."""
+"""SciPy's minimisers and Ipopt, with exact derivatives of the function and the constraints handed over."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from ..scipy import constraint, minimize_args
 from .constraints import FlatConstraint
-from .kkt import Limits, estimated, polished
+from .ipopt_minima import minimized_by_ipopt
+from .kkt import Limits, estimated, lowest, polished
 from .minimum import Minimum
 from .minimum_result import MINIMUM_MESSAGES, MinimizeResult
 from .problem import Outcome
@@ -74,7 +75,7 @@ def minimized_by_scipy(
     args: tuple[Any, ...],
     callback: Callable[[Progress], object] | None,
 ) -> MinimizeResult:
-    """Return the result of one of SciPy's methods, in the form of jacana's own."""
+    """Return the result of one of SciPy's methods, or of Ipopt, in the form of jacana's own."""
     from scipy.optimize import Bounds, minimize
 
     method = str(settings.method)
@@ -84,8 +85,8 @@ def minimized_by_scipy(
         return value if np.ndim(value) == 0 else np.reshape(value, ())
 
     flattened = [one.flattened(space) for one in settings.constraints]
-    handed = [constraint(one.function, one.lower, one.upper, method) for one in flattened]
-    arguments = minimize_args(flat, method)
+    limits = _limits(flattened, space, space.size) if flattened else None
+    arguments = minimize_args(flat, "BFGS" if method == "ipopt" else method)
     watched = _Watched(settings, arguments.pop("fun"))
     bounds = None if space.lower is None else Bounds(space.lower, space.upper)
 
@@ -102,26 +103,30 @@ def minimized_by_scipy(
         with warnings.catch_warnings():
             # Constraints that depend on one another are taken apart by singular values, which SciPy finds worth saying.
             warnings.filterwarnings("ignore", "Singular Jacobian matrix", UserWarning)
-            found = minimize(
-                watched,
-                x,
-                bounds=bounds,
-                constraints=handed,
-                callback=step,
-                options=_options(settings, method),
-                **arguments,
-            )
+            if method == "ipopt":
+                tolerance = settings.gtol or _TOLERANCE
+                found = minimized_by_ipopt(watched, problem, limits, x, tolerance, settings.max_iterations, step)
+            else:
+                found = minimize(
+                    watched,
+                    x,
+                    bounds=bounds,
+                    constraints=[constraint(one.function, one.lower, one.upper, method) for one in flattened],
+                    callback=step,
+                    options=_options(settings, method),
+                    **arguments,
+                )
         x, outcome = np.asarray(found.x), _outcome(found, method)
     except _Stopped as stopped:
         x, outcome = watched.x, stopped.outcome
     x = x if problem.lower is None else np.clip(x, problem.lower, problem.upper)
-    exact, multipliers, steps, optimality = None, None, 0, 0.0
-    if flattened:
-        limits = _limits(flattened, space, x.size)
+    exact, multipliers, steps, optimality, highest = None, None, 0, 0.0, False
+    if limits is not None:
         exact = polished(problem, limits, x) if found is not None else None
         if exact is not None:
             x, steps, outcome = exact.x, exact.steps, Outcome.WORKING_PRECISION
         v, optimality = estimated(problem, limits, x)
+        highest = exact is None and not lowest(problem, limits, x, v, (v != 0.0) | (limits.lower == limits.upper))
         multipliers = tuple(limits.split(v if exact is None else exact.multipliers))
     value, gradient = problem.at(x)
     mask = np.zeros(x.size, dtype=np.int_)
@@ -130,18 +135,22 @@ def minimized_by_scipy(
     if not flattened:
         optimality = float(np.abs(gradient[mask == 0]).max(initial=0.0))
     message = MINIMUM_MESSAGES[outcome]
+    solver = "Ipopt" if method == "ipopt" else f"SciPy's {method}"
     if found is not None and exact is None:
         verdict = "Converged" if outcome > 0 else "Not converged"
-        message = f"{verdict} (SciPy's {method}): {str(found.message).rstrip('.')}."
+        message = f"{verdict} ({solver}): {str(found.message).rstrip('.')}."
     violation = max((one.violation(np.asarray(one.function(x))) / _size(one) for one in flattened), default=0.0)
-    # What SciPy calls a success is one only if the first-order conditions say so too.
+    # What the solver calls a success is one only if the first-order conditions say so too.
     if outcome > 0 and violation > _VIOLATION:
         outcome = Outcome.NO_PROGRESS
         message = f"Not converged: the constraints are violated by up to {violation:.1e}; perhaps nothing fulfils them."
+    elif outcome > 0 and highest:
+        outcome = Outcome.NO_PROGRESS
+        message = f"Not converged: {solver} stopped at a stationary point that is no minimum; start elsewhere."
     elif outcome > 0 and flattened and optimality > _STATIONARY * (1.0 + float(np.abs(gradient).max())):
         outcome = Outcome.NO_PROGRESS
         message = (
-            f"Not converged: SciPy's {method} stopped where the gradient of the Lagrangian is {optimality:.1e}; start "
+            f"Not converged: {solver} stopped where the gradient of the Lagrangian is {optimality:.1e}; start "
             f"elsewhere, or try another method."
         )
     costs = np.array(watched.costs)

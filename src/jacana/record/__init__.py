@@ -12,6 +12,7 @@ from . import (
     functional,
     histograms,
     indexing,
+    interpolation,
     joining,
     linalg,
     matrices,
@@ -36,8 +37,8 @@ from .variable import Variable, as_node, leaf_of, leaf_value, raw, wrap_node
 # Each of these modules enters its functions in the tables of ``table`` when it is imported.
 _TABLES = (
     choosing, complex_arithmetic, complex_functions, contraction, creation, elementwise, factorizations, fourier,
-    functional, histograms, indexing, joining, linalg, matrices, missing, movement, norms, reduction, scipy_linalg,
-    scipy_special, sets, statistics, ufuncs,
+    functional, histograms, indexing, interpolation, joining, linalg, matrices, missing, movement, norms, reduction,
+    scipy_linalg, scipy_special, sets, statistics, ufuncs,
 )  # fmt: skip
 
 __all__ = [

@@ -20,9 +20,11 @@ import numpy as np
 
 from .bytecode import called_name
 from .functional import joined_by_trick, vectorized
+from .interpolation import spline_methods
 from .iterators import arange, from_iterable
 from .location import is_user
 from .recording import current_recording
+from .rotations import rotation_methods
 from .table import FUNCTIONS, call_function
 from .variable import Variable, contains_variable, wrap_constant
 
@@ -99,11 +101,15 @@ def _conversion(name: str) -> Callable[..., Any]:
     return constructor
 
 
-def _fromiter(*args: Any, **kwargs: Any) -> Any:
+def _reader() -> Callable[..., Any]:
     original = _ORIGINAL["fromiter"]
-    if not _called_by_user("fromiter"):
-        return original(*args, **kwargs)
-    return from_iterable(original, *args, **kwargs)
+
+    def constructor(*args: Any, **kwargs: Any) -> Any:
+        if not _called_by_user("fromiter"):
+            return original(*args, **kwargs)
+        return from_iterable(original, *args, **kwargs)
+
+    return constructor
 
 
 def _table(original: Callable[..., Any], args: Any, kwargs: Any) -> Any:
@@ -122,7 +128,7 @@ _CONVERSIONS = ("array", "asarray", "asanyarray", "ascontiguousarray", "asfortra
 
 def _wrapper_of(name: str) -> Callable[..., Any]:
     if name == "fromiter":
-        return _fromiter
+        return _reader()
     return (_conversion if name in _CONVERSIONS else _buffer)(name)
 
 
@@ -131,6 +137,7 @@ for _name, _wrapper in _WRAPPERS.items():
     _wrapper.__name__ = _wrapper.__qualname__ = _name
     _wrapper.__doc__ = _ORIGINAL[_name].__doc__
     _wrapper.__wrapped__ = _ORIGINAL[_name]  # type: ignore[attr-defined]
+del _name, _wrapper
 
 
 def _index_trick(self: Any, key: Any) -> Any:
@@ -153,6 +160,7 @@ def _enumerated(self: Any, arr: Any) -> None:
         _METHODS[2][2](self, arr)
 
 
+_of_scipy: list[tuple[Any, str, Callable[..., Any], Callable[..., Any]]] = []  # those replaced now
 _METHOD_WRAPPERS = (_index_trick, _vectorized_call, _enumerated)
 
 
@@ -167,6 +175,9 @@ def patched_constructors() -> Iterator[None]:
                 setattr(np, name, wrapper)
             for (owner, name, _), wrapper in zip(_METHODS, _METHOD_WRAPPERS, strict=True):
                 setattr(owner, name, wrapper)
+            _of_scipy[:] = [*spline_methods(), *rotation_methods()]
+            for owner, name, _, wrapper in _of_scipy:
+                setattr(owner, name, wrapper)
     try:
         yield
     finally:
@@ -175,5 +186,5 @@ def patched_constructors() -> Iterator[None]:
             if _active == 0:
                 for name, original in _ORIGINAL.items():
                     setattr(np, name, original)
-                for owner, name, original in _METHODS:
+                for owner, name, original in (*_METHODS, *(entry[:3] for entry in _of_scipy)):
                     setattr(owner, name, original)

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import opt_einsum.parser
 
 from ..graph.build import cast_to, contract_labels, index_node, movement_reshape, transpose
 from ..graph.index import Affine, Index, axis
@@ -170,6 +169,8 @@ def einsum(*operands: Any, out: Any = None, optimize: Any = False, **options: An
         arrays = [plain_operand(x) for x in operands[: len(operands) // 2 * 2 : 2]]
         arguments = list(operands)
         arguments[: len(arrays) * 2 : 2] = [np.shape(raw(x)) for x in arrays]
+    import opt_einsum.parser  # not before it is needed: importing jacana is to be quick
+
     subscripts, output, _ = opt_einsum.parser.parse_einsum_input(arguments, shapes=True)
     letters: dict[str, int] = {}
     labels = [tuple(letters.setdefault(c, len(letters)) for c in part) for part in subscripts.split(",")]

@@ -32,7 +32,9 @@ REMEDIES: dict[tuple[str, str], str] = {}
 # Functions that call the program back: what they depend on may be in a closure, which their handlers find out.
 CALLING_BACK: set[tuple[str, str]] = set()
 # Of these only what has an entry is wrapped: the rest calls NumPy, which knows Variables by itself.
-MADE_OF_UFUNCS = frozenset({"scipy.special", "scipy.integrate"})
+MADE_OF_UFUNCS = frozenset({"scipy.special", "scipy.interpolate", "scipy.spatial.transform", "scipy.integrate"})
+# Here classes are replaced, too.
+_OF_CLASSES = frozenset({"scipy.interpolate"})
 _wrappers: dict[str, dict[str, Callable[..., Any]]] = {}
 _originals: dict[int, tuple[Callable[..., Any], Callable[..., Any]]] = {}  # by id: the function and its wrapper
 _lock = threading.RLock()
@@ -78,11 +80,29 @@ def _wrapper(module: str, name: str, original: Callable[..., Any]) -> Callable[.
             raise unsupported(f"{module}.{name}", REMEDIES.get((module, name), ""))
         return handler(*args, **kwargs)
 
+    if inspect.isclass(original):
+        return _class_wrapper(name, original, call)
     call.__name__ = call.__qualname__ = name
     call.__module__ = original.__module__
     call.__doc__ = original.__doc__
     call.__wrapped__ = original  # type: ignore[attr-defined]
     return call
+
+
+def _class_wrapper(name: str, original: type, call: Callable[..., Any]) -> type:
+    """A class that stands for another: calling it is ``call``, everything else is the original's."""
+    kind: Any = type(original)
+    meta = type(
+        f"{name}Wrapper",
+        (kind,),
+        {
+            "__call__": lambda cls, *args, **kwargs: call(*args, **kwargs),
+            "__instancecheck__": lambda cls, instance: isinstance(instance, original),
+            "__subclasscheck__": lambda cls, other: issubclass(other, original),
+        },
+    )
+    wrapper: type = meta(name, (original,), {"__module__": original.__module__, "__doc__": original.__doc__})
+    return wrapper
 
 
 def _prepare(module: str, namespace: ModuleType) -> dict[str, Callable[..., Any]]:
@@ -92,7 +112,7 @@ def _prepare(module: str, namespace: ModuleType) -> dict[str, Callable[..., Any]
         for name in getattr(namespace, "__all__", ()):
             original = getattr(namespace, name, None)
             known = name in HANDLERS[module] or (module, name) in REMEDIES or module not in MADE_OF_UFUNCS
-            if known and inspect.isfunction(original):
+            if known and (inspect.isfunction(original) or (inspect.isclass(original) and module in _OF_CLASSES)):
                 found[name] = _wrapper(module, name, original)
                 _originals[id(original)] = (original, found[name])
         _wrappers[module] = found
@@ -169,9 +189,11 @@ def _own_namespaces(function: Any) -> Iterator[tuple[int, Namespace]]:
             found = getattr(type(found), "__call__", None)  # noqa: B004 (its globals are wanted)
         if not inspect.isfunction(found) or id(found) in seen:
             continue
-        if not is_user_code(found.__module__, found.__code__.co_filename):
-            continue
         seen.add(id(found))
+        if not is_user_code(found.__module__, found.__code__.co_filename):
+            if (found.__module__ or "").startswith("jacana."):  # one of ours around one of the user's
+                pending.extend(v for v in _Cells(found).values() if inspect.isfunction(v))
+            continue
         yield id(found.__globals__), found.__globals__
         if found.__closure__:
             cells = _Cells(found)

@@ -462,6 +462,11 @@ class Variable:
     def __deepcopy__(self, memo: Any) -> Any:
         return Variable(self._value.copy()) if self._leaf else METHODS["copy"](self)
 
+    def __reduce__(self) -> Any:
+        if not self._leaf:
+            raise recording_error("Only a leaf can be pickled, without its derivatives; pickle y.data.")
+        return Variable, (self._value,)
+
     # --- derivatives (define-by-run) ------------------------------------------------------------------------------
 
     def backward(self, *, jacobian: bool = False) -> None:

@@ -283,6 +283,9 @@ class _Collector:
                 else:
                     if not callable(value) and not isinstance(value, (property, staticmethod, classmethod)):
                         self.watches.name(vars(cls), name, value)
+                        if name not in members and hasattr(owner, "__dict__"):
+                            # The object may get an attribute of its own later, which hides that of its class.
+                            self.watches.name(members, name, _MISSING)
                     self.value(value, depth + 1, name)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -29,15 +29,15 @@ def steps_of(params: RunParams, consts: tuple[Array, ...]) -> range:
     return range(last - 1, first - 1, -1) if params.reverse else range(first, last)
 
 
-def storage(params: RunParams) -> list[Array]:
-    """Fresh arrays for what is stored at each step: carries before it, then its outputs.
+def storage_makers(params: RunParams) -> list[Callable[[], Array]]:
+    """What makes fresh arrays for what is stored at each step: carries before it, then its outputs.
 
     Where only a run can tell which steps there are, the others are zero.
     """
     body = params.body
     make = np.zeros if body.dynamic else np.empty
     nodes = [*(body.carries[k] for k in params.befores), *body.outputs]
-    return [make((params.length, *node.shape), dtype=node.dtype) for node in nodes]
+    return [functools.partial(make, (params.length, *node.shape), node.dtype) for node in nodes]
 
 
 def run_loop(params: RunParams, compile_body: Compile | None = None) -> Callable[..., Any]:
@@ -49,6 +49,7 @@ def run_loop(params: RunParams, compile_body: Compile | None = None) -> Callable
     go = None if body.go is None else compile_numpy(Program(body.inputs, (body.go,)))
     carries, stacks = len(body.carries), len(body.stacks)
     shapes = [node.shape for node in body.carries]
+    makers = storage_makers(params)
 
     def loop(*arrays: Array) -> Any:
         carry = [np.ascontiguousarray(a).reshape(s) for a, s in zip(arrays, shapes, strict=False)]
@@ -57,7 +58,7 @@ def run_loop(params: RunParams, compile_body: Compile | None = None) -> Callable
             np.ascontiguousarray(a).reshape(node.shape)
             for a, node in zip(arrays[carries + stacks :], body.consts, strict=True)
         )
-        stored = storage(params)
+        stored = [make() for make in makers]
         befores = [(stored[j], k) for j, k in enumerate(params.befores)]
         outputs = stored[len(befores) :]
         for t in steps_of(params, consts):
@@ -79,7 +80,7 @@ def bundle(arrays: list[Array]) -> Any:
     """Arrays of any shapes, flat, as one array of objects."""
     result = np.empty(len(arrays), dtype=object)
     for k, array in enumerate(arrays):
-        result[k] = array.reshape(math.prod(array.shape))
+        result[k] = array.reshape(-1)
     return result
 
 

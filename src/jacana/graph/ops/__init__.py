@@ -21,10 +21,11 @@ from . import (
     reduction,
     spectral,
     spectral_functions,
+    spline,
 )
 
 __all__ = [
     "complex", "complex_linalg", "contraction", "control", "custom", "elementwise", "factors", "flat", "fourier",
     "implicit", "integrals", "linalg", "matrix_functions", "minors", "movement", "pivoted", "position", "reduction",
-    "spectral", "spectral_functions",
+    "spectral", "spectral_functions", "spline",
 ]  # fmt: skip

@@ -8,7 +8,6 @@ matrices; for larger ones ``cofactor`` is differentiated through the inverse, wi
 from __future__ import annotations
 
 import itertools
-import string
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -63,7 +62,7 @@ def _edges(node: Node) -> Edges:
 
 def minor_terms(a: Node, order: int) -> Any:
     """The derivative by ``a`` of the minors of an order: those of the next one."""
-    letters = string.ascii_lowercase[: 2 * order + 2]
+    letters = "abcdefghijklmn"[: 2 * order + 2]
     further = minors(a, params=MinorsParams(order + 1))
     sizes = dict.fromkeys(letters, a.shape[-1])
     return (labelled(a.shape[:-2], sizes, letters[:-2], letters[-2:], (further, letters)),)

@@ -179,8 +179,9 @@ def evaluate_step(
 ) -> Step:
     """Return a step with its products, computed from the Jacobian itself."""
     image = point.apply(step)
+    # Not by the gradient, which overflows where the residual and the Jacobian are both large.
+    slope = -dot(image / unit, point.residual / unit)
     if extra is not None:
         image = np.concatenate((image, np.sqrt(extra) * step))
     scaled = scale * step
-    slope = -dot(point.gradient / unit, step / unit)
     return Step(step, scaled, image, slope, damping, euclidean_norm(scaled), euclidean_norm(image))

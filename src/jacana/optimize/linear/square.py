@@ -233,7 +233,7 @@ class SquareFactors(Factors):
         return self.least_squares.answered(gradient, damping)
 
     def downhill(self) -> Step:
-        return self.evaluated(-self.point.gradient / self.scale**2)
+        return self.evaluated(-self.point.transposed(self.point.residual / self.unit) / self.scale / self.scale)
 
     def evaluated(self, step: Float64Array) -> Step:
         return evaluate_step(self.point, self.scale, self.unit, self.extra, step, np.inf)

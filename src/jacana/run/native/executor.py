@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -13,14 +12,15 @@ from llvmlite import ir
 
 from ...graph.fingerprint import Fingerprint, fingerprint
 from ...graph.index import Table
-from ...graph.node import Array, Node
+from ...graph.node import Node
 from ...plan import Group, plan_native
 from ...plan.loops import lowered
 from .. import background, store
 from ..program import Program, Runnable
+from .calls import external, slow_call, wrapper
 from .codegen import KernelEmitter
-from .emitter import I8, I64, POINTER
-from .engine import DATA_OFFSET, builtin, fast_calls, link, machine, object_image, optimise
+from .emitter import I64, POINTER
+from .engine import builtin, fast_calls, link, machine, object_image, optimise
 from .entry import NAME as ENTRY
 from .entry import bind, emit_entry, entry_of
 from .keys import environment
@@ -128,7 +128,7 @@ def emit_program(program: Program) -> Emitted:
         work = sum(kernel.work() for kernel in step.kernels)
         releases = releases or work > GIL_WORK
         groups.append(_group(module, step, emitters, used, f"group{number}", work > PARALLEL_WORK, symbols))
-        _wrapper(module, groups[-1], len(used), f"call_group{number}", work > GIL_WORK, symbols)
+        wrapper(module, groups[-1], len(used), f"call_group{number}", work > GIL_WORK, symbols)
         compiled.append((f"call_group{number}", used))
         for emitter in emitters:
             pieces = split_straight(emitter.function)
@@ -174,7 +174,7 @@ def _functions(recipe: Recipe, image: bytes) -> dict[str, Callable[..., Any]]:
     addresses, keep = link(image, set(recipe.symbols), [*exported.values(), *([ENTRY] if recipe.entered else [])])
     slots = {step.name: step.slots for step in recipe.launches}
     functions: dict[str, Callable[..., Any]] = {
-        name: builtin(addresses[where], keep) if quick else _slow_call(addresses[where], len(slots[name]), keep)
+        name: builtin(addresses[where], keep) if quick else slow_call(addresses[where], len(slots[name]), keep)
         for name, where in exported.items()
     }
     if recipe.entered:
@@ -217,7 +217,7 @@ def _group(
     run(inner, task.args[0], begin, end, task.args[1])
     inner.ret_void()
     if parallel:
-        each = _external(module, PARALLEL, ir.FunctionType(ir.VoidType(), [POINTER, POINTER, I64]), symbols)
+        each = external(module, PARALLEL, ir.FunctionType(ir.VoidType(), [POINTER, POINTER, I64]), symbols)
         builder.call(each, [task, function.args[0], ir.Constant(I64, first.tiles)])
     else:
         head = builder.append_basic_block("tile")
@@ -234,44 +234,3 @@ def _group(
         builder.position_at_end(done)
     builder.ret_void()
     return function
-
-
-def _wrapper(module: ir.Module, group: Any, count: int, name: str, release: bool, symbols: set[str]) -> None:
-    """``PyObject *name(self, PyObject *const *args, Py_ssize_t n)``: read the data pointers, call, return None."""
-    function = ir.Function(module, ir.FunctionType(POINTER, [POINTER, POINTER, I64]), name)
-    builder: Any = ir.IRBuilder(function.append_basic_block("entry"))
-    buffers = builder.alloca(POINTER, ir.Constant(I64, max(count, 1)))
-    for k in range(count):
-        slot = builder.gep(function.args[1], [ir.Constant(I64, k)], inbounds=True, source_etype=POINTER)
-        array = builder.load(slot, typ=POINTER)
-        field = builder.gep(array, [ir.Constant(I64, DATA_OFFSET)], inbounds=True, source_etype=I8)
-        place = builder.gep(buffers, [ir.Constant(I64, k)], inbounds=True, source_etype=POINTER)
-        builder.store(builder.load(field, typ=POINTER), place)
-    if release:
-        save = _external(module, "PyEval_SaveThread", ir.FunctionType(POINTER, []), symbols)
-        restore = _external(module, "PyEval_RestoreThread", ir.FunctionType(ir.VoidType(), [POINTER]), symbols)
-        state = builder.call(save, [])
-        builder.call(group, [buffers])
-        builder.call(restore, [state])
-    else:
-        builder.call(group, [buffers])
-    none = function.args[0]  # what the builtin is bound to: no address of this process may be in the code
-    builder.call(_external(module, "Py_IncRef", ir.FunctionType(ir.VoidType(), [POINTER]), symbols), [none])
-    builder.ret(none)
-
-
-def _external(module: ir.Module, name: str, kind: ir.FunctionType, symbols: set[str]) -> Any:
-    symbols.add(name)
-    return module.globals.get(name) or ir.Function(module, kind, name)
-
-
-def _slow_call(address: int, count: int, keep: Any) -> Callable[..., None]:
-    group = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(address)
-    buffers = ctypes.c_void_p * max(count, 1)
-
-    def call(*arrays: Array) -> None:
-        pointers = buffers(*[a.ctypes.data for a in arrays])  # a name of its own: it has to outlive the call
-        group(ctypes.addressof(pointers))
-
-    call.keep = keep  # type: ignore[attr-defined]
-    return call

@@ -6,7 +6,7 @@ write in place. A body with a step that needs NumPy is left to ``run/loops.py``,
 
 from __future__ import annotations
 
-import ctypes
+import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -22,11 +22,12 @@ from ...graph.ops.position import read_at, write_at
 from ...plan.jobs import Group, Kernel, NativePlan
 from ...plan.loops import lowered
 from ...plan.native_loops import Access, access, called, plan_body, through_views
-from ..loops import bundle, run_loop, steps_of, storage
+from ..loops import bundle, run_loop, steps_of, storage_makers
 from ..program import Program, Runnable
+from .calls import slow_call, wrapper
 from .codegen import KernelEmitter
 from .emitter import I1, I8, I64, POINTER
-from .engine import Machine, link, machine, object_image
+from .engine import Machine, builtin, fast_calls, link, machine, object_image
 from .products import Products
 from .runner import table_array
 
@@ -119,8 +120,33 @@ class _LoopFunction:
         self._write(kernels, checks, target)
         with self.builder.goto_entry_block():
             self.builder.branch(start)
-        addresses, keep = link(object_image(str(self.module)), self.symbols, ["loop"])
-        return self._caller(addresses["loop"], keep)
+        return self._caller(self._callable())
+
+    def _callable(self) -> Callable[..., Any]:
+        """The loop as a function of arrays: those of ``self.arrays``, in order, and the first step and their number."""
+        count = len(self.arrays)
+        group = ir.Function(self.module, ir.FunctionType(ir.VoidType(), [POINTER]), "group")
+        b: Any = ir.IRBuilder(group.append_basic_block("entry"))
+
+        def slot(k: int, base: Any) -> Any:
+            return b.gep(base, [ir.Constant(I64, k)], inbounds=True, source_etype=POINTER)
+
+        work = self.arrays.get("work")
+        if work is not None:  # NumPy aligns to less
+            start = b.ptrtoint(b.load(slot(work, group.args[0]), typ=POINTER), I64)
+            up = b.and_(b.add(start, ir.Constant(I64, ALIGNMENT - 1)), ir.Constant(I64, -ALIGNMENT))
+            b.store(b.inttoptr(up, POINTER), slot(work, group.args[0]))
+        window = b.load(slot(count, group.args[0]), typ=POINTER)
+        first, steps = (b.load(b.gep(window, [ir.Constant(I64, k)], inbounds=True, source_etype=I64), typ=I64)
+                        for k in range(2))  # fmt: skip
+        b.call(self.function, [group.args[0], first, steps])
+        b.ret_void()
+        quick = fast_calls()
+        name = "call_group" if quick else "group"
+        if quick:
+            wrapper(self.module, group, count + 1, name, True, self.symbols)
+        addresses, keep = link(object_image(str(self.module)), self.symbols, [name])
+        return builtin(addresses[name], keep) if quick else slow_call(addresses[name], count + 1, keep)
 
     def _kernels(self, plan: NativePlan, name: str, target: Machine) -> list[tuple[Any, list[Node | Table]]]:
         made: list[tuple[Any, list[Node | Table]]] = []
@@ -354,43 +380,40 @@ class _LoopFunction:
 
     # --- the call
 
-    def _caller(self, address: int, keep: Any) -> Callable[..., Any]:
+    def _caller(self, function: Callable[..., Any]) -> Callable[..., Any]:
         params, body = self.params, self.params.body
-        function = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)(address)
         given = len(body.carries) + len(body.stacks) + len(body.consts)
         constants = given - len(body.consts)
         finals = [body.carries[k] for k in params.finals]
-        template = np.zeros(len(self.arrays), dtype=np.uintp)
-        fixed, fetched = list(self.fixed), list(self.fetched)
-        for k, array in fixed:
-            template[k] = array.ctypes.data
+        makers: list[Callable[[], Array]] = [functools.partial(np.empty, n.shape, n.dtype) for n in finals]
+        makers += storage_makers(params)
+        template: list[Any] = [None] * (len(self.arrays) + 1)
+        for k, array in self.fixed:
+            template[k] = array
+        fetched = list(self.fetched)
         work, status = self.arrays.get("work"), self.arrays.get("status")
         work_size = self.work_size + ALIGNMENT
+        window = None if body.dynamic else steps_of(params, ())
 
         def run(*arrays: Array) -> Any:
-            held = [a if a.flags.c_contiguous else np.ascontiguousarray(a) for a in map(np.asarray, arrays)]
-            last = [np.empty(node.shape, dtype=node.dtype) for node in finals]
-            stored = storage(params)
-            pointers = template.copy()
-            for k, array in enumerate((*held, *last, *stored)):
-                pointers[k] = array.ctypes.data
-            alive = [np.ascontiguousarray(fetch()) for _, fetch in fetched]
-            for (k, _), array in zip(fetched, alive, strict=True):
-                pointers[k] = array.ctypes.data
+            slots = template.copy()
+            held = [a if type(a) is np.ndarray and a.flags.c_contiguous else np.ascontiguousarray(a) for a in arrays]
+            made = [make() for make in makers]
+            slots[:given] = held
+            slots[given : given + len(made)] = made
+            for k, fetch in fetched:
+                slots[k] = np.ascontiguousarray(fetch())
             if work is not None:
-                scratch = np.empty(work_size, dtype=np.uint8)
-                start = scratch.ctypes.data
-                pointers[work] = start + -start % ALIGNMENT
-            steps = steps_of(params, tuple(held[constants:]))
-            failed = np.zeros(1, dtype=np.int64)
+                slots[work] = np.empty(work_size, dtype=np.uint8)
+            steps = steps_of(params, tuple(held[constants:])) if window is None else window
+            slots[-1] = np.array((steps.start, len(steps)), dtype=np.int64)
             if status is not None:
-                pointers[status] = failed.ctypes.data
-            function(pointers.ctypes.data, steps.start, len(steps))
-            if failed[0]:
+                slots[status] = np.zeros(1, dtype=np.int64)
+            function(*slots)
+            if status is not None and slots[status][0]:
                 raise IndexError("an index in the body of a loop is out of bounds")
-            return bundle([*last, *stored])
+            return bundle(made)
 
-        run.keep = (keep, fixed)  # type: ignore[attr-defined]
         return run
 
 

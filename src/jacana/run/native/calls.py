@@ -1,0 +1,54 @@
+"""From Python to functions of data pointers: as builtins that read them from arrays, or through ctypes."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from typing import Any
+
+from llvmlite import ir
+
+from ...graph.node import Array
+from .emitter import I8, I64, POINTER
+from .engine import DATA_OFFSET
+
+
+def wrapper(module: ir.Module, group: Any, count: int, name: str, release: bool, symbols: set[str]) -> None:
+    """``PyObject *name(self, PyObject *const *args, Py_ssize_t n)``: read the data pointers, call, return None."""
+    function = ir.Function(module, ir.FunctionType(POINTER, [POINTER, POINTER, I64]), name)
+    builder: Any = ir.IRBuilder(function.append_basic_block("entry"))
+    buffers = builder.alloca(POINTER, ir.Constant(I64, max(count, 1)))
+    for k in range(count):
+        slot = builder.gep(function.args[1], [ir.Constant(I64, k)], inbounds=True, source_etype=POINTER)
+        array = builder.load(slot, typ=POINTER)
+        field = builder.gep(array, [ir.Constant(I64, DATA_OFFSET)], inbounds=True, source_etype=I8)
+        place = builder.gep(buffers, [ir.Constant(I64, k)], inbounds=True, source_etype=POINTER)
+        builder.store(builder.load(field, typ=POINTER), place)
+    if release:
+        save = external(module, "PyEval_SaveThread", ir.FunctionType(POINTER, []), symbols)
+        restore = external(module, "PyEval_RestoreThread", ir.FunctionType(ir.VoidType(), [POINTER]), symbols)
+        state = builder.call(save, [])
+        builder.call(group, [buffers])
+        builder.call(restore, [state])
+    else:
+        builder.call(group, [buffers])
+    none = function.args[0]  # what the builtin is bound to: no address of this process may be in the code
+    builder.call(external(module, "Py_IncRef", ir.FunctionType(ir.VoidType(), [POINTER]), symbols), [none])
+    builder.ret(none)
+
+
+def external(module: ir.Module, name: str, kind: ir.FunctionType, symbols: set[str]) -> Any:
+    symbols.add(name)
+    return module.globals.get(name) or ir.Function(module, kind, name)
+
+
+def slow_call(address: int, count: int, keep: Any) -> Callable[..., None]:
+    group = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(address)
+    buffers = ctypes.c_void_p * max(count, 1)
+
+    def call(*arrays: Array) -> None:
+        pointers = buffers(*[a.ctypes.data for a in arrays])  # a name of its own: it has to outlive the call
+        group(ctypes.addressof(pointers))
+
+    call.keep = keep  # type: ignore[attr-defined]
+    return call
