@@ -304,3 +304,33 @@ def test_minima_that_are_refused():
         jc.jacobian(constrained)(np.ones(2))
     with pytest.raises(jc.InvalidInputError, match="trust-constr"):
         jc.jacobian(lambda t: jc.minimize(lambda x: x @ t, [0.5], bounds=(0, 1), method="trust-constr").x)(np.ones(1))
+
+
+def test_threads():
+    from concurrent.futures import ThreadPoolExecutor
+
+    def solve(t):
+        return jc.root(lambda x: x**3 + x - t, np.ones(2)).x
+
+    jacobian = jc.jacobian(solve)
+    points = [np.array([k, 2.0 * k]) for k in np.linspace(1.0, 9.0, 40)]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(jacobian, points))
+    for t, slope in zip(points, found, strict=True):
+        assert np.abs(slope - np.diag(1.0 / (3.0 * solve(t) ** 2 + 1.0))).max() < 1e-14
+
+
+def test_the_state_of_earlier_searches_has_no_influence():
+    jacobian = jc.value_and_jacobian(lambda t: jc.root(lambda x: np.sin(x) - 0.1 * t, np.ones(2)).x)
+    first = jacobian(np.array([1.0, 2.0]))
+    jacobian(np.array([9.0, 9.5]))
+    again = jacobian(np.array([1.0, 2.0]))
+    assert np.array_equal(first[0], again[0]) and np.array_equal(first[1], again[1])
+
+
+def test_data_changed_in_place_is_seen():
+    data = np.array([4.0, 9.0])
+    jacobian = jc.jacobian(lambda t: jc.root(lambda x: x**2 - t * data, np.ones(2)).x)
+    assert np.abs(jacobian(1.0) - [1.0, 1.5]).max() < 1e-15
+    data[:] = 16.0, 25.0
+    assert np.abs(jacobian(1.0) - [2.0, 2.5]).max() < 1e-15
