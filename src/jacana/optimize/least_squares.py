@@ -25,6 +25,7 @@ from .minimum import Minimum, NewtonMinimum
 from .problem import FloatVector, Outcome, Problem
 from .result import LeastSquaresResult, make_result
 from .search import Budget, History, Progress, resumed, searched
+from .separable import project, with_counts
 from .solutions import plain_start, recorded_least_squares, refuse
 from .solvers import SPARSE_FTOL, choose_linear_solver, choose_method
 from .space import Space, make_space
@@ -49,6 +50,7 @@ def least_squares(
     bounds: Any = None,
     fixed: Any = None,
     ties: Mapping[Any, Callable[[Any], Any]] | None = None,
+    linear: Any = None,
     loss: Any = None,
     loss_scale: float = 1.0,
     weights: Any = None,
@@ -89,6 +91,9 @@ def least_squares(
             array.
         ties: ``{name: function}``: the parameter is not searched for but is what the function says of x, for example
             ``{"b": lambda x: 1.0 - x["a"]}``. The function may look at free and fixed parameters and earlier ties.
+        linear: a name, or a list of names, of parameters in which the residual is linear (heights of peaks). The search
+            is then one among the others alone, each time with the best linear ones (variable projection): their start
+            does not matter, and fewer steps are needed.
         loss: None for the sum of squares; "huber", "soft_l1", "cauchy", "arctan", "tukey"; a function rho of the
             squared residual (elementwise plain NumPy; jacana derives what else is needed); or a
             `jacana.optimize.Loss`, which can take several residuals as one.
@@ -157,6 +162,7 @@ def least_squares(
         bounds=bounds,
         fixed=fixed,
         ties=ties,
+        linear=linear,
         loss=loss,
         loss_scale=loss_scale,
         weights=weights,
@@ -199,6 +205,7 @@ class LeastSquares:
         bounds: Any = None,
         fixed: Any = None,
         ties: Mapping[Any, Callable[[Any], Any]] | None = None,
+        linear: Any = None,
         loss: Any = None,
         loss_scale: float = 1.0,
         weights: Any = None,
@@ -216,7 +223,7 @@ class LeastSquares:
     ) -> None:
         self.residual = residual
         self.watched = residual  # whose outside state matters: that of another function where `residual` wraps one
-        self.bounds, self.fixed, self.ties = bounds, fixed, ties
+        self.bounds, self.fixed, self.ties, self.linear = bounds, fixed, ties, linear
         self.loss = as_loss(loss, loss_scale)
         self.weights, self.noise, self.absolute_noise = weights, noise, absolute_noise
         self.method, self.linear_solver, self.scale = method, linear_solver, scale
@@ -249,6 +256,10 @@ class LeastSquares:
                 self.loss.check(size)
             found: LeastSquaresResult = recorded_least_squares(self, space, whiten, tuple(args), start)
             return found
+        begun = None
+        if self.linear is not None and resume is None:
+            whiten = _whitening(self.weights, self.noise, size)
+            x, begun = project(self, space, tuple(args), whiten, {"callback": callback, "progress": progress})
         with quick_executor(size + space.size):
             recorded = self._recorded
             if recorded is None or not recorded.serves(space, args):
@@ -287,6 +298,7 @@ class LeastSquares:
                 )
             again = self._again(args)
             result = make_result(state, outcome, history, problem, space, recorded.method, again, self.absolute_noise)
+            result = result if begun is None else with_counts(result, begun)
             if result.success and twice and result.optimality > _FLAT:
                 # A column that vanishes at the minimum has no direction; the curvature of the cost has to do.
                 curved = np.sqrt(np.abs(np.diagonal(recorded.minimum(problem).hessian(state.x)))) * state.norm
@@ -298,10 +310,20 @@ class LeastSquares:
         """The same search for another residual, of what is free in `space`, flat; whitened already."""
         other = LeastSquares.__new__(LeastSquares)
         other.__dict__.update(self.__dict__)
-        other.residual, other.fixed, other.ties, other.weights, other.noise = residual, None, None, None, None
+        other.residual, other.weights, other.noise = residual, None, None
+        other.fixed, other.ties, other.linear = None, None, None
         other.bounds = None if space.lower is None else (space.lower, space.upper)
         sizes = _scale(self.scale, space)
         other.scale, other._recorded = None if sizes is None else 1.0 / sizes, None
+        return other
+
+    def among(self, residual: Callable[..., Any], space: Space, places: NDArray[np.intp]) -> LeastSquares:
+        """The same search for another residual of some of what is free in `space`; whitened already."""
+        other = self.searching(residual, space)
+        if other.bounds is not None:
+            other.bounds = (other.bounds[0][places], other.bounds[1][places])
+        if other.scale is not None:
+            other.scale = other.scale[places]
         return other
 
     def _method(self, model: Any, bounded: bool, twice: bool) -> TrustRegion:
