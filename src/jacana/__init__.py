@@ -11,6 +11,7 @@ array([[0., 1., 2.],
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from . import implicit
 from ._version import __version__
 from .batched import vmap
 from .complex import real_form
@@ -68,6 +69,7 @@ __all__ = [
     "grad",
     "gradient_check",
     "hessian",
+    "implicit",
     "jacobian",
     "jacobian_columns",
     "jacobian_rows",

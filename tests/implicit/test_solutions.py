@@ -268,3 +268,69 @@ def test_a_problem_of_plain_numbers_is_what_it_was():
 
     assert np.abs(jc.jacobian(f)(np.ones(1)) - np.sqrt(2.0)).max() < 1e-15
     assert type(found[0]) is jc.optimize.RootResult
+
+
+# --- minima -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"bounds": (0.5, None)}, {"fixed": [1]}, {"scale": np.array([1.0, 2.0, 3.0])}, {"bounds": (None, 0.0)}],
+    ids=str,
+)
+def test_minima(options):
+    def energy(x, t):
+        return np.sum(np.cosh(x - t)) + 0.1 * np.sum(x**4) + x[0] * x[1] * t[2]
+
+    start = np.full(3, 0.7 if options.get("bounds") == (0.5, None) else 0.0)
+
+    def solve(t):
+        found = jc.minimize(lambda x: energy(x, t), start, **options)
+        return np.append(found.x, found.fun)
+
+    t = np.array([0.3, 1.2, -0.4])
+    jacobian = jc.jacobian(solve)
+    for factor in (1.0, 1.05):
+        assert np.abs(jacobian(factor * t) - central(solve, factor * t)).max() < 1e-9
+    assert np.abs(jc.jacobian(jacobian)(t) - central(jacobian, t)).max() < 1e-8
+
+
+def test_minima_that_are_refused():
+    def constrained(t):
+        circle = jc.optimize.Constraint(lambda x: x @ x, 1.0, 1.0)
+        return jc.minimize(lambda x: x @ t, [1.0, 0.0], constraints=circle).x
+
+    with pytest.raises(jc.InvalidInputError, match="constraints"):
+        jc.jacobian(constrained)(np.ones(2))
+    with pytest.raises(jc.InvalidInputError, match="trust-constr"):
+        jc.jacobian(lambda t: jc.minimize(lambda x: x @ t, [0.5], bounds=(0, 1), method="trust-constr").x)(np.ones(1))
+
+
+def test_threads():
+    from concurrent.futures import ThreadPoolExecutor
+
+    def solve(t):
+        return jc.root(lambda x: x**3 + x - t, np.ones(2)).x
+
+    jacobian = jc.jacobian(solve)
+    points = [np.array([k, 2.0 * k]) for k in np.linspace(1.0, 9.0, 40)]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(jacobian, points))
+    for t, slope in zip(points, found, strict=True):
+        assert np.abs(slope - np.diag(1.0 / (3.0 * solve(t) ** 2 + 1.0))).max() < 1e-14
+
+
+def test_the_state_of_earlier_searches_has_no_influence():
+    jacobian = jc.value_and_jacobian(lambda t: jc.root(lambda x: np.sin(x) - 0.1 * t, np.ones(2)).x)
+    first = jacobian(np.array([1.0, 2.0]))
+    jacobian(np.array([9.0, 9.5]))
+    again = jacobian(np.array([1.0, 2.0]))
+    assert np.array_equal(first[0], again[0]) and np.array_equal(first[1], again[1])
+
+
+def test_data_changed_in_place_is_seen():
+    data = np.array([4.0, 9.0])
+    jacobian = jc.jacobian(lambda t: jc.root(lambda x: x**2 - t * data, np.ones(2)).x)
+    assert np.abs(jacobian(1.0) - [1.0, 1.5]).max() < 1e-15
+    data[:] = 16.0, 25.0
+    assert np.abs(jacobian(1.0) - [2.0, 2.5]).max() < 1e-15

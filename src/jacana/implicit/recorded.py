@@ -21,10 +21,11 @@ from ..graph.node import CONSTANT, LITERAL, Array, Node, new_input, substitute_n
 from ..graph.ops.implicit import ImplicitParams, implicit
 from ..record import Recording, Variable, as_node, current_recording, record, wrap_node
 from ..record.location import user_line
+from ..record.recording import not_recording
 from ..record.variable import leaf_value, tracked
 from ..run import Program, compile_numpy
 
-__all__ = ["Flat", "Run", "Solution", "depends_on_outside", "solution"]
+__all__ = ["Flat", "Part", "Run", "Solution", "depends_on_outside", "numbers", "recorded_part", "solution"]
 
 _ATTEMPTS = 8  # times that F is recorded again where it branches otherwise at the solution it led to
 
@@ -121,7 +122,7 @@ class Solution:
 
 
 @dataclass(frozen=True)
-class _Part:
+class Part:
     """A recording of the user's function at one x, cut off from the program around it."""
 
     recording: Recording
@@ -142,6 +143,7 @@ def solution(
     make: Callable[[Flat], Callable[[Array], Run]],
     equations: Callable[[Node, Node], Node] = lambda output, unknown: output,
     start_node: Node | None = None,
+    first: Array | None = None,
 ) -> Solution:
     """The solution of a problem whose function depends on recorded values, as a value with derivatives.
 
@@ -154,18 +156,21 @@ def solution(
         equations: from the node of what the function returns, and that of x, to that of F(x), shape (n,), which is zero
             at the solution.
         start_node: how the start is computed, if it depends on something.
+        first: where the function is recorded first, shape (n,), if the search begins with something else than one x.
 
     Raises:
         ConvergenceError: the search fails, or wanders between branches of the function.
     """
     line = user_line()
-    point, begin = start, start_node if start_node is not None else as_node(start)
+    begin = start_node if start_node is not None else as_node(start)
+    point = start if first is None else first
     for _ in range(_ATTEMPTS):
-        part = _recorded(function, point, watched)
+        part = recorded_part(function, point, watched)
         flat = Flat(part.unknown, part.arguments, part.output)
         solver = Solver(name, line, make, flat)
-        values = _numbers(part.outside)
-        point = solver.run(start, values)
+        values = numbers(part.outside)
+        with not_recording():
+            point = solver.run(start, values)
         if _same_looks(part, point, values):
             break
     else:
@@ -175,7 +180,7 @@ def solution(
         )
     residual = equations(part.output, part.unknown)
     params = ImplicitParams(part.unknown, part.arguments, residual, solver)
-    node = implicit(cast_to(begin, part.unknown.dtype), *part.outside, params=params)
+    node = implicit(cast_to(begin, start.dtype), *part.outside, params=params)
     outer = current_recording()
     leaves = dict(zip((part.unknown, *part.arguments), (node, *part.outside), strict=True))
     if outer is not None:
@@ -188,7 +193,7 @@ def solution(
     return Solution(wrap_node(node, point), wrap_node(at, flat(point)))
 
 
-def _recorded(function: Callable[[Any], Any], x: Array, watched: Callable[..., Any]) -> _Part:
+def recorded_part(function: Callable[[Any], Any], x: Array, watched: Callable[..., Any]) -> Part:
     """Record at x, and cut the result off from the program around."""
     recording = record(watched, [x], wrap=lambda _, v: function(v))
     result = recording.result
@@ -223,22 +228,22 @@ def _recorded(function: Callable[[Any], Any], x: Array, watched: Callable[..., A
     leaves = [new_input(n.shape, n.dtype) for n in border]
     moved = substitute_nodes(ends, {given: unknown, **dict(zip(border, leaves, strict=True))})
     looks = tuple((m, value) for m, (_, value) in zip(moved[1:], seen, strict=True))
-    return _Part(recording, unknown, tuple(leaves), tuple(border), moved[0], node, looks)
+    return Part(recording, unknown, tuple(leaves), tuple(border), moved[0], node, looks)
 
 
-def _numbers(nodes: Sequence[Node]) -> list[Array]:
+def numbers(nodes: Sequence[Node]) -> list[Array]:
     """The present numbers of nodes of the program around."""
     program = Program((), tuple(nodes))
     free = program.free_inputs()
     run = compile_numpy(Program(tuple(free), tuple(nodes)))
-    return run([np.ascontiguousarray(leaf_value(node)) for node in free])
+    return run([np.asarray(leaf_value(node), order="C") for node in free])
 
 
-def _same_looks(part: _Part, x: Array, values: Sequence[Array]) -> bool:
+def _same_looks(part: Part, x: Array, values: Sequence[Array]) -> bool:
     if not part.looks:
         return True
     nodes = tuple(look for look, _ in part.looks)
-    found = compile_numpy(Program((part.unknown, *part.arguments), nodes))([np.ascontiguousarray(x), *values])
+    found = compile_numpy(Program((part.unknown, *part.arguments), nodes))([np.asarray(x, order="C"), *values])
     return all(
         np.array_equal(value, wanted, equal_nan=np.asarray(wanted).dtype.kind == "f")
         for value, (_, wanted) in zip(found, part.looks, strict=True)

@@ -10,12 +10,15 @@ from typing import Any
 import numpy as np
 
 from ..errors import InvalidInputError
+from ..implicit.recorded import depends_on_outside
+from ..record.variable import raw_deep
 from ..transforms import hessian, value_and_grad
 from .checks import check_jacobian, check_limits, listed, quick_executor, watching
 from .constraints import Constraint, as_constraints
 from .minimum import Minimum, NewtonMinimum
 from .minimum_result import MinimizeResult, make_minimum_result
 from .search import Budget, Progress, load_checkpoint, searched
+from .solutions import plain_start, recorded_minimum, refuse
 from .space import Space, make_space
 
 __all__ = ["Minimizer", "minimize"]
@@ -164,6 +167,7 @@ class Minimizer:
         checkpoint: str | os.PathLike[str] | None = None,
         resume: str | os.PathLike[str] | None = None,
     ) -> MinimizeResult:
+        x0, start = plain_start(x0)
         space = make_space(x0, fixed=self.fixed, bounds=self.bounds, ties=self.ties)
         if space.curved:
             raise InvalidInputError("minimize is for plain numbers; jacana.least_squares knows manifolds")
@@ -171,7 +175,13 @@ class Minimizer:
             raise InvalidInputError(f"the method {self.method!r} does not know bounds; use 'newton' (the default)")
         with np.errstate(all="ignore"):
             x = space.first
-            _check_value(self.function(space.unravel(x.copy()), *args), space)
+            first = self.function(space.unravel(x.copy()), *args)
+            recorded = start is not None or depends_on_outside(first)
+            _check_value(raw_deep(first), space)
+        if recorded:
+            refuse("minimize", callback=callback, progress=progress, checkpoint=checkpoint, resume=resume)
+            found: MinimizeResult = recorded_minimum(self, space, tuple(args), start)
+            return found
         with quick_executor(space.start.size):
             problem = self._problem(space, tuple(args))
             if isinstance(self.method, str):
@@ -207,6 +217,15 @@ class Minimizer:
                 checkpoint=checkpoint,
             )
             return make_minimum_result(state, outcome, history, problem, space)
+
+    def searching(self, function: Callable[..., Any], space: Space) -> Minimizer:
+        """The same search for another function, of what is free in `space`, flat."""
+        other = Minimizer.__new__(Minimizer)
+        other.__dict__.update(self.__dict__, function=function, fixed=None, ties=None, _recorded=None)
+        other.bounds = None if space.lower is None else (space.lower, space.upper)
+        sizes = _scale(self.scale, space)
+        other.scale = None if sizes is None else 1.0 / sizes
+        return other
 
     def _method(self, method: Any) -> str | NewtonMinimum:
         if isinstance(method, NewtonMinimum):

@@ -6,59 +6,33 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
 from .. import trees
 from ..differentiate import dense_jacobians
-from ..errors import InvalidInputError, RecordingError
+from ..errors import InvalidInputError
 from ..graph.build import apply, constant_array, full
 from ..graph.node import REGISTRY, Array, Node, substitute_nodes
 from ..implicit.recorded import Flat, Run, solution
+from ..implicit.results import RecordedResult
 from ..record import as_node, record
 from ..record.location import user_line
 from ..record.variable import contains_variable, raw_deep, tracked
 from .checks import raveled
-from .mapping import AttributeItems
 
-__all__ = ["RecordedResult", "plain_start", "recorded_fixed_point", "recorded_least_squares", "recorded_root", "refuse"]
-
-
-@dataclass(frozen=True, eq=False)
-class RecordedResult(AttributeItems):
-    """What a solver returns inside a recorded function, where its problem depends on recorded values.
-
-    Attributes:
-        x: the solution in the structure of x0, made of Variables.
-        flat: the same as one Variable, shape (n,): what was searched for.
-        fun: what the function returns there, a Variable: raveled equations or residuals, or the value of a minimum.
-        cost: half the sum of squares of `fun`, or the robust loss; None for a minimum.
-        success: true; a search that ends elsewhere raises `jacana.ConvergenceError`.
-        message: in words.
-
-    The other attributes that results have outside a recorded function would be numbers that a replay cannot renew.
-    """
-
-    _hidden: ClassVar[tuple[str, ...]] = ()
-
-    x: Any
-    flat: Any
-    fun: Any
-    cost: Any = None
-    success: bool = True
-    message: str = "Solved inside a recorded function."
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        known = ", ".join(f.name for f in fields(self))
-        raise RecordingError(
-            f"inside a recorded function a solver's result has {known}, but not {name!r}: it would be a number that is "
-            f"not renewed when the function is called again. Compute it from x, or call the solver outside."
-            f"{user_line()}"
-        )
+__all__ = [
+    "cost",
+    "cost_node",
+    "plain_start",
+    "recorded_fixed_point",
+    "recorded_least_squares",
+    "recorded_minimum",
+    "recorded_root",
+    "refuse",
+    "stationary",
+]
 
 
 def plain_start(x0: Any) -> tuple[Any, Node | None]:
@@ -127,11 +101,7 @@ def recorded_least_squares(
             f"derivatives through a fit are for plain parameters, not for those on manifolds; write the manifold in "
             f"coordinates{user_line()}"
         )
-    if start is not None and not space.plain:
-        raise InvalidInputError(
-            f"where x0 depends on recorded values, none of it can be fixed or tied; let the residual read what is "
-            f"known from the function around it{user_line()}"
-        )
+    _check_free(space, start)
 
     def flat(x: Any) -> Any:
         return whiten(raveled(solver.residual(space.unravel(x), *args)))
@@ -141,7 +111,7 @@ def recorded_least_squares(
         return lambda x: _ended(search(x))
 
     def equations(residual: Node, x: Node) -> Node:
-        return _stationary(_cost_node(solver.loss, residual), x, space)
+        return stationary(cost_node(solver.loss, residual), x, space)
 
     found = solution(
         flat,
@@ -152,18 +122,59 @@ def recorded_least_squares(
         equations=equations,
         start_node=start,
     )
-    return RecordedResult(space.unravel(found.x), found.x, found.output, _cost(solver.loss, found.output))
+    return RecordedResult(space.unravel(found.x), found.x, found.output, cost(solver.loss, found.output))
 
 
-def _cost(loss: Any, residual: Any) -> Any:
+def recorded_minimum(solver: Any, space: Any, args: tuple[Any, ...], start: Node | None) -> Any:
+    """`Minimizer.__call__`, where the function depends on recorded values: the equations are those of its gradient."""
+    _check_free(space, start)
+    if solver.constraints:
+        raise InvalidInputError(
+            f"a minimum within constraints has no derivatives yet. With equations, write those of Lagrange's "
+            f"multipliers and use jacana.root; bounds can be given as bounds{user_line()}"
+        )
+    if space.lower is not None and solver.method == "trust-constr":
+        raise InvalidInputError(
+            f"the method 'trust-constr' ends near a bound, not on it, so which bounds hold cannot be told; use "
+            f"'newton' (the default){user_line()}"
+        )
+
+    def flat(x: Any) -> Any:
+        return np.reshape(solver.function(space.unravel(x), *args), ())
+
+    def make(function: Flat) -> Callable[[Array], Run]:
+        search = solver.searching(function, space)
+        return lambda x: _ended(search(x))
+
+    found = solution(
+        flat,
+        space.first,
+        watched=solver.function,
+        name="jacana.minimize",
+        make=make,
+        equations=lambda value, x: stationary(value, x, space),
+        start_node=start,
+    )
+    return RecordedResult(space.unravel(found.x), found.x, found.output)
+
+
+def _check_free(space: Any, start: Node | None) -> None:
+    if start is not None and not space.plain:
+        raise InvalidInputError(
+            f"where x0 depends on recorded values, none of it can be fixed or tied; let the function read what is "
+            f"known from the program around it{user_line()}"
+        )
+
+
+def cost(loss: Any, residual: Any) -> Any:
     """The cost of residuals, by functions that a recording can follow."""
     if loss is None:
         return 0.5 * np.sum(residual * residual)
     return np.sum(loss.costs(residual))
 
 
-def _cost_node(loss: Any, residual: Node) -> Node:
-    recording = record(lambda r: _cost(loss, r), [np.ones(residual.shape, residual.dtype)])
+def cost_node(loss: Any, residual: Node) -> Node:
+    recording = record(lambda r: cost(loss, r), [np.ones(residual.shape, residual.dtype)])
     if recording.guards:
         raise InvalidInputError(
             f"the loss branches on the residuals, so a fit with it has no derivatives; write it with np.where"
@@ -172,7 +183,7 @@ def _cost_node(loss: Any, residual: Node) -> Node:
     return substitute_nodes([as_node(recording.result)], {recording.inputs[0]: residual})[0]
 
 
-def _stationary(value: Node, x: Node, space: Any) -> Node:
+def stationary(value: Node, x: Node, space: Any) -> Node:
     """The gradient; and ``x - bound`` where it presses x against one."""
     (gradient,) = dense_jacobians([value], [x])[0]
     if space.lower is None:

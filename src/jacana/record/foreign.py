@@ -29,8 +29,10 @@ Before: TypeAlias = "list[tuple[str, Callable[..., Any], Callable[..., Any]]]"  
 
 HANDLERS: dict[str, dict[str, Handler]] = {}
 REMEDIES: dict[tuple[str, str], str] = {}
-# Of these only what has an entry is wrapped: the rest calls ufuncs, which know Variables by themselves.
-MADE_OF_UFUNCS = frozenset({"scipy.special", "scipy.interpolate", "scipy.spatial.transform"})
+# Functions that call the program back: what they depend on may be in a closure, which their handlers find out.
+CALLING_BACK: set[tuple[str, str]] = set()
+# Of these only what has an entry is wrapped: the rest calls NumPy, which knows Variables by itself.
+MADE_OF_UFUNCS = frozenset({"scipy.special", "scipy.interpolate", "scipy.spatial.transform", "scipy.integrate"})
 # Here classes are replaced, too.
 _OF_CLASSES = frozenset({"scipy.interpolate"})
 _wrappers: dict[str, dict[str, Callable[..., Any]]] = {}
@@ -40,12 +42,17 @@ _lock = threading.RLock()
 _changed: dict[int, tuple[int, Namespace, Before]] = {}
 
 
-def records(module: str, *names: str) -> Callable[[Handler], Handler]:
-    """Enter the decorated function as the way to record ``module.name`` for each of ``names``."""
+def records(module: str, *names: str, calls_back: bool = False) -> Callable[[Handler], Handler]:
+    """Enter the decorated function as the way to record ``module.name`` for each of ``names``.
+
+    ``calls_back``: it is called for plain arguments, too, with the original function before them.
+    """
 
     def enter(handler: Handler) -> Handler:
         for name in names:
             HANDLERS.setdefault(module, {})[name] = handler
+            if calls_back:
+                CALLING_BACK.add((module, name))
         return handler
 
     return enter
@@ -60,8 +67,11 @@ def refuses(module: str, remedy: str, *names: str) -> None:
 
 def _wrapper(module: str, name: str, original: Callable[..., Any]) -> Callable[..., Any]:
     handler = HANDLERS[module].get(name)
+    calls_back = (module, name) in CALLING_BACK
 
     def call(*args: Any, **kwargs: Any) -> Any:
+        if calls_back and handler is not None and current_recording() is not None:
+            return handler(original, *args, **kwargs)
         if current_recording() is None or not (contains_variable(args) or contains_variable(kwargs)):
             return original(*args, **kwargs)
         if not (any_tracked(args) or any_tracked(tuple(kwargs.values()))):

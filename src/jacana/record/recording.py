@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
@@ -57,6 +58,16 @@ _current: ContextVar[Recording | None] = ContextVar("jacana_recording", default=
 def current_recording() -> Recording | None:
     """The innermost recording that is running in this thread or task, if any."""
     return _current.get()
+
+
+@contextmanager
+def not_recording() -> Iterator[None]:
+    """Whatever runs within is no part of the recordings around it: work on plain numbers, such as a search."""
+    token = _current.set(None)
+    try:
+        yield
+    finally:
+        _current.reset(token)
 
 
 def argument_value(node: Node) -> Array | None:

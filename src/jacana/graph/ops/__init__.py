@@ -11,6 +11,7 @@ from . import (
     flat,
     fourier,
     implicit,
+    integrals,
     linalg,
     matrix_functions,
     minors,
@@ -25,6 +26,6 @@ from . import (
 
 __all__ = [
     "complex", "complex_linalg", "contraction", "control", "custom", "elementwise", "factors", "flat", "fourier",
-    "implicit", "linalg", "matrix_functions", "minors", "movement", "pivoted", "position", "reduction", "spectral",
-    "spectral_functions", "spline",
+    "implicit", "integrals", "linalg", "matrix_functions", "minors", "movement", "pivoted", "position", "reduction",
+    "spectral", "spectral_functions", "spline",
 ]  # fmt: skip

@@ -1,0 +1,229 @@
+"""Integrals, and solutions of ordinary differential equations, as values: what SciPy computes from a recorded program.
+
+Their derivatives are of the same kind. That of an integral is the integrand at the limits, and the integral of the
+derivative of the integrand; that of a solution is the solution of the variational equations, which are solved together
+with the equations themselves (forward sensitivities). So there are derivatives to any order.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ...errors import ConvergenceError
+from ..index import axis, identity
+from ..node import Array, DType, Edges, Node, Operation, Shape, Term, new_input, register, substitute_nodes
+
+
+@lru_cache(maxsize=256)
+def _function(leaves: tuple[Node, ...], output: Node) -> Callable[..., Array]:
+    from ...run import Program, compile_numpy
+
+    run = compile_numpy(Program(leaves, (output,)))
+    return lambda *arrays: run(arrays)[0]
+
+
+def _term(coefficient: Node, rows: int) -> tuple[Term, ...]:
+    axes = identity(coefficient.ndim)
+    return (Term(coefficient.shape, axes[:rows], axes[rows:], ((coefficient, tuple(range(coefficient.ndim))),)),)
+
+
+# --- integrals ----------------------------------------------------------------------------------------------------
+
+
+class IntegralParams(NamedTuple):
+    """``integrand`` is a node over the leaves ``variable``, a number, and ``arguments``.
+
+    ``settings``: options of ``scipy.integrate.quad``. ``error``: its estimate of the error is meant, not the integral.
+    """
+
+    variable: Node
+    arguments: tuple[Node, ...]
+    integrand: Node
+    settings: tuple[tuple[str, Any], ...]
+    error: bool = False
+
+
+def _integral_evaluate(params: IntegralParams, a: Array, b: Array, *arguments: Array) -> Array:
+    from scipy.integrate import quad, quad_vec
+
+    run = _function((params.variable, *params.arguments), params.integrand)
+    settings = dict(params.settings)
+    dtype = params.variable.dtype
+    shape = params.integrand.shape
+    if not shape:
+        found = quad(lambda t: float(run(np.array(t, dtype=dtype), *arguments)), float(a), float(b), **settings)
+        return np.asarray(found[1] if params.error else found[0])
+    known = {k: v for k, v in settings.items() if k in ("epsabs", "epsrel", "limit", "points")}
+    if not math.prod(shape):
+        return np.zeros(shape)
+    found = quad_vec(lambda t: run(np.array(t, dtype=dtype), *arguments).ravel(), float(a), float(b), **known)
+    return np.asarray(found[0]).reshape(shape)
+
+
+def _integral_edges(node: Node) -> Edges:
+    from ...differentiate import dense_jacobians
+
+    params: IntegralParams = node.params
+    if params.error:
+        return tuple(None for _ in node.inputs)
+    rows = node.ndim
+    leaves = (params.variable, *params.arguments)
+    edges: list[tuple[Term, ...] | None] = []
+    for limit, sign in ((node.inputs[0], -1), (node.inputs[1], 1)):
+        (at,) = substitute_nodes([params.integrand], dict(zip(leaves, (limit, *node.inputs[2:]), strict=True)))
+        edges.append(_term(at if sign > 0 else -at, rows))
+    for argument, given in zip(params.arguments, node.inputs[2:], strict=True):
+        if given.dtype.kind != "f" or not given.size:
+            edges.append(None)
+            continue
+        (partial,) = dense_jacobians([params.integrand], [argument])[0]
+        if partial.op.name == "assemble" and not partial.inputs:
+            edges.append(None)
+            continue
+        edges.append(_term(integral(*node.inputs, params=params._replace(integrand=partial)), rows))
+    return tuple(edges)
+
+
+integral = register(
+    Operation(
+        name="integral",
+        family="control",
+        evaluate=_integral_evaluate,
+        infer=lambda params, a, b, *arguments: (params.integrand.shape, params.integrand.dtype),
+        edges=_integral_edges,
+        cost=1000.0,
+    )
+)
+
+
+# --- differential equations ---------------------------------------------------------------------------------------
+
+
+class OdeParams(NamedTuple):
+    """``slope``, shape (n,), is a node over the leaves ``time``, a number, ``state``, shape (n,), and ``arguments``.
+
+    ``times``: where the state is asked for; it is given at ``begin``. ``solver``: "odeint", or a method of
+    ``solve_ivp``. ``line``: where the user called it.
+    """
+
+    time: Node
+    state: Node
+    arguments: tuple[Node, ...]
+    slope: Node
+    begin: float
+    end: float
+    times: tuple[float, ...]
+    solver: str
+    settings: tuple[tuple[str, Any], ...]
+    line: str
+
+
+def _ode_evaluate(params: OdeParams, start: Array, *arguments: Array) -> Array:
+    from scipy.integrate import odeint, solve_ivp
+
+    run = _function((params.time, params.state, *params.arguments), params.slope)
+
+    def slope(t: float, y: Array) -> Array:
+        return run(np.array(float(t)), np.ascontiguousarray(y, dtype=params.state.dtype), *arguments)
+
+    settings = dict(params.settings)
+    if params.solver == "odeint":
+        times = np.array(params.times)
+        values, report = odeint(slope, start, times, tfirst=True, full_output=True, **settings)
+        success, message = report["message"] == "Integration successful.", report["message"]
+        result = np.asarray(values).T
+    else:
+        span = (params.begin, params.end)
+        end = solve_ivp(slope, span, start, params.solver, np.array(params.times), **settings)
+        success, message, result = end.success, end.message, end.y
+    if not success:
+        raise ConvergenceError(f"the differential equations were not solved to the end: {message}{params.line}")
+    return np.ascontiguousarray(result, dtype=params.slope.dtype)
+
+
+def _ode_edges(node: Node) -> Edges:
+    params: OdeParams = node.params
+    edges: list[tuple[Term, ...] | None] = []
+    for place, given in enumerate(node.inputs):
+        if given.dtype.kind != "f" or 0 in (given.size, node.size):
+            edges.append(None)
+        else:
+            edges.append(_sensitivity(params, node, place))
+    return tuple(edges)
+
+
+def _sensitivity(params: OdeParams, node: Node, place: int) -> tuple[Term, ...] | None:
+    """The derivative by the start (place 0) or by an argument: more unknowns of the same equations."""
+    from ..build import assembled, constant_array, index_node, movement_reshape
+
+    n = params.state.size
+    shape = node.inputs[place].shape
+    size = math.prod(shape)
+    wide, state, slope = _variational(params, place)
+    start, *rest = node.inputs
+    first = np.eye(n, dtype=state.dtype) if place == 0 else np.zeros((n, size), dtype=state.dtype)
+    parts = [(start, (axis(0),)), (constant_array(first.ravel()), (_after(n),))]
+    begin = assembled(parts, (n + n * size,), state.dtype, disjoint=True)
+    more = params._replace(state=state, slope=slope, settings=_widened(params.settings, n, size))
+    whole = ode(begin, *rest, params=more)
+    columns = index_node(whole, (n * size, node.shape[1]), (_after(n), axis(1)))
+    table = movement_reshape(columns, (n, size, node.shape[1]))
+    ordered = index_node(table, (n, node.shape[1], size), (axis(0), axis(2), axis(1)))
+    assert wide == n + n * size
+    return _term(movement_reshape(ordered, (n, node.shape[1], *shape)), 2)
+
+
+def _after(n: int) -> Any:
+    from ..index import Affine
+
+    return Affine(n, ((0, 1),))
+
+
+def _widened(settings: tuple[tuple[str, Any], ...], n: int, size: int) -> tuple[tuple[str, Any], ...]:
+    """Tolerances for each unknown, repeated for its sensitivities."""
+    result = []
+    for name, value in settings:
+        if name in ("atol", "rtol") and isinstance(value, tuple):
+            value = value + tuple(v for v in value for _ in range(size))
+        result.append((name, value))
+    return tuple(result)
+
+
+@lru_cache(maxsize=128)
+def _variational(params: OdeParams, place: int) -> tuple[int, Node, Node]:
+    """The equations of the state and of its sensitivities S: ``S' = F_y S + F_theta``."""
+    from ...differentiate import dense_jacobians
+    from ..build import assembled, contract_labels, index_node, movement_reshape
+
+    n = params.state.size
+    by = params.state if place == 0 else params.arguments[place - 1]
+    size = by.size
+    state = new_input((n + n * size,), params.state.dtype)
+    own = index_node(state, (n,), (axis(0),))
+    s = movement_reshape(index_node(state, (n * size,), (_after(n),)), (n, size))
+    sources = [params.state] if place == 0 else [params.state, by]
+    found = dense_jacobians([params.slope], sources)[0]
+    change = contract_labels([(found[0], (0, 1)), (s, (1, 2))], (n, n, size), (0, 2))
+    if place:
+        change = change + movement_reshape(found[1], (n, size))
+    flat = movement_reshape(change, (n * size,))
+    slope = assembled(
+        [(params.slope, (axis(0),)), (flat, (_after(n),))], (n + n * size,), params.slope.dtype, disjoint=True
+    )
+    return n + n * size, state, substitute_nodes([slope], {params.state: own})[0]
+
+
+def _ode_infer(params: OdeParams, start: Node, *arguments: Node) -> tuple[Shape, DType]:
+    return (params.state.size, len(params.times)), params.slope.dtype
+
+
+ode = register(
+    Operation(name="ode", family="control", evaluate=_ode_evaluate, infer=_ode_infer, edges=_ode_edges, cost=1000.0)
+)
+
+__all__ = ["IntegralParams", "OdeParams", "integral", "ode"]

@@ -1,0 +1,153 @@
+"""``scipy.integrate`` inside recorded functions, against closed forms and differences."""
+
+import math
+
+import numpy as np
+import pytest
+import scipy.integrate as si
+from implicit_differences import central
+from scipy.integrate import quad, solve_ivp
+
+import jacana as jc
+
+T = np.array([1.3, 0.7])
+EVAL = np.linspace(0.0, 2.0, 4)
+
+
+def bell(x, t):
+    return np.exp(-t[0] * x**2) * np.cos(t[1] * x)
+
+
+def gauss(t):
+    return np.sqrt(np.pi / t[0]) * np.exp(-(t[1] ** 2) / (4.0 * t[0]))
+
+
+INTEGRALS = {
+    "whole line": (lambda t: quad(lambda x: bell(x, t), -np.inf, np.inf)[0], gauss),
+    "half line": (lambda t: quad(bell, 0, np.inf, args=(t,))[0], lambda t: 0.5 * gauss(t)),
+    "limits": (lambda t: quad(np.exp, t[0] * t[1], t[0] + 2.0)[0], lambda t: np.exp(t[0] + 2.0) - np.exp(t[0] * t[1])),
+    "both": (
+        lambda t: quad(lambda x: np.sin(t[1] * x), 0.5, t[0])[0],
+        lambda t: (np.cos(0.5 * t[1]) - np.cos(t[1] * t[0])) / t[1],
+    ),
+    "points": (
+        lambda t: quad(lambda x: np.abs(x - 0.3) * t[0], 0.0, 1.0, points=[0.3])[0],
+        lambda t: t[0] * (0.045 + 0.245),
+    ),
+    "nested": (
+        lambda t: quad(lambda x: quad(lambda y: np.exp(t[0] * y) * x, 0.0, x)[0], 0.0, t[1])[0],
+        lambda t: (
+            (t[1] * np.exp(t[0] * t[1]) / t[0] - (np.exp(t[0] * t[1]) - 1) / t[0] ** 2) / t[0] - t[1] ** 2 / (2 * t[0])
+        ),
+    ),
+    "trapezoid": (
+        lambda t: si.trapezoid(t[0] * EVAL ** t[1], EVAL),
+        lambda t: np.trapezoid(t[0] * EVAL ** t[1], EVAL),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", INTEGRALS)
+def test_integrals(case):
+    found, closed = INTEGRALS[case]
+    derivative = jc.value_and_grad(found)
+    for factor in (1.0, 1.1):
+        value, gradient = derivative(factor * T)
+        assert abs(value - closed(factor * T)) < 1e-10
+        assert np.abs(gradient - jc.grad(closed)(factor * T)).max() < 1e-9
+    assert np.abs(jc.hessian(found)(T) - jc.hessian(closed)(T)).max() < 1e-8
+
+
+def test_the_estimate_of_the_error_is_renewed():
+    found = jc.compile(lambda t: np.stack(quad(lambda x: np.exp(-t * x**2), 0.0, 2.0)))
+    for t in (1.0, 3.0):
+        wanted = quad(lambda x: np.exp(-t * x**2), 0.0, 2.0)  # noqa: B023 (called at once)
+        assert np.abs(found(t) - wanted).max() < 1e-15
+
+
+def predator(s, y, t):
+    return np.array([t[0] * y[0] - y[0] * y[1], y[0] * y[1] * t[1] - 0.1 * y[1] * s])
+
+
+TIGHT = {"rtol": 1e-10, "atol": 1e-11}
+EQUATIONS = {
+    "parameters": lambda t: solve_ivp(lambda s, y: predator(s, y, t), (0, 2), [1.0, 0.5], t_eval=EVAL, **TIGHT).y,
+    "start": lambda t: solve_ivp(predator, (0, 2), t, t_eval=EVAL, args=(np.ones(2),), **TIGHT).y,
+    "both": lambda t: solve_ivp(
+        lambda s, y: [t[0] * y[0] - y[0] * y[1], y[0] * y[1] * t[1]], (0, 2), [t[0], t[0] * t[1]], t_eval=[2.0],
+        rtol=1e-10, atol=[1e-11, 1e-12],
+    ).y[:, -1],
+    "Radau": lambda t: solve_ivp(predator, (0, 2), [1.0, 0.5], "Radau", EVAL, args=(t,), rtol=1e-9, atol=1e-10).y,
+    "odeint": lambda t: si.odeint(lambda y, s: predator(s, y, t), [1.0, 0.5], EVAL, **TIGHT),
+    "odeint tfirst": lambda t: si.odeint(predator, t, EVAL, args=(t,), tfirst=True, **TIGHT),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", EQUATIONS)
+def test_differential_equations(case):
+    jacobian = jc.jacobian(EQUATIONS[case])
+    for factor in (1.0, 1.1):
+        assert np.abs(jacobian(factor * T) - central(EQUATIONS[case], factor * T, 1e-2)).max() < 1e-6
+
+
+def test_a_decay_to_the_second_order():
+    # y' = -a y, y(0) = b has y = b exp(-a t).
+    def decay(p):
+        return solve_ivp(lambda s, y: -p[0] * y, (0.0, 1.5), p[1:], t_eval=[1.5], rtol=1e-11, atol=1e-12).y[0, 0]
+
+    def closed(p):
+        return p[1] * np.exp(-1.5 * p[0])
+
+    p = np.array([0.8, 2.0])
+    assert abs(decay(p) - closed(p)) < 1e-9
+    assert np.abs(jc.grad(decay)(p) - jc.grad(closed)(p)).max() < 1e-9
+    assert np.abs(jc.hessian(decay)(p) - jc.hessian(closed)(p)).max() < 1e-8
+
+
+REFUSED = {
+    "quad branches": lambda t: quad(lambda x: x * t[0] if x < 0.5 else t[1], 0, 1)[0],
+    "quad of math": lambda t: quad(lambda x: math.sin(x) * t[0], 0, 1)[0],
+    "quad weight": lambda t: quad(lambda x: x * t[0], 0, 1, weight="cos", wvar=2.0)[0],
+    "dblquad": lambda t: si.dblquad(lambda x, y: x * t[0], 0, 1, 0, 1)[0],
+    "nquad": lambda t: si.nquad(lambda x, y: x * t[0], [(0, 1), (0, 1)])[0],
+    "quad_vec": lambda t: si.quad_vec(lambda x: x * t, 0, 1)[0],
+    "simpson": lambda t: si.simpson(t[0] * EVAL),
+    "cumulative_trapezoid": lambda t: si.cumulative_trapezoid(t[0] * EVAL),
+    "romb": lambda t: si.romb(t[0] * np.linspace(0, 1, 5)),
+    "own times": lambda t: solve_ivp(lambda s, y: -y * t, (0, 2), [1.0, 0.5]).y[:, -1],
+    "recorded times": lambda t: solve_ivp(lambda s, y: -y, (0, t[0]), [1.0], t_eval=[1.0]).y[:, -1],
+    "state branches": lambda t: solve_ivp(lambda s, y: -y * t if y[0] > 0.5 else t, (0, 2), T, t_eval=EVAL).y,
+    "events": lambda t: solve_ivp(lambda s, y: -y * t, (0, 2), T, t_eval=EVAL, events=lambda s, y: y[0]).y,
+    "dense_output": lambda t: solve_ivp(lambda s, y: -y * t, (0, 2), T, t_eval=EVAL, dense_output=True).y,
+    "a frozen number": lambda t: solve_ivp(lambda s, y: -y * t, (0, 2), T, t_eval=EVAL).nfev * t,
+    "odeint full_output": lambda t: si.odeint(lambda y, s: -y * t, T, EVAL, full_output=True)[0],
+    "RK45": lambda t: si.RK45(lambda s, y: -y * t, 0, T, 1).y,
+    "ode": lambda t: si.ode(lambda s, y: -y * t).set_initial_value(T).integrate(1.0),
+    "solve_bvp": lambda t: si.solve_bvp(
+        lambda s, y: np.stack([y[1], -y[0] * t[0]]), lambda a, b: np.array([a[0], b[0] - 1]), np.linspace(0, 1, 5),
+        np.zeros((2, 5)),
+    ).y[0],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_refused_and_never_constant(case):
+    with pytest.raises(jc.JacanaError, match=r"test_scipy_integrate\.py"):
+        jc.jacobian(REFUSED[case])(T)
+
+
+def test_an_integration_that_breaks_off():
+    def explosion(t):
+        return solve_ivp(lambda s, y: t[0] * y**2, (0.0, 3.0), [1.0], t_eval=[3.0]).y[0, 0]
+
+    with pytest.raises(jc.ConvergenceError, match=r"not solved to the end(?s:.*)test_scipy_integrate\.py"):
+        jc.grad(explosion)(T)
+
+
+def test_plain_problems_are_solved_by_scipy_itself():
+    def plain(t):
+        y = solve_ivp(lambda s, y: -y, (0, 2), [1.0]).y[0, -1]
+        return t * quad(math.sin, 0, 1)[0] * y * si.odeint(lambda y, s: -y, [1.0], EVAL)[-1]
+
+    wanted = (1 - math.cos(1)) * math.exp(-4)
+    assert np.abs(jc.jacobian(plain)(T) - wanted * np.eye(2)).max() < 1e-4
