@@ -334,3 +334,22 @@ def test_data_changed_in_place_is_seen():
     assert np.abs(jacobian(1.0) - [1.0, 1.5]).max() < 1e-15
     data[:] = 16.0, 25.0
     assert np.abs(jacobian(1.0) - [2.0, 2.5]).max() < 1e-15
+
+
+def test_equations_with_an_unknown_each_keep_their_structure():
+    n, tables = 50, np.arange(50) // 2
+
+    def solve(t):
+        return jc.root(lambda x: np.exp(x) + x - t[tables], np.zeros(n)).x
+
+    t = np.linspace(1.0, 3.0, 25)
+    found = jc.jacobian(solve, format="csr")(t)
+    assert found.nnz == n and np.array_equal(found.indices, tables)
+    assert np.abs(found.data - 1.0 / (np.exp(solve(t)) + 1.0)).max() < 1e-14
+    hessian = jc.hessian(lambda t: np.sum(solve(t)), format="csr")(t)
+    assert hessian.nnz == 25
+    x = solve(t)
+    second = -np.exp(x) / (np.exp(x) + 1.0) ** 3
+    assert np.abs(hessian.data - second.reshape(25, 2).sum(axis=1)).max() < 1e-13
+    with pytest.raises(jc.DifferentiationError, match="not isolated"):
+        jc.jacobian(lambda t: jc.root(lambda x: x**2 * t, np.zeros(2)).x)(np.ones(2))

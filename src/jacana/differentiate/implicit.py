@@ -10,26 +10,87 @@ formula of their own, as x is a node in the first ones.
 
 from __future__ import annotations
 
-from functools import lru_cache
+import functools
+import math
+from collections.abc import Callable
+from typing import Any
 
 from ..graph.build import cast_to, contract_labels, transpose
-from ..graph.node import DType, Node, Shape, new_input, substitute_nodes
-from ..graph.ops.implicit import ImplicitParams, PartParams, Pattern, SystemParams, solved
-from ..structure.formats import dense_node
+from ..graph.index import identity
+from ..graph.node import DType, Node, Shape, Term, new_input, substitute_nodes
+from ..graph.ops.implicit import ImplicitParams, PartParams, Pattern, SystemParams, reciprocal, solved
+from ..structure.formats import dense_node, diagonal_terms
+from ..structure.terms import Terms, add_terms, compose_terms
 from .derivatives import dense_jacobians, sparse_jacobian
 from .eliminate import DENSE_LIMIT, eliminate
+from .maps import opaque_map
 
 _SPARSE_FROM = 64  # unknowns from which a matrix may be stored sparse
 _SPARSE_SHARE = 0.15  # of the entries that may be other than zero
 
 
-@lru_cache(maxsize=512)
+_LOCAL_SIZE = 4  # entries for each unknown and each number of theta up to which the whole derivative is made
+
+
+def _kept(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Remember what is derived for as long as the solver lives that it belongs to."""
+
+    @functools.wraps(function)
+    def call(params: Any, *rest: Any) -> Any:
+        solver = (params.call if isinstance(params, PartParams) else params).solver
+        known = vars(solver).setdefault("derived", {})
+        key = (function.__name__, params, *rest)
+        if key not in known:
+            known[key] = function(params, *rest)
+        return known[key]
+
+    return call
+
+
+@_kept
 def depends(call: ImplicitParams, place: int) -> bool:
     """Whether the equations have a derivative by an argument."""
     return bool(eliminate([call.equations], [call.arguments[place]], "reverse", whole_maps=True).terms[0][0])
 
 
-@lru_cache(maxsize=256)
+def local_terms(call: ImplicitParams, place: int, x: Node, arguments: tuple[Node, ...]) -> Terms | None:
+    """The derivative as terms, where each equation has an unknown of its own: ``-F_theta / F_x``, with its structure.
+
+    None where it is no such problem, or where a product costs less than the whole derivative.
+    """
+    terms: Terms | None = _local(call, place)
+    if terms is None:
+        return None
+    nodes = [node for t in terms for node, _ in (*t.factors, *t.masks)]
+    leaves = (call.unknown, *call.arguments)
+    moved = iter(substitute_nodes(nodes, dict(zip(leaves, (x, *arguments), strict=True))))
+    return tuple(
+        t._replace(
+            factors=tuple((next(moved), axes) for _, axes in t.factors),
+            masks=tuple((next(moved), axes) for _, axes in t.masks),
+        )
+        for t in terms
+    )
+
+
+@_kept
+def _local(call: ImplicitParams, place: int) -> Terms | None:
+    own = eliminate([call.equations], [call.unknown], whole_maps=True).terms[0][0]
+    if not own or any(t.row != t.col or opaque_map(t) is not None for t in own):
+        return None
+    argument = call.arguments[place]
+    found = eliminate([call.equations], [argument], whole_maps=True).terms[0][0]
+    n = call.unknown.size
+    entries = sum(math.prod(t.domain) for t in found)
+    if entries > _LOCAL_SIZE * (n + argument.size) or any(opaque_map(t) is not None for t in found):
+        return None
+    diagonal = dense_node(diagonal_terms(own, (n,)), (), (n,), call.equations.dtype)
+    params = SystemParams(None, False, call.solver.name, call.solver.line)
+    scale = Term((n,), identity(1), identity(1), ((-reciprocal(diagonal, params=params), (0,)),))
+    return add_terms(compose_terms((scale,), found))
+
+
+@_kept
 def _system(call: ImplicitParams) -> tuple[Node, Pattern | None]:
     """The entries of F_x over the leaves of the equations, and where they are."""
     n = call.unknown.size
@@ -60,7 +121,7 @@ def push(matrix: Node, array: Node) -> Node:
     return _solved(params.call, matrix, moved, False)
 
 
-@lru_cache(maxsize=512)
+@_kept
 def _along(params: PartParams, shape: Shape, dtype: DType) -> tuple[Node, Node]:
     """A leaf, and F_theta @ it: the derivative at zero by t of F at theta + leaf @ t."""
     argument = params.call.arguments[params.place]
@@ -85,7 +146,7 @@ def pull(matrix: Node, array: Node) -> Node:
     return cast_to(moved, matrix.dtype)
 
 
-@lru_cache(maxsize=512)
+@_kept
 def _back(params: PartParams, shape: Shape, dtype: DType) -> tuple[Node, Node]:
     """A leaf, and F_theta^T @ it."""
     argument = params.call.arguments[params.place]
@@ -98,4 +159,4 @@ def _back(params: PartParams, shape: Shape, dtype: DType) -> tuple[Node, Node]:
     return leaf, transpose(found, (*range(rest, found.ndim), *range(rest)))
 
 
-__all__ = ["depends", "pull", "push"]
+__all__ = ["depends", "local_terms", "pull", "push"]

@@ -47,6 +47,10 @@ def _implicit_edges(node: Node) -> Edges:
         if argument.dtype.kind != "f" or 0 in (argument.size, node.size) or not _depends(params, place):
             edges.append(None)
             continue
+        found = _local_terms(params, place, node, node.inputs[1:])
+        if found is not None:
+            edges.append(found)
+            continue
         matrix = implicit_matrix(node, *node.inputs[1:], params=PartParams(params, place))
         axes = identity(matrix.ndim)
         edges.append((Term(matrix.shape, (row,), axes[1:], ((matrix, tuple(range(matrix.ndim))),)),))
@@ -56,7 +60,13 @@ def _implicit_edges(node: Node) -> Edges:
 def _depends(params: ImplicitParams, place: int) -> bool:
     from ...differentiate.implicit import depends
 
-    return depends(params, place)
+    return bool(depends(params, place))
+
+
+def _local_terms(params: ImplicitParams, place: int, x: Node, arguments: tuple[Node, ...]) -> tuple[Term, ...] | None:
+    from ...differentiate.implicit import local_terms
+
+    return local_terms(params, place, x, arguments)
 
 
 implicit = register(
@@ -214,6 +224,28 @@ implicit_solve = register(
 )
 
 
+def _reciprocal_evaluate(params: SystemParams, diagonal: Array) -> Array:
+    if (diagonal == 0.0).any():
+        raise _singular(params)
+    return np.asarray(1.0 / diagonal, dtype=diagonal.dtype)
+
+
+def _reciprocal_edges(node: Node) -> Edges:
+    (row,) = identity(1)
+    return ((Term(node.shape, (row,), (row,), ((-(node * node), (0,)),)),),)
+
+
+reciprocal = register(
+    Operation(
+        name="implicit_reciprocal",
+        family="control",
+        evaluate=_reciprocal_evaluate,
+        infer=lambda params, diagonal: (diagonal.shape, diagonal.dtype),
+        edges=_reciprocal_edges,
+    )
+)
+
+
 class MapParams(NamedTuple):
     """The derivative of the solution of a system, by its right-hand side or by the entries of its matrix."""
 
@@ -310,6 +342,7 @@ __all__ = [
     "implicit",
     "implicit_matrix",
     "implicit_solve",
+    "reciprocal",
     "solved",
     "system_map",
 ]
