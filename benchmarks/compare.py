@@ -24,18 +24,25 @@ from problems import (
     bundle,
     burgers,
     elements,
+    fits,
     mlp,
     per_sample,
     pose_graph,
     rank_one,
     reaction_diffusion,
     rosenbrock,
+    steps,
 )
 from rich.console import Console
 from tables import keep, machine, page, section, show
 
 PROBLEMS: dict[str, Callable[[str], Problem]] = {
     "arm": lambda name: arm.problem(),
+    "many_arms": fits.arms_problem,
+    "small_fit": fits.small_problem,
+    "logistic": fits.loss_problem,
+    "loop": steps.loop_problem,
+    "scan": steps.scan_problem,
     "bundle": lambda name: bundle.problem(),
     "reaction_diffusion_20k": partial(reaction_diffusion.problem, 20_000),
     "reaction_diffusion_1m": partial(reaction_diffusion.problem, 1_000_000),

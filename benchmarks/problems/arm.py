@@ -177,5 +177,5 @@ def problem() -> Problem:
             Contender("PyTorch jacfwd", "torch", lambda: build_torch("jacfwd")),
             Contender("PyTorch jacrev", "torch", lambda: build_torch("jacrev")),
         ),
-        target=Target(ratio=4.0, microseconds=5.0, first_answer_milliseconds=100.0),
+        target=Target(ratio=8.0, microseconds=2.0, first_answer_milliseconds=30.0),
     )
