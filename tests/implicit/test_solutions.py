@@ -353,3 +353,47 @@ def test_equations_with_an_unknown_each_keep_their_structure():
     assert np.abs(hessian.data - second.reshape(25, 2).sum(axis=1)).max() < 1e-13
     with pytest.raises(jc.DifferentiationError, match="not isolated"):
         jc.jacobian(lambda t: jc.root(lambda x: x**2 * t, np.zeros(2)).x)(np.ones(2))
+
+
+@pytest.mark.parametrize(
+    "options", [{"weights": 1}, {"noise": 1}, {"bounds": (0.0, 1)}, {"bounds": {0: (None, 1)}}, {"scale": 1}], ids=str
+)
+def test_settings_that_depend_on_recorded_values(options):
+    def solve(t):
+        def given(value):
+            if isinstance(value, dict):
+                return {k: given(v) for k, v in value.items()}
+            if isinstance(value, tuple):
+                return tuple(map(given, value))
+            return t if value == 1 else value
+
+        chosen = {k: given(v) for k, v in options.items()}
+        return jc.least_squares(lambda x: x * TIMES - DATA, [0.5], **chosen).x
+
+    with pytest.raises(jc.RecordingError, match="depend on recorded values"):
+        jc.jacobian(solve)(1.0)
+
+
+def test_curves_are_refused():
+    with pytest.raises(jc.RecordingError, match=r"use jacana\.least_squares"):
+        jc.jacobian(lambda t: jc.curve_fit(lambda x, a, b: a * x + b * t, TIMES, DATA, [1.0, 1.0])[0])(1.0)
+
+
+def test_inside_a_loop():
+    def solve(c, s):
+        return jc.root(lambda x: x**3 + x - s - c, np.ones(())).x
+
+    def looped(t):
+        return jc.scan(lambda c, s: (solve(c, s),) * 2, t[0], t)[1]
+
+    def written_out(t):
+        found, c = [], t[0]
+        for s in t:
+            c = solve(c, s)
+            found.append(c)
+        return np.array(found)
+
+    t = np.array([2.0, 1.5, 0.3])
+    assert np.abs(jc.jacobian(looped)(t) - central(written_out, t)).max() < 1e-10
+    second = jc.jacobian(jc.jacobian(written_out))(t)
+    assert np.abs(jc.jacobian(jc.jacobian(looped))(t) - second).max() < 1e-14

@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import InvalidInputError
+from ..errors import InvalidInputError, RecordingError
+from ..implicit.results import RecordedResult
+from ..record.location import user_line
 from .least_squares import LeastSquares, inverse_root
 from .problem import Outcome
 from .result import LeastSquaresResult
@@ -264,6 +266,11 @@ class Searches:
         def again(x0: Any, fixed: Any) -> LeastSquaresResult:
             return _Search.of(key, x, data, settings, curve, user).search._again(())(x0, fixed)
 
+        if isinstance(result, RecordedResult):
+            raise RecordingError(
+                f"a model of recorded values is fitted here, and the statistics of its curve would not be renewed; "
+                f"use jacana.least_squares, whose x has derivatives{user_line()}"
+            )
         return replace(result, again=again)
 
 

@@ -26,7 +26,7 @@ from .problem import FloatVector, Outcome, Problem
 from .result import LeastSquaresResult, make_result
 from .search import Budget, History, Progress, resumed, searched
 from .separable import project, with_counts
-from .solutions import plain_start, recorded_least_squares, refuse
+from .solutions import plain_settings, plain_start, recorded_least_squares, refuse
 from .solvers import SPARSE_FTOL, choose_linear_solver, choose_method
 from .space import Space, make_space
 from .trust_region import State, TrustRegion
@@ -591,8 +591,6 @@ def _scale(scale: Any, space: Space) -> NDArray[np.float64] | None:
 
 
 def _check_settings(settings: LeastSquares) -> None:
-    check_limits(
-        {name: getattr(settings, name) for name in ("ftol", "xtol", "gtol")},
-        settings.max_iterations,
-        settings.budget,
-    )
+    plain_settings("least_squares", settings, "bounds", "weights", "noise", "scale")
+    tolerances = {name: getattr(settings, name) for name in ("ftol", "xtol", "gtol")}
+    check_limits(tolerances, settings.max_iterations, settings.budget)

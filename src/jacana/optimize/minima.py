@@ -18,7 +18,7 @@ from .constraints import Constraint, as_constraints
 from .minimum import Minimum, NewtonMinimum
 from .minimum_result import MinimizeResult, make_minimum_result
 from .search import Budget, Progress, load_checkpoint, searched
-from .solutions import plain_start, recorded_minimum, refuse
+from .solutions import plain_settings, plain_start, recorded_minimum, refuse
 from .space import Space, make_space
 
 __all__ = ["Minimizer", "minimize"]
@@ -150,6 +150,7 @@ class Minimizer:
     ) -> None:
         self.function = function
         self.bounds, self.fixed, self.ties, self.scale = bounds, fixed, ties, scale
+        plain_settings("minimize", self, "bounds", "scale")
         self.constraints: tuple[Constraint, ...] = as_constraints(constraints)
         self.gtol, self.xtol, self.max_iterations = gtol, xtol, max_iterations
         self.budget = Budget(max_evaluations, max_seconds)

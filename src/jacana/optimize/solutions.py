@@ -12,12 +12,13 @@ import numpy as np
 
 from .. import trees
 from ..differentiate import dense_jacobians
-from ..errors import InvalidInputError
+from ..errors import InvalidInputError, RecordingError
 from ..graph.build import apply, constant_array, full
 from ..graph.node import REGISTRY, Array, Node, substitute_nodes
 from ..implicit.recorded import Flat, Run, solution
 from ..implicit.results import RecordedResult
 from ..record import as_node, record
+from ..record.lift import any_tracked
 from ..record.location import user_line
 from ..record.variable import contains_variable, raw_deep, tracked
 from .checks import raveled
@@ -25,6 +26,7 @@ from .checks import raveled
 __all__ = [
     "cost",
     "cost_node",
+    "plain_settings",
     "plain_start",
     "recorded_fixed_point",
     "recorded_least_squares",
@@ -44,6 +46,18 @@ def plain_start(x0: Any) -> tuple[Any, Node | None]:
     if all(tracked(leaf) is None for leaf in leaves):
         return plain, None
     return plain, as_node(np.concatenate([np.ravel(leaf) for leaf in leaves]))
+
+
+def plain_settings(name: str, settings: Any, *options: str) -> None:
+    """Refuse settings of a search that depend on recorded values: they are no part of the equations."""
+    for option in options:
+        value = getattr(settings, option)
+        if any_tracked([value.lb, value.ub] if hasattr(value, "lb") else [value]):
+            raise RecordingError(
+                f"jacana.{name} got {option} that depend on recorded values, and has no derivatives by them. Write "
+                f"them into the function: weights and noise as factors of its residuals, a bound by a change of "
+                f"variables{user_line()}"
+            )
 
 
 def refuse(name: str, **options: Any) -> None:
