@@ -124,6 +124,9 @@ implicit_matrix = register(
 # --- linear systems -----------------------------------------------------------------------------------------------
 
 
+_SMALL = 1000  # numbers in a right-hand side up to which its columns are solved for one by one
+
+
 class Pattern:
     """Where the stored entries of a sparse matrix of shape (n, n) are, in the order of CSR. Compared by identity."""
 
@@ -169,7 +172,13 @@ def _system_evaluate(params: SystemParams, values: Array, right: Array) -> Array
     before, after = (cols, rows) if params.transposed else (rows, cols)
     scaled_right = np.asfortranarray(wide * before[:, None])
     try:
-        found = square_factors(matrix).solve(scaled_right, transposed=params.transposed)
+        factors = square_factors(matrix)
+        if scaled_right.size <= _SMALL:
+            # One after another: LAPACK hands several right-hand sides to threads, which costs milliseconds.
+            columns = [factors.solve(c, transposed=params.transposed) for c in scaled_right.T]
+            found = np.stack(columns, axis=1) if columns else scaled_right
+        else:
+            found = factors.solve(scaled_right, transposed=params.transposed)
     except SingularMatrix:
         raise _singular(params) from None
     # A sparse factorisation does not tell a matrix that is singular but for rounding; the size of the answer does.
