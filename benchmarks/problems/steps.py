@@ -61,6 +61,7 @@ def loop_problem(name: str) -> Problem:
                 "JAX jit(jacfwd), fori_loop",
                 "jax",
                 build_jax_fori,
+                counts=False,
                 note="the loop rewritten for JAX, which takes minutes to compile the Python loop",
             ),
         ),
