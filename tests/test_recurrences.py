@@ -264,6 +264,16 @@ def test_sparse_formats_keep_the_exact_structure():
     np.testing.assert_allclose(jc.hessian(chained)(x), hessian.toarray(), rtol=1e-10, atol=1e-9)
 
 
+def test_automatic_format_and_fits_take_loops():
+    found = jc.jacobian(trajectory, format="auto")(P)
+    assert type(found) is np.ndarray
+    np.testing.assert_allclose(found, straight(lambda: jc.jacobian(trajectory)(P)), rtol=1e-9, atol=1e-12)
+    data = trajectory(P / 5.0)
+    fit = jc.least_squares(lambda p: trajectory(p) - data, P / 5.0 * 1.02)
+    assert fit.success
+    np.testing.assert_allclose(fit.x, P / 5.0, rtol=1e-6)
+
+
 def test_guards_in_the_loop_still_hold():
     def bouncing(p):
         x, v = p[0], p[1]

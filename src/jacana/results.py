@@ -50,6 +50,10 @@ def deliver(traced: Traced, outputs: Sequence[Node], format: str, order: Order, 
     """The Jacobian of ``outputs`` by the wanted arguments in a format, after the value if it is wanted."""
     if format in ("dense", "blocks"):
         return _trees(traced, outputs, format, order, with_value)
+    entries = sum(y.size for y in outputs) * sum(x.size for x in traced.by)
+    if format == "auto" and entries <= AUTO_OPERATOR and rolled_steps(outputs, traced.by) != list(outputs):
+        # Loops over steps are found only where every entry of what they give can be other than zero.
+        return _trees(traced, outputs, "dense", order, with_value)
     whole = format in ("operator", "auto")
     elimination = eliminate(list(outputs), traced.by, order, whole_maps=whole)
     stacked = stack(outputs, traced.by, elimination.terms)
