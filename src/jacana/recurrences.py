@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from .differentiate import eliminate
-from .graph.build import FrozenArray, assembled, constant, index_node, zeros
+from .graph.build import FrozenArray, assembled, constant, index_node, remade, zeros
 from .graph.index import Affine, Index, from_table, identity, shift_axes
 from .graph.node import LITERAL, Array, Node, new_input, topological
 from .graph.ops.control import INT
@@ -267,12 +267,7 @@ class _Loop:
                 else:
                     key = (k - back + self.steps.length, self.at(0, k).inputs[slot])
                     inputs.append(self.carries.setdefault(key, new_input(here.shape, here.dtype)))
-            remade = node.op is index
-            body.append(
-                index_node(inputs[0], node.shape, node.params.indices)
-                if remade
-                else node.op(*inputs, params=node.params)
-            )
+            body.append(remade(node, tuple(inputs)))
         return body
 
     def _slice(self, nodes: tuple[Node, ...]) -> Node:
@@ -360,12 +355,7 @@ class _Loop:
         """The program after the loop, on what ``new`` puts in the place of its nodes."""
         for node in self.order[self.steps.start + self.steps.count * self.steps.length :]:
             if any(i in new for i in node.inputs):
-                inputs = [new.get(i, i) for i in node.inputs]
-                new[node] = (
-                    index_node(inputs[0], node.shape, node.params.indices)
-                    if node.op is index
-                    else node.op(*inputs, params=node.params)
-                )
+                new[node] = remade(node, tuple(new.get(i, i) for i in node.inputs))
         return [new.get(node, node) for node in self.outputs]
 
 

@@ -51,9 +51,10 @@ def deliver(traced: Traced, outputs: Sequence[Node], format: str, order: Order, 
     if format in ("dense", "blocks"):
         return _trees(traced, outputs, format, order, with_value)
     entries = sum(y.size for y in outputs) * sum(x.size for x in traced.by)
-    if format == "auto" and entries <= AUTO_OPERATOR and rolled_steps(outputs, traced.by) != list(outputs):
-        # Loops over steps are found only where every entry of what they give can be other than zero.
-        return _trees(traced, outputs, "dense", order, with_value)
+    if format == "auto" and entries <= AUTO_OPERATOR:
+        rolled = rolled_steps(outputs, traced.by)
+        if rolled != list(outputs):  # loops are found only where every entry of what they give can be other than zero
+            return _trees(traced, outputs, "dense", order, with_value, rolled=rolled)
     whole = format in ("operator", "auto")
     elimination = eliminate(list(outputs), traced.by, order, whole_maps=whole)
     stacked = stack(outputs, traced.by, elimination.terms)
@@ -106,14 +107,18 @@ def _trees(
     order: Order,
     with_value: bool,
     terms: Sequence[Sequence[Terms]] | None = None,
+    rolled: Sequence[Node] | None = None,
 ) -> Built:
-    """The tree of the results of trees of the arguments, one array for each pair of leaves."""
+    """The tree of the results of trees of the arguments, one array for each pair of leaves.
+
+    ``rolled``: the outputs with their loops over steps, where these have been looked for already.
+    """
 
     def derive() -> list[Node]:
         found, values = terms, outputs
         if found is None:
             if format == "dense":
-                values = rolled_steps(outputs, traced.by)
+                values = rolled_steps(outputs, traced.by) if rolled is None else rolled
             found = eliminate(list(values), traced.by, order, unrestricted=DENSE_LIMIT, whole_maps=True).terms
         store = dense_node if format == "dense" else blocks_node
         blocks = [

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..graph.build import assembled, index_node
+from ..graph.build import assembled, index_node, remade
 from ..graph.index import Affine, Index, identity
 from ..graph.node import Node, literal, topological
 from ..graph.ops.control import INT, LoopParams, loop, pack, result_slots, source_slots, total, unpack
-from ..graph.ops.movement import index
 
 UNROLLED_NODES = 3000  # operations, of all steps together, up to which a loop is written out
 
@@ -28,10 +27,8 @@ def unrolled(outputs: Sequence[Node], stop: Sequence[Node]) -> list[Node]:
             inputs = tuple(new[i] for i in node.inputs)
             if _is_short(node):
                 new[node] = _written_out(node.params, *inputs)
-            elif node.op is index and inputs != node.inputs:
-                new[node] = index_node(inputs[0], node.shape, node.params.indices)
             else:
-                new[node] = node if inputs == node.inputs else node.op(*inputs, params=node.params)
+                new[node] = remade(node, inputs)
         current = [new[node] for node in current]
     return current
 
@@ -81,10 +78,7 @@ def _rebuilt(outputs: Sequence[Node], values: dict[Node, Node]) -> list[Node]:
     for node in topological(outputs):
         if node not in new:
             inputs = tuple(new[i] for i in node.inputs)
-            if node.op is index and inputs != node.inputs:
-                new[node] = index_node(inputs[0], node.shape, node.params.indices)
-            else:
-                new[node] = node if inputs == node.inputs else node.op(*inputs, params=node.params)
+            new[node] = remade(node, inputs)
     return [new[node] for node in outputs]
 
 

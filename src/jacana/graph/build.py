@@ -101,6 +101,15 @@ def is_one(node: Node) -> bool:
     return bool(literal_value(node) == 1)
 
 
+def remade(node: Node, inputs: Sequence[Node]) -> Node:
+    """The node on other inputs; a read of what is now assembled, or read from elsewhere, is simplified."""
+    if inputs == node.inputs:
+        return node
+    if node.op is index:
+        return index_node(inputs[0], node.shape, node.params.indices)
+    return node.op(*inputs, params=node.params)
+
+
 def index_node(source: Node, shape: Shape, indices: Sequence[Index]) -> Node:
     """``result[d] = source[indices(d)]``, with an index of an index made one."""
     indices = tuple(indices)

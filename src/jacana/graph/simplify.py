@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from .build import FrozenArray, constant_array, index_node
+from .build import FrozenArray, constant_array, index_node, remade
 from .node import CONSTANT, LITERAL, Array, Node, literal, literal_array, topological
 
 SMALL = 1024  # elements up to which a result is kept as a constant
@@ -37,17 +37,11 @@ def simplify(outputs: Sequence[Node]) -> list[Node]:
             new[node] = node
             continue
         inputs = tuple([new[i] for i in node.inputs])
-        made = node if inputs == node.inputs else _remade(node, inputs)
+        made = remade(node, inputs)
         if made.op.name in _EXACT:
             made = _without_effect(made) or _computed(made) or made
         new[node] = made
     return [new[node] for node in outputs]
-
-
-def _remade(node: Node, inputs: tuple[Node, ...]) -> Node:
-    if node.op.name == "index":
-        return index_node(inputs[0], node.shape, node.params.indices)
-    return node.op(*inputs, params=node.params)
 
 
 def _number(node: Node) -> Array | None:

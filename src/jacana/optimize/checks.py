@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -42,6 +42,12 @@ def quick_executor(size: int) -> Iterator[None]:
                 yield
         else:
             yield
+
+
+def same_call(space: Space, args: Sequence[Any], other: Space, others: Sequence[Any]) -> bool:
+    """Whether two calls have the same arguments, as objects, and parameters of the same names, shapes and dtype."""
+    same = len(args) == len(others) and all(a is b for a, b in zip(args, others, strict=True))
+    return same and space.parameters == other.parameters and space.start.dtype == other.start.dtype
 
 
 def check_limits(tolerances: Mapping[str, float | None], max_iterations: int, budget: Budget) -> None:

@@ -18,7 +18,7 @@ from ..errors import InvalidInputError, JacanaError
 from ..implicit.recorded import depends_on_outside
 from ..record.variable import raw_deep
 from ..transforms import hessian, jvp, value_and_grad, value_and_jacobian
-from .checks import check_jacobian, check_limits, check_residual, quick_executor, raveled, watching
+from .checks import check_jacobian, check_limits, check_residual, quick_executor, raveled, same_call, watching
 from .linear.base import LinearSolver
 from .losses import as_loss
 from .minimum import Minimum, NewtonMinimum
@@ -365,8 +365,7 @@ class _Recorded:
         self._problem: Problem | None = None
 
     def serves(self, space: Space, args: Sequence[Any]) -> bool:
-        same = len(args) == len(self.arguments) and all(a is b for a, b in zip(args, self.arguments, strict=True))
-        if not same or space.parameters != self.space.parameters or space.start.dtype != self.space.start.dtype:
+        if not same_call(space, args, self.space, self.arguments):
             return False
         if space.plain and self.space.plain and not space.tied:
             return True

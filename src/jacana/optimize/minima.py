@@ -13,7 +13,7 @@ from ..errors import InvalidInputError
 from ..implicit.recorded import depends_on_outside
 from ..record.variable import raw_deep
 from ..transforms import hessian, value_and_grad
-from .checks import check_jacobian, check_limits, listed, quick_executor, watching
+from .checks import check_jacobian, check_limits, listed, quick_executor, same_call, watching
 from .constraints import Constraint, as_constraints
 from .minimum import Minimum, NewtonMinimum
 from .minimum_result import MinimizeResult, make_minimum_result
@@ -247,10 +247,8 @@ class Minimizer:
 
     def _problem(self, space: Space, args: tuple[Any, ...]) -> Minimum:
         known = self._recorded
-        if known is not None and space.plain and known[0].plain:
-            same = len(args) == len(known[1]) and all(a is b for a, b in zip(args, known[1], strict=True))
-            if same and space.parameters == known[0].parameters and space.start.dtype == known[0].start.dtype:
-                return replace(known[2], lower=space.lower, upper=space.upper)
+        if known is not None and space.plain and known[0].plain and same_call(space, args, *known[:2]):
+            return replace(known[2], lower=space.lower, upper=space.upper)
 
         def flat(x: Any) -> Any:
             return _scalar(self.function(space.unravel(x), *args))

@@ -13,7 +13,7 @@ from ..implicit.recorded import depends_on_outside
 from ..record.variable import raw_deep
 from ..results import Format
 from ..transforms import value_and_jacobian
-from .checks import check_jacobian, check_limits, check_residual, quick_executor, raveled, watching
+from .checks import check_jacobian, check_limits, check_residual, quick_executor, raveled, same_call, watching
 from .linear.base import LinearSolver
 from .linear.square import GMRES, SquareLU
 from .mixing import mixed
@@ -187,10 +187,8 @@ class Root:
 
     def _problem(self, space: Space, args: tuple[Any, ...]) -> Problem:
         known = self._recorded
-        if known is not None:
-            same = len(args) == len(known[1]) and all(a is b for a, b in zip(args, known[1], strict=True))
-            if same and space.parameters == known[0].parameters and space.start.dtype == known[0].start.dtype:
-                return known[2]
+        if known is not None and same_call(space, args, *known[:2]):
+            return known[2]
 
         def flat(x: Any) -> Any:
             return raveled(self.function(space.unravel(x), *args))

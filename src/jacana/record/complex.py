@@ -14,6 +14,7 @@ import numpy as np
 
 from ..errors import DifferentiationError
 from ..graph.node import Array, DType, Node, Shape
+from .bound import OF_NUMPY
 from .lift import operand
 from .location import recording_error, unsupported
 from .recording import current_recording, guard
@@ -26,7 +27,7 @@ from .table import (
     call_function,
     is_complex,
 )
-from .variable import _OF_NUMPY, COMPLEX_CONSTANT, METHODS, UFUNC_METHODS, Variable, raw_deep, tracked, wrap_node
+from .variable import COMPLEX_CONSTANT, METHODS, UFUNC_METHODS, Variable, raw_deep, tracked, wrap_node
 
 _REMEDY = (
     "Keep it as it is; the parts are z.real and z.imag, and for the plain number without derivative, write z.data."
@@ -219,7 +220,7 @@ class ComplexVariable(ComplexBase):
         return call_function(function, args, kwargs)
 
     def __getattr__(self, name: str) -> Any:
-        function = (_FUNCTION_OF.get(name) or _OF_NUMPY.get(name)) if name in METHODS else None
+        function = (_FUNCTION_OF.get(name) or OF_NUMPY.get(name)) if name in METHODS else None
         if function is not None:
             return _Method(function, self)
         if not name.startswith("_") and hasattr(np.ndarray, name):

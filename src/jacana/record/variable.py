@@ -11,15 +11,15 @@ import numpy as np
 
 from ..graph.node import Array, Node, new_input
 from . import buffer
+from .bound import ABOUT_MEMORY, ARRAY_ONLY, WRITABLE, BoundMethod
 from .constants import check_class, check_dtype, constant_node
 from .location import recording_error, unsupported
 from .recording import argument_value, current_recording, guard
-from .table import FUNCTIONS, UFUNCS, ComplexBase, asks_complex, call_complex, call_function, is_complex
+from .table import FUNCTIONS, UFUNCS, ComplexBase, call_function
 
 # The number of a leaf lives as long as its node does; the Variable itself may be gone (or be kept by the user).
 _leaves: weakref.WeakKeyDictionary[Node, tuple[Array, weakref.ref[Variable]]] = weakref.WeakKeyDictionary()
 _new = object.__new__
-_OF_NUMPY = dict(vars(np))  # as it was: some names are replaced while something is recorded
 
 
 @final
@@ -239,7 +239,7 @@ class Variable:
     def __float__(self) -> float:
         self._look(
             "float()",
-            "Use the NumPy function instead of the one of math (np.sin for math.sin); " + _WRITABLE,
+            "Use the NumPy function instead of the one of math (np.sin for math.sin); " + WRITABLE,
         )
         return float(self._value)
 
@@ -265,7 +265,7 @@ class Variable:
         self._look(
             "conversion to a plain ndarray",
             "Keep it a Variable: call NumPy as `np.function` (and scipy.linalg as `scipy.linalg.function`), join "
-            "Variables with np.stack or np.array, convert with y.astype(dtype); " + _WRITABLE,
+            "Variables with np.stack or np.array, convert with y.astype(dtype); " + WRITABLE,
         )
         return np.array(self._value, dtype=dtype)
 
@@ -446,9 +446,9 @@ class Variable:
     def __getattr__(self, name: str) -> Any:
         function = METHODS.get(name)
         if function is not None:
-            return _Method(function, self)
-        if name in _ARRAY_ONLY:
-            if name in _ABOUT_MEMORY or self._tracked() is None:
+            return BoundMethod(function, self)
+        if name in ARRAY_ONLY:
+            if name in ABOUT_MEMORY or self._tracked() is None:
                 return getattr(np.asarray(self._value), name)
             raise unsupported(f"ndarray.{name}", REMEDIES.get(name, ""))
         raise AttributeError(f"'Variable' object has no attribute {name!r}")
@@ -495,37 +495,11 @@ class Variable:
         self.grad = None
 
 
-class _Method:
-    """A NumPy function bound to a Variable."""
-
-    __slots__ = ("_function", "_variable")
-
-    def __init__(self, function: Callable[..., Any], variable: Variable) -> None:
-        self._function = function
-        self._variable = variable
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if any(map(is_complex, args)) or asks_complex(kwargs):
-            function = _OF_NUMPY.get(self._function.__name__.rstrip("_"))
-            if function is not None:
-                return call_complex(function, (self._variable, *args), kwargs)
-        return self._function(self._variable, *args, **kwargs)
-
-    def __repr__(self) -> str:
-        return f"<method of Variable: {self._function.__name__}>"
-
-
 METHODS: dict[str, Callable[..., Any]] = {}
 REMEDIES: dict[str, str] = {}  # what to do instead of the methods that are refused
 UFUNC_METHODS: dict[str, Callable[..., Any]] = {}
 FALLBACK: list[Callable[..., Any]] = []
 COMPLEX_CONSTANT: list[Callable[..., Any]] = []
-_ABOUT_MEMORY = frozenset({"flags", "strides", "device"})
-_WRITABLE = (
-    "make an array that Variables are written into inside the recorded function with np.zeros(...) or np.array(...), "
-    "called as `np.` (elsewhere with np.zeros_like(x) of a Variable)"
-)
-_ARRAY_ONLY = frozenset(name for name in dir(np.ndarray) if not name.startswith("_"))
 
 
 def _as_array(data: Any) -> Array:
