@@ -33,6 +33,7 @@ FEWEST_NODES = 3000  # in all copies together, from which a loop is worth it
 FEWEST_STEPS = 32
 LONGEST_STEP = 2000  # nodes
 MOST_CARRIED = 64  # numbers
+MOST_TAKEN = 100_000  # numbers that all steps take
 MOST_LOOPS = 8  # in one program
 WINDOW = 16  # operations in a row that must repeat for a period to be tried
 SAMPLES = 64  # repetitions that are looked at for a period
@@ -330,6 +331,8 @@ class _Loop:
         moving = [k for k, node in enumerate(inputs) if node.dtype.kind == "f"]
         results = [carried[k] for k in moving] + [node for node in stacked if node.dtype.kind == "f"]
         by = [*(inputs[k] for k in moving), *(node for node in self.free if node in varying)]
+        if sum(node.size for node in by) > MOST_TAKEN:
+            return False  # the table below would cost more than the steps
         found = eliminate(results, by, "reverse").terms
         table = np.block([[_pattern(t, y, x) for x, t in zip(by, row, strict=True)]
                           for y, row in zip(results, found, strict=True)])  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import math
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +17,15 @@ if TYPE_CHECKING:
 __all__ = ["as_html", "as_table", "as_text", "plot"]
 
 _MAX_LISTED = 50  # parameters that a printed result lists
+
+
+def value_lines(values: Any, names: Callable[[int], Sequence[str]]) -> list[str]:
+    """A line for each of the first values; ``names(count)`` gives the names of as many."""
+    count = min(values.size, _MAX_LISTED)
+    shown = names(count)
+    width = max(map(len, shown))
+    lines = [f"  {name:<{width}} = {value: .10e}" for name, value in zip(shown, values, strict=False)]
+    return lines if values.size == count else [*lines, f"  ... and {values.size - count} more"]
 
 
 def as_text(result: LeastSquaresResult) -> str:

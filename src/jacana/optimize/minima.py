@@ -17,7 +17,7 @@ from .checks import check_jacobian, check_limits, listed, quick_executor, same_c
 from .constraints import Constraint, as_constraints
 from .minimum import Minimum, NewtonMinimum
 from .minimum_result import MinimizeResult, make_minimum_result
-from .search import Budget, Progress, load_checkpoint, searched
+from .search import Budget, Progress, load_checkpoint, searched, with_saved_counts
 from .solutions import plain_settings, plain_start, recorded_minimum, refuse
 from .space import Space, make_space
 
@@ -198,15 +198,7 @@ class Minimizer:
                 x, scale, trust, counts = load_checkpoint(resume, state)
                 state = self.method.init(problem, x.astype(state.x.dtype))
                 model = replace(state.model, scale=np.maximum(scale, state.scale))
-                state = replace(
-                    state,
-                    model=model,
-                    trust=trust,
-                    iteration=int(counts[0]),
-                    residual_evaluations=int(counts[1]) + 1,
-                    jacobian_evaluations=int(counts[2]) + 1,
-                    refused_values=int(counts[3]),
-                )
+                state = with_saved_counts(replace(state, model=model, trust=trust), counts)
             state, outcome, history = searched(
                 self.method,
                 problem,

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InvalidInputError
+from .display import value_lines
 from .linear.definite import definite_solver
 from .linear.normal import SolveFailed
 from .mapping import AttributeItems
@@ -184,12 +185,7 @@ class MinimizeResult(AttributeItems):
         if self.constraint_violation:
             lines[-1] += f", constraints violated by {self.constraint_violation:.1e}"
         lines.append(f"  {self.nit} iterations, {self.nfev} evaluations of the function, {self.nhev} of its Hessian")
-        count = min(self.flat.size, 50)
-        names = [self.space.parameters.name(k, "x") for k in range(count)]
-        width = max(map(len, names))
-        lines += [f"  {name:<{width}} = {value: .10e}" for name, value in zip(names, self.flat, strict=False)]
-        if self.flat.size > count:
-            lines.append(f"  ... and {self.flat.size - count} more")
+        lines += value_lines(self.flat, lambda count: [self.space.parameters.name(k, "x") for k in range(count)])
         lines += [f"  {warning}" for warning in self.warnings[0 if self.success else 1 :]]
         return "\n".join(lines)
 

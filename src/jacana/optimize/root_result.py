@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InvalidInputError
+from .display import value_lines
 from .linear.dense import DenseFactors, DenseQR
 from .linear.square import SingularMatrix, SquareSolver, square_factors
 from .linearization import Linearization
@@ -177,12 +178,7 @@ class RootResult(AttributeItems):
     def __str__(self) -> str:
         lines = [self.message, f"  {self.flat.size} unknowns, largest residual {float(np.abs(self.fun).max()):.3g}"]
         lines.append(f"  {self.nit} iterations, {self.nfev} evaluations of the function, {self.njev} of its Jacobian")
-        count = min(self.flat.size, 50)
-        names = self.names[:count]
-        width = max(map(len, names))
-        lines += [f"  {name:<{width}} = {value: .10e}" for name, value in zip(names, self.flat, strict=False)]
-        if self.flat.size > count:
-            lines.append(f"  ... and {self.flat.size - count} more")
+        lines += value_lines(self.flat, lambda count: self.names[:count])
         lines += [f"  {warning}" for warning in self.warnings[0 if self.success else 1 :]]
         return "\n".join(lines)
 

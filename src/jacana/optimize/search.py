@@ -270,12 +270,15 @@ def resumed(path: str | os.PathLike[str], method: TrustRegion, problem: Problem,
     begun = method.init(problem, x.astype(state.x.dtype))
     scale = np.maximum(scale, begun.scale) if problem.scale is None else begun.scale
     factors, active = method.model(problem, begun.point, begun.x, scale)
+    begun = replace(begun, scale=scale, trust=trust, factors=factors, active=active)
+    resumed_state: State = with_saved_counts(begun, counts)
+    return resumed_state
+
+
+def with_saved_counts(state: Any, counts: Any) -> Any:
+    """A state just begun with the counts of a checkpoint before it."""
     return replace(
-        begun,
-        scale=scale,
-        trust=trust,
-        factors=factors,
-        active=active,
+        state,
         iteration=int(counts[0]),
         residual_evaluations=int(counts[1]) + 1,
         jacobian_evaluations=int(counts[2]) + 1,
