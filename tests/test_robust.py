@@ -109,9 +109,17 @@ def test_an_interrupt_leaves_everything_as_it_was():
         while True:
             x = x * 1.0000001
 
+    def interrupt(_signal, frame):
+        # Raised inside a callback of the garbage collector (hypothesis has one) it is printed and lost, so the timer
+        # goes on; one that comes when the function has been left is not for us.
+        while frame is not None and frame.f_code is not endless.__code__:
+            frame = frame.f_back
+        if frame is not None:
+            raise KeyboardInterrupt
+
     original = np.zeros
-    before = signal.signal(signal.SIGALRM, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
-    signal.setitimer(signal.ITIMER_REAL, 0.3)
+    before = signal.signal(signal.SIGALRM, interrupt)
+    signal.setitimer(signal.ITIMER_REAL, 0.3, 0.3)
     try:
         with pytest.raises(KeyboardInterrupt):
             jc.grad(endless)(0.3)
@@ -153,12 +161,13 @@ def test_nothing_is_kept_of_many_calls():
     for action, count in (
         (lambda: derivative(X), 20_000), (lambda: jc.jacobian(lambda x: np.sin(x) * x)(X), 300), (define_by_run, 500),
     ):  # fmt: skip
-        for _ in range(100):
-            action()
-        before = _objects()
-        for _ in range(count):
-            action()
-        assert _objects() - before < 200
+        grown = []
+        for _ in range(3):  # what is made once (a tier, a look at the kernels on disk) is made in one of these
+            before = _objects()
+            for _ in range(count):
+                action()
+            grown.append(_objects() - before)
+        assert min(grown) < 50, grown
 
 
 def test_results_are_repeated_to_the_last_bit():
