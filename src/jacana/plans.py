@@ -19,7 +19,7 @@ import numpy as np
 
 from .graph.build import constant
 from .graph.garbage import seldom_collected
-from .graph.node import CONSTANT, Array, Node, new_input, substitute_nodes, topological
+from .graph.node import CONSTANT, Array, Node, new_input, substitute_nodes
 from .graph.simplify import simplify
 from .graph.structure import structure
 from .run import Compiled, ExecutorName, Origin, Program
@@ -146,9 +146,9 @@ def _made(
     leaves = (*arrays.values(), *inputs.values())  # captured arrays first: they can be bound
 
     def derive() -> Program:
-        outputs = substitute_nodes([*built.nodes, *own[count:]], dict(arrays))
-        assert not any(node.op is CONSTANT and type(node.params.owner) is _Captured for node in topological(outputs))
-        return Program(leaves, tuple(simplify(outputs)))
+        program = Program(leaves, tuple(simplify([*built.nodes, *own[count:]], arrays)))
+        assert not any(node.op is CONSTANT and type(node.params.owner) is _Captured for node in program.nodes())
+        return program
 
     if built.how is None:
         return Plan(Compiled(derive(), native), built.finish, built.plain)

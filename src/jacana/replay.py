@@ -20,6 +20,7 @@ import numpy as np
 from . import trees
 from .errors import InvalidInputError
 from .graph.build import apply, constant_array
+from .graph.garbage import seldom_collected
 from .graph.node import Array, Node, literal, substitute_nodes
 from .graph.ops.reduction import AxesParams, reduce_all
 from .graph.rolling import roll
@@ -260,7 +261,8 @@ class Replay:
                         paths.remove(path)
                         paths.append(path)
                 return path.finish(results)
-        recording, traced = self._record(arguments, values)
+        with seldom_collected():
+            recording, traced = self._record(arguments, values)
         path = _Path(recording, traced, self.build, self.native)
         if outer is not None:
             if path.free:

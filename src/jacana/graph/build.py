@@ -233,20 +233,40 @@ def contract_labels(factors: Sequence[Factor], sizes: Sequence[int], out: tuple[
             factors, sizes = found
     operands = [(cast_to(node, dtype), labels) for node, labels in factors]
     while len(operands) > 2:
-        import opt_einsum  # only here, and not needed by most programs
-
-        order = opt_einsum.contract_path(
-            *(x for node, labels in operands for x in (_Shaped(node.shape), labels)),
-            out,
-            optimize="optimal" if len(operands) <= 5 else "greedy",
-        )[0]
-        first, second = sorted(order[0])[:2]
+        first, second = _first_pair(operands, sizes, out)
         rest = [operands[k] for k in range(len(operands)) if k not in (first, second)]
         pair = [operands[first], operands[second]]
         needed = {*out, *(x for _, labels in rest for x in labels)}
         kept = tuple(sorted({x for _, labels in pair for x in labels if x in needed}))
         operands = [*rest, (_contract(pair, sizes, kept), kept)]
     return _contract(operands, sizes, out)
+
+
+def _first_pair(operands: Sequence[Factor], sizes: Sequence[int], out: tuple[int, ...]) -> tuple[int, int]:
+    """Which two of three or more factors are multiplied first."""
+    if len(operands) == 3:
+        return min(((0, 1), (0, 2), (1, 2)), key=lambda pair: _operations(pair, operands, sizes, out))
+    import opt_einsum  # only here, and not needed by most programs
+
+    order = opt_einsum.contract_path(
+        *(x for node, labels in operands for x in (_Shaped(node.shape), labels)),
+        out,
+        optimize="optimal" if len(operands) <= 5 else "greedy",
+    )[0]
+    first, second = sorted(order[0])[:2]
+    return first, second
+
+
+def _operations(pair: tuple[int, int], operands: Sequence[Factor], sizes: Sequence[int], out: tuple[int, ...]) -> int:
+    """Multiplications and additions of three factors, if these two are multiplied first; as opt_einsum counts them."""
+    (third,) = {0, 1, 2}.difference(pair)
+    a, b, c = (set(operands[k][1]) for k in (*pair, third))
+    kept = (a | b).intersection((*out, *c))
+    total = 0
+    for one, other, remaining in ((a, b, kept), (kept, c, set(out))):
+        products = math.prod(sizes[x] for x in one | other)
+        total += products if one & other <= remaining else 2 * products
+    return total
 
 
 class _Shaped:

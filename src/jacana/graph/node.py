@@ -201,16 +201,33 @@ def register(operation: Operation) -> Operation:
     return operation
 
 
-_nodes: weakref.WeakValueDictionary[tuple[Any, ...], Node] = weakref.WeakValueDictionary()
-_lock = threading.Lock()
+class _Entry(weakref.ref[Node]):
+    """A node in the table of all nodes: it leaves the table when nobody has it any more."""
+
+    __slots__ = ("key",)
+
+    key: tuple[Any, ...]
+
+
+def _forget(entry: weakref.ref[Node]) -> None:
+    assert isinstance(entry, _Entry)
+    with _lock:
+        if _nodes.get(entry.key) is entry:  # else the same node has been made again meanwhile
+            del _nodes[entry.key]
+
+
+_nodes: dict[tuple[Any, ...], _Entry] = {}
+_lock = threading.RLock()  # nodes may be collected, and leave the table, while one is entered
 _serial = itertools.count()
 
 
 def _intern(op: Operation, inputs: tuple[Node, ...], params: Any) -> Node:
     key = (op.name, inputs, params)
-    found = _nodes.get(key)
-    if found is not None:
-        return found
+    entry = _nodes.get(key)
+    if entry is not None:
+        found = entry()
+        if found is not None:
+            return found
     shape, dtype = op.infer(params, *inputs)
     node = Node.__new__(Node)
     node.op, node.inputs, node.params, node.shape, node.dtype = op, inputs, params, shape, dtype
@@ -218,9 +235,16 @@ def _intern(op: Operation, inputs: tuple[Node, ...], params: Any) -> Node:
     for n in shape:
         size *= n
     node.size = size
+    entry = _Entry(node, _forget)
+    entry.key = key
     with _lock:
+        known = _nodes.get(key)  # by another thread, just now
+        found = None if known is None else known()
+        if found is not None:
+            return found
         node.serial = next(_serial)
-        return _nodes.setdefault(key, node)
+        _nodes[key] = entry
+    return node
 
 
 def next_serial() -> int:

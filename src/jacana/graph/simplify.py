@@ -14,27 +14,29 @@ Common subexpressions are one node already (``node._intern``), and what no outpu
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from .build import FrozenArray, constant_array, index_node, remade
 from .node import CONSTANT, LITERAL, Array, Node, literal, literal_array, topological
+from .ops.movement import index
 
 SMALL = 1024  # elements up to which a result is kept as a constant
 _ARITHMETIC = ("add", "subtract", "multiply", "divide", "negative", "absolute", "square", "sqrt")
 _COMPARISONS = ("equal", "not_equal", "less", "less_equal", "greater", "greater_equal")
 _LOGIC = ("logical_and", "logical_or", "logical_xor", "logical_not", "select", "cast")
+_LEAVES = (LITERAL, CONSTANT, index)  # what a known value can be
 _EXACT = frozenset((*_ARITHMETIC, *_COMPARISONS, *_LOGIC))
 
 
-def simplify(outputs: Sequence[Node]) -> list[Node]:
-    """The same program, simplified."""
-    new: dict[Node, Node] = {}
+def simplify(outputs: Sequence[Node], replacement: Mapping[Node, Node] | None = None) -> list[Node]:
+    """The same program, simplified, with some leaves replaced by others of the same shape and dtype."""
+    new: dict[Node, Node] = dict(replacement or {})
     for node in topological(outputs):
         if not node.inputs:
-            new[node] = node
+            new.setdefault(node, node)
             continue
         inputs = tuple([new[i] for i in node.inputs])
         made = remade(node, inputs)
@@ -46,7 +48,7 @@ def simplify(outputs: Sequence[Node]) -> list[Node]:
 
 def _number(node: Node) -> Array | None:
     """The number that every element of a node is, if it is one number replicated."""
-    while node.op.name == "index" and node.size:
+    while node.op is index and node.size:
         node = node.inputs[0]
     if node.op is LITERAL:
         return literal_array(node.params)
@@ -64,6 +66,9 @@ def _fixed(node: Node) -> Array | None:
 
 def _computed(node: Node) -> Node | None:
     """The value of a node whose inputs are known for ever, if it is small."""
+    for i in node.inputs:
+        if i.op not in _LEAVES:
+            return None
     numbers = [_number(i) for i in node.inputs]
     if all([n is not None for n in numbers]):
         value = _evaluated(node, numbers)

@@ -169,9 +169,13 @@ def einsum(*operands: Any, out: Any = None, optimize: Any = False, **options: An
         arrays = [plain_operand(x) for x in operands[: len(operands) // 2 * 2 : 2]]
         arguments = list(operands)
         arguments[: len(arrays) * 2 : 2] = [np.shape(raw(x)) for x in arrays]
-    import opt_einsum.parser  # not before it is needed: importing jacana is to be quick
+    written = "".join(operands[0].split()) if isinstance(operands[0], str) else ""
+    if "->" in written and "." not in written:
+        subscripts, _, output = written.partition("->")  # NumPy has checked it
+    else:
+        import opt_einsum.parser  # not before it is needed: importing jacana is to be quick
 
-    subscripts, output, _ = opt_einsum.parser.parse_einsum_input(arguments, shapes=True)
+        subscripts, output, _ = opt_einsum.parser.parse_einsum_input(arguments, shapes=True)
     letters: dict[str, int] = {}
     labels = [tuple(letters.setdefault(c, len(letters)) for c in part) for part in subscripts.split(",")]
     value = np.asarray(value)[()]

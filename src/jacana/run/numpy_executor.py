@@ -11,7 +11,7 @@ import numpy as np
 from ..graph.index import Affine, plain_axis
 from ..graph.node import CONSTANT, INPUT, LITERAL, Array, Node, literal_array
 from ..graph.ops.contraction import contract, pair_step
-from ..graph.ops.control import loop_run
+from ..graph.ops.control import loop, loop_run
 from ..graph.ops.elementwise import cast, select
 from ..graph.ops.movement import assemble, index, positions, strided, writer
 from ..plan.loops import lowered
@@ -24,7 +24,8 @@ _ZERO = Affine(0)
 
 def compile_numpy(program: Program) -> Runnable:
     """The program as a list of NumPy calls."""
-    program = Program(program.inputs, tuple(lowered(program.outputs)))
+    if any([node.op is loop for node in program.nodes()]):
+        program = Program(program.inputs, tuple(lowered(program.outputs)))
     nodes = program.nodes()
     place = {node: k for k, node in enumerate(nodes)}
     count = len(nodes)

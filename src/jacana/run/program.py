@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,9 +19,13 @@ class Program:
     inputs: tuple[Node, ...]
     outputs: tuple[Node, ...]
 
-    def nodes(self) -> list[Node]:
+    def nodes(self) -> tuple[Node, ...]:
         """Every node, inputs before users."""
-        return topological((*self.inputs, *self.outputs))
+        return self._nodes
+
+    @functools.cached_property
+    def _nodes(self) -> tuple[Node, ...]:
+        return tuple(topological((*self.inputs, *self.outputs)))
 
     def constants(self) -> list[Node]:
         """The captured arrays; each is fetched at every run, so that what the user wrote into it is seen."""

@@ -21,10 +21,12 @@ from .terms import Terms, add_terms, coefficient, compose_terms
 
 def dense_node(terms: Sequence[Term], rows: Shape, cols: Shape, dtype: DType) -> Node:
     """The Jacobian as an array node of shape ``rows + cols``."""
-    if len(terms) > 1 and not _disjoint(terms, rows, cols):
+    disjoint = len(terms) > 1 and _disjoint(terms, rows, cols)
+    if len(terms) > 1 and not disjoint:
         terms = expand_small_axes(terms)
+        disjoint = len(terms) > 1 and _disjoint(terms, rows, cols)
     parts: list[tuple[Node, tuple[Index, ...]]] = [(coefficient(t), (*t.row, *t.col)) for t in terms]
-    return assembled(parts, (*rows, *cols), dtype, disjoint=len(parts) > 1 and _disjoint(terms, rows, cols))
+    return assembled(parts, (*rows, *cols), dtype, disjoint=disjoint)
 
 
 def _disjoint(terms: Sequence[Term], rows: Shape, cols: Shape) -> bool:

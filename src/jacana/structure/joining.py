@@ -142,8 +142,71 @@ def _joined(
     if outer_col == identity(len(outer_domain)) and _within(inner_row, inner_domain, outer_domain):
         moved = tuple(substitute(e, inner_row, inner_domain) for e in row)
         return _arranged(inner_domain, moved, col, inner_row, identity(len(inner_domain)))
+    meeting = _plain_meeting(outer_domain, outer_col, inner_domain, inner_row)
+    if meeting is not None:
+        return None if meeting is NEVER else _in_common(*meeting, len(outer_domain), row, col)
     solution = _Join(outer_domain, outer_col, inner_domain, inner_row)
     return solution.result(row, col) if solution.solve() else None
+
+
+_Meeting: TypeAlias = tuple[Sizes, Indices]  # the joint domain, and every axis of both terms over it
+NEVER: _Meeting = ((), ())
+
+
+def _plain_meeting(outer_domain: Sizes, outer_col: Indices, inner_domain: Sizes, inner_row: Indices) -> _Meeting | None:
+    """What `_Join` would find, where both sides say nothing but plain axes and constants; None where they say more.
+
+    Nearly all joins are of this kind: rows of matrices, elements of vectors.
+    """
+    first = len(outer_domain)
+    sizes = [*outer_domain, *inner_domain]
+    meaning = list(range(len(sizes)))  # of each axis: the axis that it is, or the complement of a constant
+    for left, right in zip(outer_col, inner_row, strict=True):
+        one, other = _plain(left), _plain(right)
+        if one is None or other is None:
+            return None
+        if one >= 0:
+            one = meaning[one]
+        if other >= 0:
+            other = meaning[other + first]
+        if one == other:
+            continue
+        if one < 0 and other < 0:
+            return NEVER
+        gone, by = (other, one) if other >= 0 else (one, other)
+        if by >= 0:
+            sizes[by] = min(sizes[by], sizes[gone])
+        elif ~by >= sizes[gone]:
+            return NEVER
+        meaning = [by if m == gone else m for m in meaning]
+    living = sorted({m for m in meaning if m >= 0})
+    domain = tuple([sizes[a] for a in living])
+    if 0 in domain:
+        return NEVER
+    names = {a: axis(k) for k, a in enumerate(living)}
+    return domain, tuple([names[m] if m >= 0 else Affine(~m) for m in meaning])
+
+
+def _plain(index: Index) -> int | None:
+    """The axis that an expression is, or the complement of the constant that it is."""
+    if isinstance(index, Lookup):
+        return None
+    offset, strides = index
+    if not strides:
+        return ~offset
+    return strides[0][0] if offset == 0 and len(strides) == 1 and strides[0][1] == 1 else None
+
+
+def _in_common(domain: Sizes, places: Indices, first: int, row: Indices, col: Indices) -> Arrangement | None:
+    """The joint structure: ``row`` of the outer term and ``col`` of the inner one over the joint domain."""
+    outer, inner = places[:first], places[first:]
+    return _arranged(
+        domain,
+        tuple([substitute(e, outer, domain) for e in row]),
+        tuple([substitute(e, inner, domain) for e in col]),
+        outer,
+        inner,
+    )
 
 
 def _within(indices: Sequence[Index], sizes: Sequence[int], limits: Sequence[int]) -> bool:
@@ -323,14 +386,7 @@ class _Join:
             names[a] = axis(k)
         # Substituted, not renamed: a table whose axis has been cropped is cropped with it.
         meaning = tuple(substitute(e, names, domain) for e in self.meaning)
-        outer, inner = meaning[: self.first], meaning[self.first : self.count]
-        return _arranged(
-            domain,
-            tuple(substitute(e, outer, domain) for e in row),
-            tuple(substitute(e, inner, domain) for e in col),
-            outer,
-            inner,
-        )
+        return _in_common(domain, meaning[: self.count], self.first, row, col)
 
 
 __all__ = ["Arrangement", "arrange", "join"]

@@ -28,6 +28,7 @@ from .support import known_mask, restrict_to_masks
 from .terms import Terms, coefficient, conjunction, normalise
 
 GRID = 2**22  # places of a matrix up to which entries are found in a table of all of them, however few there are
+LONG = 1024  # elements from which the first axis of a term is long, for a search by columns
 BOXED = 8  # places for each entry up to which a matrix with gaps is kept whole
 Places = Sequence[tuple[Index, ...]]
 
@@ -61,7 +62,7 @@ def pack_terms(
         whole, disjoint = True, False
         mask = None if present.all() else present.reshape(everything)
     else:
-        first, which = _distinct(taken, size)
+        first, which = _distinct_slots(positions, size) if len(taken) > GRID // 64 else _distinct(taken, size)
         disjoint = len(first) == len(which)
         whole = len(first) == size
         if not whole:
@@ -124,6 +125,44 @@ def _mask(term: Term) -> Node:
     return conjunction(term.masks, tuple(range(len(term.domain))), term.domain)
 
 
+def _distinct_slots(positions: Sequence[IntArray], size: int) -> tuple[IntArray, IntArray]:
+    """``_distinct`` of all arrays, one after another, with less to sort.
+
+    Pieces of one residual read the same arguments over and over. A column of an array (one place of its short axes,
+    all along the first) that equals one before is looked at once.
+    """
+    blocks = [p.reshape(len(p), -1) if p.ndim and len(p) >= LONG else p.reshape(1, -1) for p in positions]
+    seen: dict[tuple[int, int, int, int], list[tuple[int, int]]] = {}
+    fresh: list[list[int]] = [[] for _ in blocks]
+    copies: list[tuple[int, int, int, int]] = []  # array and column, and the ones that they equal
+    for k, block in enumerate(blocks):
+        height, width = block.shape
+        if height == 1:
+            fresh[k] = list(range(width))
+            continue
+        for j in range(width):
+            column = block[:, j]
+            bucket = seen.setdefault((height, int(column[0]), int(column[height // 2]), int(column[-1])), [])
+            known = [(a, b) for a, b in bucket if np.array_equal(column, blocks[a][:, b])]
+            if known:
+                copies.append((k, j, *known[0]))
+            else:
+                bucket.append((k, j))
+                fresh[k].append(j)
+    some = [b if len(f) == b.shape[1] else b[:, f] for b, f in zip(blocks, fresh, strict=True)]
+    first, ranks = _distinct(np.concatenate([b.ravel() for b in some]), size)
+    if not copies:
+        return first, ranks
+    which = [np.empty(b.shape, np.int64) for b in blocks]
+    start = 0
+    for target, part, columns in zip(which, some, fresh, strict=True):
+        target[:, columns] = ranks[start : start + part.size].reshape(part.shape)
+        start += part.size
+    for k, j, a, b in copies:
+        which[k][:, j] = which[a][:, b]
+    return first, np.concatenate([w.ravel() for w in which])
+
+
 def _distinct(positions: IntArray, size: int) -> tuple[IntArray, IntArray]:
     """The positions, each once, in the order in which they occur first, and for each given one where it is there."""
     count = len(positions)
@@ -133,11 +172,20 @@ def _distinct(positions: IntArray, size: int) -> tuple[IntArray, IntArray]:
         origin = grid[positions]
         new = origin == np.arange(count)
         return positions[new], (np.cumsum(new) - 1)[origin]
-    _, begin, inverse = np.unique(positions, return_index=True, return_inverse=True)
-    order = np.argsort(begin)
-    rank = np.empty(len(order), np.int64)
-    rank[order] = np.arange(len(order))
-    return positions[begin[order]], rank[inverse]
+    order = np.argsort(positions, kind="stable")
+    ordered = positions[order]
+    starts = np.ones(count, dtype=bool)
+    np.not_equal(ordered[1:], ordered[:-1], out=starts[1:])
+    begin = order[starts]  # the first of equal ones, as the order is stable
+    if len(begin) == count:
+        return positions, np.arange(count)
+    new = np.zeros(count, dtype=bool)
+    new[begin] = True
+    kind = np.int32 if count < 2**31 else np.int64  # half the memory
+    rank = (np.cumsum(new, dtype=kind) - 1)[begin]
+    which = np.empty(count, np.int64)
+    which[order] = rank[np.cumsum(starts, dtype=kind) - 1]
+    return positions[new], which
 
 
 def _layout(
