@@ -1,6 +1,7 @@
 """The operations, in families. Importing this package enters every record in ``REGISTRY``."""
 
 from . import (
+    cofactors,
     complex,
     complex_linalg,
     contraction,
@@ -25,7 +26,7 @@ from . import (
 )
 
 __all__ = [
-    "complex", "complex_linalg", "contraction", "control", "custom", "elementwise", "factors", "flat", "fourier",
-    "implicit", "integrals", "linalg", "matrix_functions", "minors", "movement", "pivoted", "position", "reduction",
-    "spectral", "spectral_functions", "spline",
+    "cofactors", "complex", "complex_linalg", "contraction", "control", "custom", "elementwise", "factors", "flat",
+    "fourier", "implicit", "integrals", "linalg", "matrix_functions", "minors", "movement", "pivoted", "position",
+    "reduction", "spectral", "spectral_functions", "spline",
 ]  # fmt: skip
