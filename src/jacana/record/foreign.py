@@ -16,7 +16,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, MutableMapping
 from contextlib import contextmanager
 from types import CellType, FunctionType, ModuleType
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeGuard
 
 from .lift import any_tracked, call_on_constants
 from .location import is_user_code, unsupported
@@ -105,7 +105,7 @@ def _class_wrapper(name: str, original: type, call: Callable[..., Any]) -> type:
     return wrapper
 
 
-def _is_function(value: Any) -> bool:
+def _is_function(value: Any) -> TypeGuard[Callable[..., Any]]:
     # Some functions of SciPy are compiled (which ones depends on its version), and no builtins to ``inspect``.
     return inspect.isfunction(value) or type(value).__name__ == "cython_function_or_method"
 
