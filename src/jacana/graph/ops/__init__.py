@@ -12,6 +12,7 @@ from . import (
     flat,
     fourier,
     implicit,
+    implicit_batch,
     integrals,
     linalg,
     matrix_functions,
@@ -27,6 +28,6 @@ from . import (
 
 __all__ = [
     "cofactors", "complex", "complex_linalg", "contraction", "control", "custom", "elementwise", "factors", "flat",
-    "fourier", "implicit", "integrals", "linalg", "matrix_functions", "minors", "movement", "pivoted", "position",
-    "reduction", "spectral", "spectral_functions", "spline",
+    "fourier", "implicit", "implicit_batch", "integrals", "linalg", "matrix_functions", "minors", "movement",
+    "pivoted", "position", "reduction", "spectral", "spectral_functions", "spline",
 ]  # fmt: skip
