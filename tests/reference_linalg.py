@@ -225,6 +225,8 @@ def reference(name: str, params: Any, arrays: list[Array]) -> Array:
             return cholesky(a)
         case "cofactor":
             return cofactor(a)
+        case "cofactor_along":
+            return np.einsum("ijkl,...kl->...ij", minors(2, a), arrays[1])
         case "eigh":
             w, v = eigh(a, params.uplo)
             return np.concatenate([w[None], v])

@@ -70,6 +70,12 @@ def public(module: Any) -> set[str]:
 OLD = {"basic", "decomp", "decomp_cholesky", "decomp_lu", "decomp_qr", "decomp_schur", "decomp_svd", "matfuncs", "misc",
        "special_matrices"}  # fmt: skip
 
+# What the newest versions no longer have, and the oldest that are supported still do: refused, or under a newer name.
+GONE = {
+    "in1d", "trapz", "_get_promotion_state", "_no_nep50_warning", "_set_promotion_state", "itemset", "newbyteorder",
+    "ptp", "tostring", "clpmn", "lpmn", "lpn", "sph_harm", "kron",
+}  # fmt: skip
+
 LIBRARIES = [
     Library(
         "numpy",

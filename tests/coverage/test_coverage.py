@@ -69,6 +69,8 @@ def test_single_precision(library):
 @pytest.mark.filterwarnings("ignore::PendingDeprecationWarning")
 @pytest.mark.parametrize(("library", "name"), REFUSED, ids=title)
 def test_refused(library, name):
+    if library.public is not None and name not in library.public:
+        pytest.skip("this version of the library has no such function")
     function, point = function_of(library.refused[name], library.setup)
     with pytest.raises((TypeError, AttributeError) if name in OWN_ERRORS else jc.RecordingError):
         jc.jacobian(function)(point)
@@ -76,7 +78,7 @@ def test_refused(library, name):
 
 @pytest.mark.parametrize("library", [x for x in page.LIBRARIES if x.public is not None], ids=title)
 def test_every_public_name_is_accounted_for(library):
-    missing = library.public - library.listed()
+    missing = library.public - library.listed() - page.GONE
     assert not missing
     assert not set(library.calls) & set(library.refused)
     assert library.steps <= set(library.calls)

@@ -360,6 +360,13 @@ def _cofactor(a: Array) -> Array:
     return np.linalg.det(a)[..., None, None] * np.swapaxes(np.linalg.inv(a), -1, -2)
 
 
+def _cofactor_along(a: Array, e: Array) -> Array:
+    y = np.linalg.inv(a).reshape(*a.shape[:-2], *(1,) * (e.ndim - a.ndim), *a.shape[-2:])
+    z = y @ e @ y
+    trace = np.trace(y @ e, axis1=-2, axis2=-1)[..., None, None]
+    return np.linalg.det(y)[..., None, None] ** -1 * np.swapaxes(trace * y - z, -1, -2)
+
+
 def _cholesky_row(batch: tuple[int, ...]) -> Row:
     # NumPy reads the lower triangle only; the record takes a matrix that is symmetric.
     x = new_input((*batch, 3, 3), F8)
@@ -655,6 +662,10 @@ ROWS: dict[str, list[Row]] = {
     ],
     "det": [_linalg("det", [s], np.linalg.det) for s in [(3, 3), (1, 1), (2, 2, 2)]],
     "cofactor": [_linalg("cofactor", [s], _cofactor) for s in [(3, 3), (2, 2), (1, 1), (2, 3, 3)]],
+    "cofactor_along": [
+        _linalg("cofactor_along", s, _cofactor_along)
+        for s in [[(3, 3), (3, 3)], [(3, 3), (2, 3, 3)], [(2, 3, 3), (2, 4, 3, 3)], [(2, 2), (2, 2)], [(1, 1), (1, 1)]]
+    ],
     "slogdet": [_made(linalg.slogdet, lambda v: np.stack(np.linalg.slogdet(v), -1), s) for s in [(3, 3), (2, 2, 2)]],
     "cholesky": [_cholesky_row(()), _cholesky_row((2,))],
     "fft": [

@@ -175,6 +175,9 @@ REFUSED = {
     "constraints": lambda t: (
         so.minimize(energy, np.zeros(2), (t,), constraints={"type": "eq", "fun": lambda x: x[0] - 1.0}).x
     ),
+    "what constraints read": lambda t: (
+        so.minimize(energy, np.zeros(2), (T,), constraints={"type": "eq", "fun": lambda x: x[0] - t[0]}).x * t
+    ),
     "trust-constr with bounds": lambda t: so.minimize(energy, np.zeros(2), (t,), "trust-constr", bounds=[(0, 1)] * 2).x,
     "callback": lambda t: so.minimize(energy, np.zeros(2), (t,), callback=print).x,
     "full_output": lambda t: so.brentq(lambda x: cubic(x, t), 0.0, 3.0, full_output=True)[0],

@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+import scipy.optimize
 from implicit_differences import central
 
 import jacana as jc
+from jacana.optimize import Constraint
 
 
 def pair(theta):
@@ -295,13 +297,92 @@ def test_minima(options):
     assert np.abs(jc.jacobian(jacobian)(t) - central(jacobian, t)).max() < 1e-8
 
 
-def test_minima_that_are_refused():
-    def constrained(t):
-        circle = jc.optimize.Constraint(lambda x: x @ x, 1.0, 1.0)
-        return jc.minimize(lambda x: x @ t, [1.0, 0.0], constraints=circle).x
+def _on_the_circle(t):
+    """An equation; by hand: -t / |t|."""
+    return jc.minimize(lambda x: x @ t, [1.0, 0.3], constraints=Constraint(lambda x: x @ x, 1.0, 1.0)).x
 
-    with pytest.raises(jc.InvalidInputError, match="constraints"):
-        jc.jacobian(constrained)(np.ones(2))
+
+def _in_a_disc(t):
+    """Only the constraints read t; one of them holds."""
+    disc, line = Constraint(lambda x: x @ x - t[0], -np.inf, 0.0), Constraint(lambda x: t[1] * x[0] + x[1], -5.0, 9.0)
+    found = jc.minimize(lambda x: x[0] + 2.0 * x[1] + 0.1 * x @ x, [0.5, 0.1], constraints=[disc, line])
+    return np.concatenate([found.x, found.multipliers[0], found.multipliers[1], [found.fun]])
+
+
+def _in_the_simplex(t):
+    """An equation and bounds."""
+    whole = Constraint(np.sum, 1.0, 1.0)
+    return jc.minimize(lambda x: np.sum((x - t) ** 2), [0.1, 0.2, 0.3], bounds=(0, 1), constraints=whole).x
+
+
+def _in_a_structure(t):
+    start = {"a": np.ones(2), "b": 1.0}
+    plane = Constraint(lambda x: x["a"].sum() - x["b"] * t[0], 1.0, 1.0)
+    found = jc.minimize(lambda x: np.sum((x["a"] - t) ** 2) + x["b"] ** 2, start, constraints=plane, method="slsqp")
+    return np.append(found.x["a"], found.x["b"])
+
+
+def _in_scipys_words(t):
+    linear = scipy.optimize.LinearConstraint([[1.0, 2.0], [1.0, -1.0]], [1.0, -np.inf], [1.0, 5.0])
+    above = {"type": "ineq", "fun": lambda x: x[0] - 0.4 * t[1]}
+    return jc.minimize(lambda x: np.sum((x - t) ** 4 + x**2), [1.0, 0.3], constraints=[linear, above]).x
+
+
+CONSTRAINED = {
+    "equation": (_on_the_circle, [0.7, -1.2]),
+    "inequalities": (_in_a_disc, [1.2, 0.7]),
+    "with bounds": (_in_the_simplex, [0.9, 0.6, -1.3]),
+    "inside the bounds": (_in_the_simplex, [0.2, 0.5, 0.4]),
+    "structure": (_in_a_structure, [1.0, 2.0]),
+    "scipy": (_in_scipys_words, [0.6, 1.5]),
+    "scipy, another side": (_in_scipys_words, [0.9, 0.1]),
+}
+
+
+@pytest.mark.parametrize("name", CONSTRAINED)
+def test_minima_within_constraints(name):
+    function, t = CONSTRAINED[name]
+    t = np.array(t)
+    jacobian = jc.jacobian(function)
+    for factor in (1.0, 1.03):  # the second is a replay
+        assert np.abs(jacobian(factor * t) - central(function, factor * t)).max() < 1e-8
+        gradient = jc.grad(lambda v: np.sum(np.sin(function(v))))(factor * t)
+        assert np.abs(gradient - np.cos(function(factor * t)) @ jacobian(factor * t)).max() < 1e-12
+    assert np.abs(jc.jacobian(jacobian)(t) - central(jacobian, t)).max() < 1e-7
+
+
+def test_a_constrained_minimum_by_hand():
+    t = np.array([0.7, -1.2])
+    size = np.linalg.norm(t)
+    assert np.abs(_on_the_circle(t) + t / size).max() < 1e-14
+    assert np.abs(jc.jacobian(_on_the_circle)(t) + (np.eye(2) - np.outer(t, t) / size**2) / size).max() < 1e-13
+
+
+def test_replays_of_constrained_minima_change_sides():
+    jacobian = jc.jacobian(_in_the_simplex)
+    for t in ([0.9, 0.6, -1.3], [0.2, 0.5, 0.4], [3.0, 0.1, 0.0], [-1.0, 0.6, 0.9]):
+        free = _in_the_simplex(np.array(t)) > 0.0
+        free &= _in_the_simplex(np.array(t)) < 1.0
+        by_hand = np.diag(free * 1.0) - np.outer(free, free) / max(free.sum(), 1)
+        if free.sum() != 0:
+            assert np.abs(jacobian(np.array(t)) - by_hand).max() < 1e-13
+
+
+def test_constrained_minima_without_derivatives():
+    twice = [Constraint(lambda x: x[0] + x[1], 1.0, 1.0)] * 2
+    with pytest.raises(jc.DifferentiationError, match="singular"):
+        jc.jacobian(lambda t: jc.minimize(lambda x: np.sum((x - t) ** 2), [3.0, -1.0], constraints=twice).x)(np.ones(2))
+    for name in ("lower", "upper"):
+
+        def between(t, name=name):
+            limited = Constraint(lambda x: x, **{name: t})
+            return jc.minimize(lambda x: np.sum((x - t) ** 2), [0.0], constraints=limited).x
+
+        with pytest.raises(jc.RecordingError, match=rf"(?s){name} side.*test_solutions\.py"):
+            jc.jacobian(between)(np.ones(1))
+
+
+def test_minima_that_are_refused():
     with pytest.raises(jc.InvalidInputError, match="trust-constr"):
         jc.jacobian(lambda t: jc.minimize(lambda x: x @ t, [0.5], bounds=(0, 1), method="trust-constr").x)(np.ones(1))
 

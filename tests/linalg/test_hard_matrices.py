@@ -194,6 +194,56 @@ def test_nuclear_norm_takes_the_least_subgradient():
     close(jc.grad(lambda x: np.linalg.norm(x, "nuc"))(np.outer(u, v) * 7), np.outer(u, v), 1e-12)
 
 
+def _second_minors(a):
+    """The Hessian of the determinant by its definition: minors without two rows and two columns."""
+    n = len(a)
+    result = np.zeros((n,) * 4)
+    for i, j, k, m in np.ndindex(n, n, n, n):
+        if i != k and j != m:
+            rest = np.delete(np.delete(a, [i, k], 0), [j, m], 1)
+            result[i, j, k, m] = (-1) ** (i + j + k + m) * (1 if (i < k) == (j < m) else -1) * np.linalg.det(rest)
+    return result
+
+
+@pytest.mark.parametrize("rank", [7, 6, 5, 4, 0])
+def test_second_derivatives_of_determinants_of_any_rank(rank):
+    rng = np.random.default_rng(rank)
+    a, v = rng.normal(size=(7, rank)) @ rng.normal(size=(rank, 7)) / 3, rng.normal(size=(7, 7))
+    want = _second_minors(a)
+    assert (np.abs(want).max() > 0.1) == (rank >= 5)
+    close(jc.hessian(np.linalg.det)(a), want, 1e-13)
+    close(jc.hessian(np.linalg.det, format="csr")(a).toarray(), want.reshape(49, 49), 1e-13)
+    along = np.einsum("ijkl,kl->ij", want, v)
+    close(jc.jvp(jc.grad(np.linalg.det))(a, v)[1], along, 1e-13)
+    close(jc.vjp(jc.grad(np.linalg.det))(a, v)[1], along, 1e-13)
+    close(jc.vmap(jc.hessian(np.linalg.det))(np.stack([a, v]))[1], _second_minors(v), 1e-12)
+
+
+def test_third_derivatives_of_determinants():
+    rng = np.random.default_rng(3)
+    a, (u, v, w) = rng.normal(size=(7, 7)) + np.eye(7), rng.normal(size=(3, 7, 7))
+
+    def along(t):  # a polynomial of degree 7 of each
+        return np.linalg.det(a + t[0] * u + t[1] * v + t[2] * w)
+
+    third = jc.jacobian(jc.hessian(along))(np.zeros(3))
+    places = np.cos(np.pi * (np.arange(8) + 0.5) / 8)
+    for k in range(3):
+        each = np.array([jc.hessian(along)(t * np.eye(3)[k]) for t in places]).reshape(8, 9)
+        slope = np.polynomial.polynomial.polyfit(places, each, 7)[1].reshape(3, 3)
+        close(third[..., k], slope, 1e-10)
+    with pytest.raises(np.linalg.LinAlgError):
+        jc.jacobian(jc.hessian(np.linalg.det))(np.zeros((7, 7)))
+
+
+def test_determinants_of_what_is_not_finite():
+    a = np.stack([np.full((7, 7), np.nan), np.eye(7)])
+    with np.errstate(invalid="ignore"):
+        found = jc.grad(lambda x: np.sum(np.linalg.det(x)))(a)
+    assert np.isnan(found[0]).all()
+    close(found[1], np.eye(7), 1e-15)
+
+
 def test_spectral_norm_shares_among_equal_singular_values():
     close(jc.grad(lambda x: np.linalg.norm(x, 2))(3 * np.eye(3)), np.eye(3) / 3, 1e-14)
 

@@ -5,8 +5,29 @@ import pytest
 
 import jacana as jc
 from jacana.errors import InvalidInputError
+from jacana.optimize import batch
+from jacana.run import current_executor, native_available
 
 T = np.linspace(-3.0, 3.0, 31)
+
+
+@pytest.fixture(params=["side by side", "one by one"], autouse=True)
+def way(request, monkeypatch):
+    """Both ways must give the same answers."""
+    if request.param == "one by one":
+        if not native_available() or current_executor() == "numpy":
+            pytest.skip("no machine code")
+        monkeypatch.setattr(batch, "_WORTH_A_SEARCH", 0)
+    return request.param
+
+
+@pytest.fixture
+def taken(monkeypatch):
+    """Which way each batch took."""
+    ways = []
+    original = batch._Fits.one_by_one
+    monkeypatch.setattr(batch._Fits, "one_by_one", lambda fits: ways.append(original(fits)) or ways[-1])
+    return ways
 
 
 def peak(p, t):
@@ -100,6 +121,31 @@ def test_parameter_without_effect_stays():
 def test_bad_shapes(start, data, words):
     with pytest.raises(InvalidInputError, match=words):
         jc.fit_batch(lambda p, y: p - y, start, args=(data,))
+
+
+def test_fits_that_share_data_unsaid_are_refused():
+    data = problems(3, seed=4)
+    with pytest.raises(InvalidInputError, match="goes into shared"):
+        jc.fit_batch(lambda p, y: peak(p, T) - y / y.max(), np.ones((3, 4)), args=(data,))
+
+
+def test_what_serves_one_fit_serves_a_later_batch_of_another_size(taken, way):
+    for count in (7, 3):
+        data = problems(count, seed=count)
+        fits = jc.fit_batch(misfit, np.tile([1.5, 0.0, 1.0, 0.0], (count, 1)), args=(data,), shared=(T,))
+        assert fits.success.all()
+        assert fits.x.shape == (count, 4)
+    assert taken == ([] if way == "side by side" else [True, True])
+
+
+def test_models_that_look_at_values_take_the_way_that_can(taken, way):
+    def bent(p, y):
+        return (p[0] * T if p[1].max() > 0.0 else p[0] * T**2) + p[1] - y
+
+    data = np.stack([2.0 * T + 0.5, -1.0 * T + 0.25])
+    fits = jc.fit_batch(bent, np.ones((2, 2)), args=(data,))
+    np.testing.assert_allclose(fits.x, [[2.0, 0.5], [-1.0, 0.25]], rtol=1e-10)
+    assert taken == ([] if way == "side by side" else [False])
 
 
 def test_fits_that_depend_on_one_another_are_refused():

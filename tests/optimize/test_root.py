@@ -135,7 +135,10 @@ def test_square_systems_of_more_and_wild(problem):
     rootless = problem.name in ROOTLESS or (problem.name == "Chebyquad" and problem.n in (8, 10, 11))
     assert found.success == (not rootless), found.message
     assert (largest < 1e-10) == (not rootless)
-    np.testing.assert_allclose(found.fun, problem.residual(found.x), rtol=1e-9, atol=1e-13)
+    # At a root everything cancels, and executors round differently: to a few units in the last place of the terms.
+    terms = np.abs(jc.jacobian(problem.residual)(found.x)) @ np.abs(found.x)
+    wanted = problem.residual(found.x)
+    assert (np.abs(found.fun - wanted) <= 1e-13 + 1e-9 * np.abs(wanted) + 4 * np.finfo(float).eps * terms).all()
 
 
 @pytest.mark.parametrize("method", METHODS)

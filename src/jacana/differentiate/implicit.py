@@ -91,6 +91,16 @@ def _local(call: ImplicitParams, place: int) -> Terms | None:
 
 
 @_kept
+def whole_derivative(call: ImplicitParams, place: int) -> Node:
+    """``dx/dtheta``, shape (n, *theta.shape), over the leaves of the equations."""
+    argument = call.arguments[place]
+    values, pattern = _system(call)
+    (by_theta,) = dense_jacobians([call.equations], [argument])[0]
+    params = SystemParams(pattern, False, call.solver.name, call.solver.line)
+    return -cast_to(solved(values, by_theta, params), call.unknown.dtype)
+
+
+@_kept
 def _system(call: ImplicitParams) -> tuple[Node, Pattern | None]:
     """The entries of F_x over the leaves of the equations, and where they are."""
     n = call.unknown.size
@@ -159,4 +169,4 @@ def _back(params: PartParams, shape: Shape, dtype: DType) -> tuple[Node, Node]:
     return leaf, transpose(found, (*range(rest, found.ndim), *range(rest)))
 
 
-__all__ = ["depends", "local_terms", "pull", "push"]
+__all__ = ["depends", "local_terms", "pull", "push", "whole_derivative"]

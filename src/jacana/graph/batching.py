@@ -67,6 +67,10 @@ def _batched_node(node: Node, inputs: list[Node], flags: list[bool], count: int)
     if node.op is assemble:
         rows = tuple((axis(0), *(shift_axes(e, 1) for e in row)) for row in params.rows)
         params = AssembleParams(shape, params.dtype, rows, params.disjoint, params.full)
+    elif hasattr(params, "on_batch"):
+        other: Node = params.on_batch(node, inputs)
+        assert other.shape == shape, (node, other)
+        return other
     elif hasattr(params, "batched"):
         params = params.batched()
     elif params is not None and node.op.family != "elementwise":

@@ -47,6 +47,7 @@ class RecordedResult(_Recorded):
         flat: what was searched for as one Variable, shape (n,).
         fun: what the function returns there, a Variable: raveled equations or residuals, or the value of a minimum.
         cost: of a fit: half the sum of squares of `fun`, or of the loss; None otherwise.
+        multipliers: of a minimum within constraints: Lagrange's multipliers, a Variable for each constraint.
         success: true; a search that ends elsewhere raises `jacana.ConvergenceError`.
         message: in words.
     """
@@ -55,6 +56,7 @@ class RecordedResult(_Recorded):
     flat: Any
     fun: Any
     cost: Any = None
+    multipliers: Any = None
     success: bool = True
     message: str = "Solved inside a recorded function."
 

@@ -353,7 +353,7 @@ def minimize(
     if not (isinstance(constraints, (list, tuple)) and not constraints):
         raise unsupported(
             "scipy.optimize.minimize(constraints=...) of what depends on recorded values",
-            "With equations, write those of Lagrange's multipliers and use jacana.root.",
+            "Use jacana.minimize, whose constrained minima have derivatives.",
         )
     if bounds is not None and name in ("trust-constr", "cobyla", "cobyqa", "nelder-mead", "powell"):
         raise unsupported(

@@ -1,16 +1,15 @@
 """Thousands of small fits of one model in one call, each converging on its own.
 
-All fits advance together, in *lanes*: one program computes cost, gradient and ``J^T J`` of every lane, and a few vector
-operations make every lane's Levenberg-Marquardt step. A lane whose fit has ended takes the next fit that waits, so that
-no lane idles and the program, made for one number of lanes, is made once.
-
-Source: the damping follows H. B. Nielsen, "Damping parameter in Marquardt's method", IMM-REP-1999-05, 1999.
+The search of one fit, its residual and Jacobian included, is a program with a loop, and machine code runs it for fit
+after fit on all threads. Without machine code, or with a loss, fits advance together, in *lanes*: one program computes
+cost, gradient and ``J^T J`` of every lane, and a few vector operations make every lane's step.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,8 +18,11 @@ from numpy.typing import NDArray
 
 from .. import trees
 from ..errors import InvalidInputError
+from ..record.control import while_loop
+from ..rows import Rows, each_row
 from ..run import current_executor, executor, native_available
 from ..transforms import value_and_jacobian
+from .batch_steps import GOES_ON, BatchSearch, Normal, advanced, damped_step, started, within_bounds
 from .linearization import Linearization
 from .losses import Loss, as_loss
 
@@ -29,10 +31,9 @@ __all__ = ["BatchResult", "fit_batch"]
 Float64Array = NDArray[np.float64]
 
 _LANES = 256  # fits that advance together: enough to hide the cost of a call, few enough for the cache
-_ROUNDING = 1e-14  # a relative change of the cost below this cannot be told from rounding
-_STILL = 1e-14  # a step this short relative to the parameters changes nothing
-_STUCK = 1e16  # damping at which no step is left to try
-_WORTH_CODE = 20_000  # numbers in a batch of residuals from which machine code pays
+_WRITTEN_OUT = 8  # parameters up to which the linear problem of a fit is machine code
+_WORTH_CODE = 20_000  # numbers in a batch of residuals from which machine code of them pays
+_WORTH_A_SEARCH = 200_000  # numbers in all residuals from which machine code of the whole search does
 
 _MESSAGES = {
     2: "converged: a full step promises a reduction of the cost below ftol",
@@ -175,7 +176,7 @@ def fit_batch(
     if starts.size == 0:
         raise InvalidInputError("x0 holds no numbers, so there is nothing to fit")
 
-    lower, upper = _limits(bounds, structure, x0, shapes, starts)
+    limits = _limits(bounds, structure, x0, shapes, starts)
     robust = as_loss(loss, loss_scale)
 
     def columns(flat: Any) -> Any:
@@ -199,14 +200,15 @@ def fit_batch(
             raise InvalidInputError(
                 f"the residual has shape {first.shape} for {width} fits; it must be ({width}, m), one row for each fit"
             )
+        _check_apart(lane_residual, starts[:width], [a[:width] for a in data], first)
         if robust is not None:
             robust.check(first.shape[1])
-        search = _Lanes(lane_residual, starts, data, width, max_iterations, ftol, lower, upper, robust)
-        if first.size > _WORTH_CODE and current_executor() == "auto" and native_available():
-            with executor("native"):
-                search.run()
-        else:
-            search.run()
+        search = _Fits(lane_residual, starts, data, limits, robust, max_iterations, ftol)
+        auto = current_executor() == "auto"
+        native = current_executor() != "numpy" and native_available()
+        if not (native and first.size // width * count > _WORTH_A_SEARCH and search.one_by_one()):
+            with executor("native") if native and auto and first.size > _WORTH_CODE else nullcontext():
+                search.side_by_side(width)
     x, begin = [], 0
     for shape in shapes:
         size = shape[0] if shape else 1
@@ -228,10 +230,10 @@ def fit_batch(
 
 def _limits(
     bounds: Any, structure: Any, x0: Any, shapes: list[tuple[int, ...]], starts: Float64Array
-) -> tuple[Float64Array | None, Float64Array | None]:
-    """The bounds of every parameter of every fit, shape (B, n), None for none; starts of fixed parameters are set."""
+) -> tuple[Float64Array, Float64Array] | None:
+    """The bounds of every parameter of every fit, shape (B, n), or None; starts of fixed parameters are set."""
     if bounds is None:
-        return None, None
+        return None
     sizes = [shape[0] if shape else 1 for shape in shapes]
     if isinstance(bounds, Mapping):
         if not isinstance(x0, Mapping) or not set(bounds) <= set(x0):
@@ -279,6 +281,17 @@ def _limits(
     return lower, upper
 
 
+def _check_apart(residual: Any, starts: Float64Array, data: list[Any], together: Any) -> None:
+    """Refuse residuals that are others when a fit is by itself."""
+    for k in {0, len(starts) - 1}:
+        alone = np.asarray(residual(starts[k : k + 1], *(a[k : k + 1] for a in data)))
+        if alone.shape != (1, together.shape[1]) or not np.allclose(alone[0], together[k], rtol=1e-6, equal_nan=True):
+            raise InvalidInputError(
+                f"the residual of fit {k} is another one when the fit is evaluated by itself; each sample of the "
+                f"residual may depend on its own parameters and data only, and what all fits share goes into shared"
+            )
+
+
 def _spread(leaf: Any, count: int, size: int) -> Float64Array:
     array = np.asarray(leaf, dtype=np.float64)
     if array.ndim == 1 and size == 1 and array.size == count:
@@ -286,182 +299,118 @@ def _spread(leaf: Any, count: int, size: int) -> Float64Array:
     return np.broadcast_to(array, (count, size))
 
 
-class _Lanes:
-    """The search. Arrays of all fits are in their order; arrays of lanes have the lane as their last axis."""
+class _Fits:
+    """All fits, in their order: data, and what is found."""
 
     def __init__(
         self,
-        residual: Any,
+        residual: Callable[..., Any],
         starts: Float64Array,
         data: list[Any],
-        width: int,
+        limits: tuple[Float64Array, Float64Array] | None,
+        loss: Loss | None,
         max_iterations: int,
         ftol: float,
-        lower: Float64Array | None,
-        upper: Float64Array | None,
-        loss: Loss | None,
     ) -> None:
-        self.linearise = value_and_jacobian(residual, format="blocks")
-        self.starts, self.data, self.width = starts, data, width
+        self.residual, self.starts, self.data, self.limits, self.loss = residual, starts, data, limits, loss
         self.max_iterations, self.ftol = max_iterations, ftol
-        self.lower, self.upper, self.loss = lower, upper, loss
         count, n = starts.shape
         self.x, self.cost = starts.copy(), np.full(count, np.nan)
         self.status, self.nit = np.zeros(count, dtype=np.int_), np.zeros(count, dtype=np.int_)
         self.gram = np.full((count, n, n), np.nan)
 
-    def run(self) -> None:
-        count, n = self.starts.shape
-        width = self.width
+    def one_by_one(self) -> bool:
+        """Run the whole search of each fit as machine code; False where that cannot be made."""
+        if self.loss is not None or self.starts.shape[1] > _WRITTEN_OUT:
+            return False
+        fits = (self.starts, *self.data, *(self.limits or ()))
+        # A Jacobian of two fits in blocks is refused where one depends on the parameters of the other.
+        pair = slice(0, 2)
+        value_and_jacobian(self.residual, format="blocks")(self.starts[pair], *(a[pair] for a in self.data))
+        run = _recorded_fit(self, [array[0] for array in fits])
+        if run is None:
+            return False
+        x, square, gram, status, steps = run(*map(np.ascontiguousarray, fits))
+        self._store(slice(None), x, square, status.astype(np.int_), steps.astype(np.int_), gram)
+        return True
+
+    def side_by_side(self, width: int) -> None:
+        """Advance as many fits as there are lanes together; a lane whose fit has ended takes the next that waits."""
+        linearise = value_and_jacobian(self.residual, format="blocks")
+        count = len(self.starts)
         fit = np.arange(width)  # which fit each lane has
         waiting = width
         live = np.ones(width, dtype=bool)
-        fresh = np.ones(width, dtype=bool)
-        x = self.starts[:width].T.copy()
-        trial = x.copy()
-        square, gradient, gram = np.full(width, np.inf), np.zeros((n, width)), np.zeros((n, n, width))
-        damping, growth = np.full(width, 1e-3), np.full(width, 2.0)
-        steps = np.zeros(width, dtype=np.int_)
-        predicted = np.full(width, np.inf)
+        search = started(self.starts[:width].T.copy())
         lane_data = [a[:width].copy() for a in self.data]
         while live.any():
-            residual, jacobian = self.linearise(np.ascontiguousarray(trial.T), *lane_data)
-            new_square, new_gradient, new_gram = self._normal(residual, jacobian)
-            finite = np.isfinite(new_square) & np.isfinite(new_gradient).all(axis=0)
-            finite &= np.isfinite(np.einsum("iib->ib", new_gram)).all(axis=0)
-            gain = np.where(fresh, 1.0, (square - new_square) / predicted)
-            # Below the rounding of the cost, a step is trusted if the model trusts it.
-            unmeasurable = (predicted <= _ROUNDING * square) & (new_square <= square * (1.0 + 10.0 * _ROUNDING))
-            accepted = live & finite & ((gain > 1e-4) | unmeasurable)
-            refused = live & ~accepted & ~fresh
-            gain = np.where(unmeasurable & ~fresh, 1.0, gain)
-            x = np.where(accepted, trial, x)
-            square = np.where(accepted, new_square, square)
-            gradient = np.where(accepted, new_gradient, gradient)
-            gram = np.where(accepted, new_gram, gram)
-            cut = np.maximum(1.0 / 30.0, 1.0 - (2.0 * np.clip(gain, 0.0, 1.0) - 1.0) ** 3)
-            easier = accepted & ~fresh
-            damping = np.where(easier, np.maximum(damping * cut, 1e-12), damping)
-            damping = np.where(refused, damping * growth, damping)
-            growth = np.where(accepted, 2.0, np.where(refused, 2.0 * growth, growth))
-            steps += live & ~fresh
-
-            if self.lower is None:
-                step, decrement, slope = _damped_steps(gram, gradient, damping)
-            else:
-                step, decrement, slope = self._bounded_steps(fit, x, gram, gradient, damping)
-            status = np.full(width, 99)
-            small = np.abs(step) <= _STILL * np.abs(x)
-            status[accepted & (decrement <= self.ftol * square)] = 2
-            status[accepted & (square == 0.0)] = 5
-            status[accepted & small.all(axis=0) & (damping < 1.0)] = 5
-            status[(status == 99) & (steps >= self.max_iterations)] = 0
-            status[(status == 99) & (damping > _STUCK)] = -1
-            status[fresh & ~finite] = -5
-            ended = live & (status != 99)
+            residual, jacobian = linearise(np.ascontiguousarray(search.trial.T), *lane_data)
+            new = self._normal(residual, jacobian)
+            propose = damped_step if self.limits is None else within_bounds(*(side[fit].T for side in self.limits))
+            search = advanced(search, new, propose, self.ftol, self.max_iterations)
+            ended = live & (search.status != GOES_ON)
             if ended.any():
-                self._store(fit[ended], x[:, ended], square[ended], status[ended], steps[ended], gram[:, :, ended])
+                found = (search.x.T, search.square, search.status, search.steps, search.gram.transpose(2, 0, 1))
+                x, square, status, steps, gram = (part[ended] for part in found)
+                self._store(fit[ended], x, square, status.astype(np.int_), steps.astype(np.int_), gram)
                 taken = np.flatnonzero(ended)[: count - waiting]
-                idle = np.flatnonzero(ended)[count - waiting :]
-                live[idle] = False
+                live[np.flatnonzero(ended)[count - waiting :]] = False
                 fit[taken] = np.arange(waiting, waiting + taken.size)
                 waiting += taken.size
-                x[:, taken] = self.starts[fit[taken]].T
                 for lane_array, whole in zip(lane_data, self.data, strict=True):
                     lane_array[taken] = whole[fit[taken]]
-                damping[taken], growth[taken], steps[taken] = 1e-3, 2.0, 0
-                square[taken], step[:, ended] = np.inf, 0.0
-                fresh = np.zeros(width, dtype=bool)
-                fresh[taken] = True
-            else:
-                fresh = np.zeros(width, dtype=bool)
-            trial = x + step
-            predicted = np.where(fresh, np.inf, slope)
+                for now, fresh in zip(search, started(self.starts[fit[taken]].T), strict=True):
+                    now[..., taken] = fresh
 
-    def _normal(self, residual: Float64Array, jacobian: Float64Array) -> tuple[Any, Any, Any]:
+    def _normal(self, residual: Float64Array, jacobian: Float64Array) -> Normal:
         if self.loss is None:
             return _normal(residual, jacobian)
         lanes, m, n = jacobian.shape
         changed = self.loss.robustified(Linearization.of(residual.ravel(), jacobian.reshape(lanes * m, n)))
-        _, gradient, gram = _normal(changed.residual.reshape(lanes, m), changed.jacobian.reshape(lanes, m, n))
-        return 2.0 * self.loss.costs(residual.ravel()).reshape(lanes, -1).sum(axis=1), gradient, gram
-
-    def _bounded_steps(
-        self, fit: Any, x: Float64Array, gram: Float64Array, gradient: Float64Array, damping: Float64Array
-    ) -> tuple[Float64Array, Float64Array, Float64Array]:
-        """Steps of the parameters that are not pressed against a bound, cut off at the bounds."""
-        assert self.lower is not None and self.upper is not None
-        lower, upper = self.lower[fit].T, self.upper[fit].T
-        pressed = ((x <= lower) & (gradient > 0.0)) | ((x >= upper) & (gradient < 0.0)) | (lower == upper)
-        free_gradient = np.where(pressed, 0.0, gradient)
-        free_gram = np.where(pressed[:, None] | pressed, 0.0, gram)
-        step, decrement, slope = _damped_steps(free_gram, free_gradient, damping)
-        inside = np.clip(x + step, lower, upper) - x
-        cut = (inside != step).any(axis=0)
-        # What the model says of the step as it is cut.
-        curved = np.einsum("il,ijl,jl->l", inside, free_gram, inside)
-        promised = -2.0 * np.einsum("il,il->l", free_gradient, inside) - curved
-        return np.where(cut, inside, step), decrement, np.where(cut, promised, slope)
+        normal = _normal(changed.residual.reshape(lanes, m), changed.jacobian.reshape(lanes, m, n))
+        return normal._replace(square=2.0 * self.loss.costs(residual.ravel()).reshape(lanes, -1).sum(axis=1))
 
     def active_mask(self) -> NDArray[np.int_]:
         """Which parameters rest on which bound, shape (B, n)."""
-        if self.lower is None or self.upper is None:
+        if self.limits is None:
             return np.zeros(self.x.shape, dtype=np.int_)
-        return np.where(self.x <= self.lower, -1, np.where(self.x >= self.upper, 1, 0))
+        lower, upper = self.limits
+        return np.where(self.x <= lower, -1, np.where(self.x >= upper, 1, 0))
 
     def _store(self, fit: Any, x: Any, square: Any, status: Any, steps: Any, gram: Any) -> None:
-        self.x[fit] = x.T
-        self.cost[fit] = np.where(status == -5, np.nan, 0.5 * square)
+        nowhere = status == -5
+        self.x[fit] = x
+        self.cost[fit] = np.where(nowhere, np.nan, 0.5 * square)
         self.status[fit] = status
         self.nit[fit] = steps
-        self.gram[fit] = np.where(status == -5, np.nan, gram).transpose(2, 0, 1)
+        self.gram[fit] = np.where(nowhere[:, None, None], np.nan, gram)
 
 
-def _damped_steps(
-    gram: Float64Array, gradient: Float64Array, damping: Float64Array
-) -> tuple[Float64Array, Float64Array, Float64Array]:
-    """Solve ``(G + damping diag(G)) p = -g`` in every lane by Cholesky, written out over the lanes.
+def _recorded_fit(fits: _Fits, example: list[Any]) -> Rows | None:
+    """The search of one fit as machine code that is run for each row of its arguments."""
+    bounded = fits.limits is not None
 
-    Returns:
-        The steps, shape (n, lanes); the squared length of L^-1 g, which is what the model promises to take from the sum
-        of squares, for the damped system; and the reduction predicted for the step itself, both of shape (lanes,).
-    """
-    n = len(gradient)
-    diagonal = np.einsum("iib->ib", gram)
-    scale = 1.0 / np.sqrt(np.where(diagonal > 0.0, diagonal, 1.0))
-    factor: list[list[Any]] = []
-    half: list[Any] = []
-    for i in range(n):
-        row: list[Any] = []
-        for j in range(i):
-            entry = gram[i, j] * scale[i] * scale[j]
-            for k in range(j):
-                entry = entry - row[k] * factor[j][k]
-            row.append(entry / factor[j][j])
-        pivot = np.where(diagonal[i] > 0.0, 1.0, 0.0) + damping
-        for k in range(i):
-            pivot = pivot - row[k] * row[k]
-        # A pivot lost to rounding is one of a direction that the residual does not tell: no step along it.
-        row.append(np.sqrt(np.where(pivot > 1e-15, pivot, np.inf)))
-        factor.append(row)
-        entry = gradient[i] * scale[i]
-        for k in range(i):
-            entry = entry - row[k] * half[k]
-        half.append(entry / row[i])
-    decrement = sum(h * h for h in half)
-    step: list[Any] = [None] * n
-    for i in reversed(range(n)):
-        entry = half[i]
-        for k in range(i + 1, n):
-            entry = entry - factor[k][i] * step[k]
-        step[i] = entry / factor[i][i]
-    length = sum(s * s for s in step)
-    moved = np.stack([-s * scale[i] for i, s in enumerate(step)])
-    # |r|^2 - |r + J p|^2 = decrement + damping |D p|^2 for a damped step.
-    return moved, np.asarray(decrement), np.asarray(decrement + damping * length)
+    def fit(x0: Any, *rest: Any) -> Any:
+        data = rest[:-2] if bounded else rest
+        propose = within_bounds(*rest[-2:]) if bounded else damped_step
+
+        def residual(x: Any) -> Any:
+            return fits.residual(x[None], *(row[None] for row in data))[0]
+
+        linearise = value_and_jacobian(residual)
+
+        def step(search: BatchSearch) -> BatchSearch:
+            values, jacobian = linearise(search.trial)
+            new = Normal(values @ values, values @ jacobian, jacobian.T @ jacobian)
+            return advanced(search, new, propose, fits.ftol, fits.max_iterations)
+
+        last = while_loop(lambda search: search.status == GOES_ON, step, started(x0), max_steps=fits.max_iterations + 1)
+        return last.x, last.square, last.gram, last.status, last.steps
+
+    return each_row(fit, example)
 
 
-def _normal(residual: Float64Array, jacobian: Float64Array) -> tuple[Float64Array, Float64Array, Float64Array]:
+def _normal(residual: Float64Array, jacobian: Float64Array) -> Normal:
     """Sum of squares, J^T r and J^T J of every lane, lanes last, from r of shape (lanes, m) and J (lanes, m, n)."""
     lanes, _, n = jacobian.shape
     # With the lanes last as well, every sum over the residuals is a sum of vectors.
@@ -473,4 +422,4 @@ def _normal(residual: Float64Array, jacobian: Float64Array) -> tuple[Float64Arra
         for j in range(i + 1):
             np.einsum("ml,ml->l", jacobian[i], jacobian[j], out=gram[i, j])
             gram[j, i] = gram[i, j]
-    return np.einsum("ml,ml->l", residual, residual), gradient, gram
+    return Normal(np.einsum("ml,ml->l", residual, residual), gradient, gram)

@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import InvalidInputError
+from ..errors import InvalidInputError, RecordingError
+from ..record.lift import any_tracked
+from ..record.location import user_line
 from .checks import check_residual, raveled
 from .space import Space
 
@@ -44,13 +46,30 @@ class Constraint:
         """
 
         def flat(x: Any) -> Any:
-            return raveled(self.function(space.full(x) if self.of_vector else space.unravel(x)))
+            return raveled(self.at(space, x))
 
         with np.errstate(all="ignore"):
-            values = self.function(space.full(space.first) if self.of_vector else space.unravel(space.first))
-            size = check_residual(values, space, "constraint")
+            size = check_residual(self.at(space), space, "constraint")
+        return FlatConstraint(flat, *self.sides(size))
+
+    def at(self, space: Space, x: Any = None) -> Any:
+        """Return what the function returns where the search is at x; by default where it starts."""
+        x = space.first.copy() if x is None else x
+        return self.function(space.full(x) if self.of_vector else space.unravel(x))
+
+    def sides(self, size: int) -> tuple[Float64Array, Float64Array]:
+        """Return `lower` and `upper` for a function that returns ``size`` numbers.
+
+        Raises:
+            InvalidInputError: they do not fit, or are crossed.
+        """
         sides = []
         for name, side in (("lower", self.lower), ("upper", self.upper)):
+            if any_tracked([side]):
+                raise RecordingError(
+                    f"the {name} side of a constraint depends on recorded values, by which there is no derivative; "
+                    f"move it into the function, as f(x) - side{user_line()}"
+                )
             given = np.asarray(side, dtype=np.float64)
             if given.size not in (1, size) or np.isnan(given).any():
                 raise InvalidInputError(
@@ -59,7 +78,7 @@ class Constraint:
             sides.append(np.broadcast_to(given.ravel(), (size,)))
         for k in np.flatnonzero(sides[0] > sides[1]):
             raise InvalidInputError(f"entry {k} of a constraint is to lie between {sides[0][k]} and {sides[1][k]}")
-        return FlatConstraint(flat, sides[0], sides[1])
+        return sides[0], sides[1]
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,6 +11,7 @@ import numpy as np
 
 from ..errors import InvalidInputError
 from ..implicit.recorded import depends_on_outside
+from ..record import current_recording
 from ..record.variable import raw_deep
 from ..transforms import hessian, value_and_grad
 from .checks import check_jacobian, check_limits, listed, quick_executor, same_call, watching
@@ -177,7 +178,7 @@ class Minimizer:
         with np.errstate(all="ignore"):
             x = space.first
             first = self.function(space.unravel(x.copy()), *args)
-            recorded = start is not None or depends_on_outside(first)
+            recorded = start is not None or depends_on_outside(first) or self._constraints_depend(space)
             _check_value(raw_deep(first), space)
         if recorded:
             refuse("minimize", callback=callback, progress=progress, checkpoint=checkpoint, resume=resume)
@@ -219,6 +220,9 @@ class Minimizer:
         sizes = _scale(self.scale, space)
         other.scale = None if sizes is None else 1.0 / sizes
         return other
+
+    def _constraints_depend(self, space: Space) -> bool:
+        return current_recording() is not None and any(depends_on_outside(c.at(space)) for c in self.constraints)
 
     def _method(self, method: Any) -> str | NewtonMinimum:
         if isinstance(method, NewtonMinimum):

@@ -24,10 +24,12 @@ from ..record.variable import contains_variable, raw_deep, tracked
 from .checks import raveled
 
 __all__ = [
+    "check_free",
     "cost",
     "cost_node",
     "plain_settings",
     "plain_start",
+    "pressed",
     "recorded_fixed_point",
     "recorded_least_squares",
     "recorded_minimum",
@@ -115,7 +117,7 @@ def recorded_least_squares(
             f"derivatives through a fit are for plain parameters, not for those on manifolds; write the manifold in "
             f"coordinates{user_line()}"
         )
-    _check_free(space, start)
+    check_free(space, start)
 
     def flat(x: Any) -> Any:
         return whiten(raveled(solver.residual(space.unravel(x), *args)))
@@ -141,12 +143,11 @@ def recorded_least_squares(
 
 def recorded_minimum(solver: Any, space: Any, args: tuple[Any, ...], start: Node | None) -> Any:
     """`Minimizer.__call__`, where the function depends on recorded values: the equations are those of its gradient."""
-    _check_free(space, start)
+    check_free(space, start)
     if solver.constraints:
-        raise InvalidInputError(
-            f"a minimum within constraints has no derivatives yet. With equations, write those of Lagrange's "
-            f"multipliers and use jacana.root; bounds can be given as bounds{user_line()}"
-        )
+        from .constrained_solutions import recorded_constrained
+
+        return recorded_constrained(solver, space, args, start)
     if space.lower is not None and solver.method == "trust-constr":
         raise InvalidInputError(
             f"the method 'trust-constr' ends near a bound, not on it, so which bounds hold cannot be told; use "
@@ -172,7 +173,7 @@ def recorded_minimum(solver: Any, space: Any, args: tuple[Any, ...], start: Node
     return RecordedResult(space.unravel(found.x), found.x, found.output)
 
 
-def _check_free(space: Any, start: Node | None) -> None:
+def check_free(space: Any, start: Node | None) -> None:
     if start is not None and not space.plain:
         raise InvalidInputError(
             f"where x0 depends on recorded values, none of it can be fixed or tied; let the function read what is "
@@ -200,6 +201,11 @@ def cost_node(loss: Any, residual: Node) -> Node:
 def stationary(value: Node, x: Node, space: Any) -> Node:
     """The gradient; and ``x - bound`` where it presses x against one."""
     (gradient,) = dense_jacobians([value], [x])[0]
+    return pressed(gradient, x, space)
+
+
+def pressed(gradient: Node, x: Node, space: Any) -> Node:
+    """A gradient; and ``x - bound`` where it presses x against one."""
     if space.lower is None:
         return gradient
     result, zero = gradient, full(0.0, x.shape, x.dtype)

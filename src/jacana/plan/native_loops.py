@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -11,9 +13,11 @@ import numpy as np
 from ..graph.index import Affine, Index
 from ..graph.node import Node, Shape
 from ..graph.ops.contraction import contract
+from ..graph.ops.control import RunParams, loop_part, loop_run
 from ..graph.ops.movement import assemble, index, injective
 from ..graph.ops.position import read_at, write_at
-from .jobs import Call, Job, NativePlan
+from .jobs import Call, Group, Job, NativePlan
+from .loops import lowered
 from .native_plan import LANE_MIN, STRAIGHT, Planner, inlinable, plan_native
 from .reductions import Reduction
 
@@ -65,6 +69,61 @@ class Access(NamedTuple):
     strides: tuple[int, ...]  # by label
 
 
+@dataclass(frozen=True)
+class LoopPlan:
+    """A loop all of which can be machine code.
+
+    Attributes:
+        params: the loop.
+        results: what its body computes, with the loops inside taken apart; `go` likewise.
+        plan: the steps of the body.
+        check: the steps that compute `go`.
+    """
+
+    params: RunParams
+    results: tuple[Node, ...]
+    go: Node | None
+    plan: NativePlan
+    check: NativePlan | None
+
+    @property
+    def work(self) -> int:
+        """How many values a step computes, about."""
+        return _work(self.plan)
+
+
+SOME_STEPS = 8  # how many a loop has whose number of steps only a run can tell, about
+
+
+def _work(plan: NativePlan) -> int:
+    total = 0
+    for step in plan.steps:
+        if isinstance(step, Group):
+            total += sum(kernel.work() for kernel in step.kernels)
+        elif step.node.op is contract:
+            total += math.prod(step.node.params.sizes)
+        elif step.node.op is loop_run:
+            inner = plan_loop(step.node.params)
+            assert inner is not None
+            total += inner.work * (SOME_STEPS if inner.params.body.dynamic else inner.params.length)
+    return total
+
+
+@lru_cache(maxsize=64)
+def plan_loop(params: RunParams) -> LoopPlan | None:
+    """The plan of a loop; None if it has no steps, or one of them needs NumPy."""
+    body = params.body
+    if params.length == 0:
+        return None
+    results = tuple(lowered(body.results))
+    go = None if body.go is None else lowered([body.go])[0]
+    plan = plan_body(results)
+    check = None if go is None else plan_body([go])
+    if plan is None or (go is not None and check is None):
+        return None
+    return LoopPlan(params, results, go, plan, check)
+
+
 def plan_body(outputs: Sequence[Node]) -> NativePlan | None:
     """The steps of a body, all of which can be machine code; None if one of them needs NumPy."""
     plan = plan_native(outputs, LoopPlanner)
@@ -80,6 +139,11 @@ def plan_body(outputs: Sequence[Node]) -> NativePlan | None:
                 return None
             if node.op is write_at and not injective(node.params.indices, node.params.shape):
                 return None
+        elif node.op is loop_run:
+            if plan_loop(node.params) is None or any(contiguous(plan, calls, i) is None for i in node.inputs):
+                return None
+        elif node.op is loop_part:
+            continue
         elif node.op is not index or not all(isinstance(e, Affine) for e in node.params.indices):
             return None
     return plan
@@ -99,6 +163,17 @@ def access(plan: NativePlan, calls: set[Node], node: Node, k: int) -> Access | N
 def through_views(calls: set[Node], source: Node) -> Access | None:
     """How an array is read by its own axes, through any views."""
     return _through(calls, source, [(0, {a: 1}) for a in range(source.ndim)], source.ndim)
+
+
+def contiguous(plan: NativePlan, calls: set[Node], node: Node) -> Access | None:
+    """Where an argument of a loop inside begins; None if it does not lie in one piece."""
+    found = through_views(calls, node)
+    if found is None:
+        return None
+    known = found.buffer in plan.buffers or found.buffer.op.family == "leaf"
+    strides = [math.prod(node.shape[a + 1 :]) for a in range(node.ndim)]
+    dense = all(n == 1 or s == t for n, s, t in zip(node.shape, found.strides, strides, strict=True))
+    return found if known and (dense or node.size == 0) else None
 
 
 def _through(calls: set[Node], source: Node, places: list[tuple[int, dict[int, int]]], count: int) -> Access | None:
@@ -124,4 +199,14 @@ def _through(calls: set[Node], source: Node, places: list[tuple[int, dict[int, i
     return Access(source, offset, tuple(total))
 
 
-__all__ = ["Access", "LoopPlanner", "access", "called", "plan_body", "through_views"]
+__all__ = [
+    "Access",
+    "LoopPlan",
+    "LoopPlanner",
+    "access",
+    "called",
+    "contiguous",
+    "plan_body",
+    "plan_loop",
+    "through_views",
+]

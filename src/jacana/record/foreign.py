@@ -16,7 +16,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, MutableMapping
 from contextlib import contextmanager
 from types import CellType, FunctionType, ModuleType
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeGuard
 
 from .lift import any_tracked, call_on_constants
 from .location import is_user_code, unsupported
@@ -105,6 +105,11 @@ def _class_wrapper(name: str, original: type, call: Callable[..., Any]) -> type:
     return wrapper
 
 
+def _is_function(value: Any) -> TypeGuard[Callable[..., Any]]:
+    # Some functions of SciPy are compiled (which ones depends on its version), and no builtins to ``inspect``.
+    return inspect.isfunction(value) or type(value).__name__ == "cython_function_or_method"
+
+
 def _prepare(module: str, namespace: ModuleType) -> dict[str, Callable[..., Any]]:
     found = _wrappers.get(module)
     if found is None:
@@ -112,7 +117,7 @@ def _prepare(module: str, namespace: ModuleType) -> dict[str, Callable[..., Any]
         for name in getattr(namespace, "__all__", ()):
             original = getattr(namespace, name, None)
             known = name in HANDLERS[module] or (module, name) in REMEDIES or module not in MADE_OF_UFUNCS
-            if known and (inspect.isfunction(original) or (inspect.isclass(original) and module in _OF_CLASSES)):
+            if known and (_is_function(original) or (inspect.isclass(original) and module in _OF_CLASSES)):
                 found[name] = _wrapper(module, name, original)
                 _originals[id(original)] = (original, found[name])
         _wrappers[module] = found

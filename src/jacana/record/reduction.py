@@ -167,10 +167,14 @@ def ptp(a: Any, axis: Any = None, out: Any = None, keepdims: Any = _MISSING) -> 
     return _store(np.max(a, axis=axis, keepdims=keepdims) - np.min(a, axis=axis, keepdims=keepdims), out)
 
 
+_PLAIN_COUNT = not isinstance(np.count_nonzero(np.ones(1)), np.generic)
+
+
 @implements(np.count_nonzero)
 def count_nonzero(a: Any, axis: Any = None, *, keepdims: bool = False) -> Any:
-    """An integer."""
-    return np.sum(a != 0, axis=axis, keepdims=keepdims)
+    """An integer; where the version of NumPy returns a Python one (it does not count in promotion), a guarded look."""
+    count = np.sum(a != 0, axis=axis, keepdims=keepdims)
+    return int(count) if axis is None and not keepdims and _PLAIN_COUNT else count
 
 
 def variance(

@@ -43,7 +43,9 @@ def of_scipy(*names: str) -> Callable[[Handler], Handler]:
             def handle(*args: Any, _name: str = name, **kwargs: Any) -> Any:
                 bound = _signature(_name).bind(*args, **kwargs)
                 given = bound.arguments
-                bound.arguments = {k: False if k.startswith("overwrite_") else raw_deep(v) for k, v in given.items()}
+                bound.arguments = {
+                    k: False if k.startswith("overwrite_") else _writeable(raw_deep(v)) for k, v in given.items()
+                }
                 value = original(_name)(*bound.args, **bound.kwargs)
                 what = {k: v for k, v in given.items() if k not in _HOW_ONLY and not k.startswith("overwrite_")}
                 return handler(value, **what)
@@ -52,6 +54,11 @@ def of_scipy(*names: str) -> Callable[[Handler], Handler]:
         return handler
 
     return enter
+
+
+def _writeable(value: Any) -> Any:
+    """An argument as compiled functions of older SciPy take it: the numbers of Variables are read-only."""
+    return value.copy() if isinstance(value, np.ndarray) and not value.flags.writeable else value
 
 
 def valued(result: Any, value: Any) -> Any:

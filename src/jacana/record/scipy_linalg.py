@@ -363,7 +363,7 @@ def pinvh(
 
 def _function(name: str, value: Any, a: Any, exponent: float | None = None) -> Any:
     value = np.asarray(value)
-    if value.dtype.kind == "c" and not value.imag.any():
+    if value.dtype.kind == "c" and matrix_functions.is_real(value):
         value = value.real
     a = plain_operand(a)
     node = matrix_functions.matrix_function(

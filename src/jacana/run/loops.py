@@ -85,7 +85,9 @@ def bundle(arrays: list[Array]) -> Any:
 
 
 def body_size(body: Body) -> int:
-    """How many operations a step is."""
+    """How many operations a step is, those of loops inside as often as they are run."""
     from ..graph.node import topological
 
-    return sum(1 for node in topological(body.results) if node.op.family != "leaf")
+    nodes = [node for node in topological(body.results) if node.op.family != "leaf"]
+    inner = (node.params for node in nodes if node.op.name == "loop")
+    return len(nodes) + sum(body_size(p.body) * (1 if p.body.go is not None else p.length) for p in inner)

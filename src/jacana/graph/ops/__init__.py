@@ -1,6 +1,7 @@
 """The operations, in families. Importing this package enters every record in ``REGISTRY``."""
 
 from . import (
+    cofactors,
     complex,
     complex_linalg,
     contraction,
@@ -11,6 +12,7 @@ from . import (
     flat,
     fourier,
     implicit,
+    implicit_batch,
     integrals,
     linalg,
     matrix_functions,
@@ -25,7 +27,7 @@ from . import (
 )
 
 __all__ = [
-    "complex", "complex_linalg", "contraction", "control", "custom", "elementwise", "factors", "flat", "fourier",
-    "implicit", "integrals", "linalg", "matrix_functions", "minors", "movement", "pivoted", "position", "reduction",
-    "spectral", "spectral_functions", "spline",
+    "cofactors", "complex", "complex_linalg", "contraction", "control", "custom", "elementwise", "factors", "flat",
+    "fourier", "implicit", "implicit_batch", "integrals", "linalg", "matrix_functions", "minors", "movement",
+    "pivoted", "position", "reduction", "spectral", "spectral_functions", "spline",
 ]  # fmt: skip

@@ -327,8 +327,12 @@ greater_equal = _comparison("greater_equal", np.greater_equal, ">=")
 equal = _comparison("equal", np.equal, "==")
 not_equal = _comparison("not_equal", np.not_equal, "!=")
 isnan: Operation = _record("isnan", np.isnan, _none, lambda e, x: e.isnan(x), [REAL], infer=_boolean)
-isinf = _record("isinf", np.isinf, _none, None, [REAL], infer=_boolean)
-isfinite = _record("isfinite", np.isfinite, _none, None, [REAL], infer=_boolean)
+isinf = _record(
+    "isinf", np.isinf, _none, lambda e, x: e.compare("==", e.fabs(x), e.const(math.inf, x)), [REAL], infer=_boolean
+)
+isfinite = _record(
+    "isfinite", np.isfinite, _none, lambda e, x: e.compare("<", e.fabs(x), e.const(math.inf, x)), [REAL], infer=_boolean
+)
 logical_and = _record("logical_and", np.logical_and, _none, lambda e, a, b: e.both(a, b), [REAL] * 2, infer=_boolean)
 logical_or: Operation = _record(
     "logical_or", np.logical_or, _none, lambda e, a, b: e.either(a, b), [REAL] * 2, infer=_boolean

@@ -38,6 +38,12 @@ class ImplicitParams(NamedTuple):
     equations: Node
     solver: Any
 
+    def on_batch(self, node: Node, inputs: Sequence[Node]) -> Node:
+        """A problem for each sample."""
+        from .implicit_batch import implicit_batch
+
+        return implicit_batch(*inputs, params=node.params)
+
 
 def _implicit_edges(node: Node) -> Edges:
     params: ImplicitParams = node.params
@@ -146,6 +152,14 @@ class SystemParams(NamedTuple):
     name: str
     line: str
 
+    def on_batch(self, node: Node, inputs: Sequence[Node]) -> Node:
+        """A system for each sample."""
+        from .implicit_batch import batch_of_systems
+
+        if node.op is reciprocal:
+            return reciprocal(*inputs, params=self)
+        return batch_of_systems(self, *inputs)
+
 
 def _system_evaluate(params: SystemParams, values: Array, right: Array) -> Array:
     from scipy import sparse
@@ -159,15 +173,15 @@ def _system_evaluate(params: SystemParams, values: Array, right: Array) -> Array
         return np.full(right.shape, np.nan, dtype=right.dtype)
     # Rows and columns are brought to about the same size, so that units do not make a matrix look singular.
     if params.pattern is None:
-        rows = _balance(np.abs(values).max(axis=1, initial=0.0))
+        rows = balance(np.abs(values).max(axis=1, initial=0.0))
         scaled = values * rows[:, None]
-        cols = _balance(np.abs(scaled).max(axis=0, initial=0.0))
+        cols = balance(np.abs(scaled).max(axis=0, initial=0.0))
         matrix: Any = scaled * cols
     else:
         place = params.pattern
-        rows = _balance(_largest(place.rows, np.abs(values), n))
+        rows = balance(_largest(place.rows, np.abs(values), n))
         scaled = values * rows[place.rows]
-        cols = _balance(_largest(place.cols, np.abs(scaled), n))
+        cols = balance(_largest(place.cols, np.abs(scaled), n))
         matrix = sparse.csr_array((scaled * cols[place.cols], place.cols, place.indptr), shape=(n, n))
     before, after = (cols, rows) if params.transposed else (rows, cols)
     scaled_right = np.asfortranarray(wide * before[:, None])
@@ -180,16 +194,16 @@ def _system_evaluate(params: SystemParams, values: Array, right: Array) -> Array
         else:
             found = factors.solve(scaled_right, transposed=params.transposed)
     except SingularMatrix:
-        raise _singular(params) from None
+        raise singular(params.name, params.line) from None
     # A sparse factorisation does not tell a matrix that is singular but for rounding; the size of the answer does.
     known = np.isfinite(scaled_right).all(axis=0)
     largest = np.abs(found[:, known]).max(initial=0.0) * np.finfo(np.float64).eps
     if not largest <= n * np.abs(scaled_right[:, known]).max(initial=0.0):
-        raise _singular(params)
+        raise singular(params.name, params.line)
     return np.asarray(found * after[:, None], dtype=right.dtype)
 
 
-def _balance(sizes: Array) -> Array:
+def balance(sizes: Array) -> Array:
     """Powers of two that bring sizes to about one."""
     return np.ldexp(1.0, -np.frexp(np.where(sizes > 0.0, sizes, 1.0))[1])
 
@@ -200,11 +214,12 @@ def _largest(places: Array, sizes: Array, n: int) -> Array:
     return result
 
 
-def _singular(params: SystemParams) -> DifferentiationError:
+def singular(name: str, line: str) -> DifferentiationError:
+    """The error of a solution that is not isolated."""
     return DifferentiationError(
-        f"the solution of {params.name} has no derivative here: the Jacobian of its equations by the unknowns is "
+        f"the solution of {name} has no derivative here: the Jacobian of its equations by the unknowns is "
         f"singular there, so the solution is not isolated, or a multiple one. Add an equation (or a term of "
-        f"regularisation) that singles one out, or leave out unknowns that are not determined.{params.line}"
+        f"regularisation) that singles one out, or leave out unknowns that are not determined.{line}"
     )
 
 
@@ -235,13 +250,13 @@ implicit_solve = register(
 
 def _reciprocal_evaluate(params: SystemParams, diagonal: Array) -> Array:
     if (diagonal == 0.0).any():
-        raise _singular(params)
+        raise singular(params.name, params.line)
     return np.asarray(1.0 / diagonal, dtype=diagonal.dtype)
 
 
 def _reciprocal_edges(node: Node) -> Edges:
-    (row,) = identity(1)
-    return ((Term(node.shape, (row,), (row,), ((-(node * node), (0,)),)),),)
+    every = identity(node.ndim)
+    return ((Term(node.shape, every, every, ((-(node * node), tuple(range(node.ndim))),)),),)
 
 
 reciprocal = register(
@@ -348,10 +363,12 @@ __all__ = [
     "Pattern",
     "Solves",
     "SystemParams",
+    "balance",
     "implicit",
     "implicit_matrix",
     "implicit_solve",
     "reciprocal",
+    "singular",
     "solved",
     "system_map",
 ]

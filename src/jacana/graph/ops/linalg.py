@@ -57,27 +57,29 @@ def _det_edges(node: Node) -> Edges:
 
 
 def _cofactor_edges(node: Node) -> Edges:
-    # C = d A^-T: dC[i,j]/dA[k,l] = d (Y[l,k] Y[j,i] - Y[j,k] Y[l,i]), written with Y = A^-1 and d = det A.
-    from ..build import broadcast_axes
+    # The Hessian of the determinant: minors where they are few, else a linear map that multiplies.
+    from .cofactors import cofactor_terms
 
     (a,) = node.inputs
-    lead, n = node.shape[:-2], node.shape[-1]
+    n = node.shape[-1]
     if n <= LARGEST:
         return (minor_terms(a, 1) if n > 1 else None,)
-    y = inverse(a)
-    scaled = broadcast_axes(determinant(a), a.shape, tuple(range(len(lead)))) * y
-    sizes = _axes(n, "ijkl")
-    return (
-        (
-            labelled(lead, sizes, "ij", "kl", (scaled, "lk"), (y, "ji")),
-            labelled(lead, sizes, "ij", "kl", (-scaled, "jk"), (y, "li")),
-        ),
-    )
+    return (cofactor_terms(a),)
+
+
+def svd_of_finite(a: Array) -> tuple[Array, Array, Array]:
+    """The singular value decomposition; NaN where a matrix is not finite, as its determinant is, and LAPACK raises."""
+    finite = np.asarray(np.isfinite(a).all(axis=(-2, -1)))
+    if finite.all():
+        u, s, vt = np.linalg.svd(a)
+        return u, s, vt
+    u, s, vt = np.linalg.svd(np.where(finite[..., None, None], a, 0.0))
+    return u, np.where(finite[..., None], s, np.nan).astype(a.dtype), vt
 
 
 def _cofactor_evaluate(params: Any, a: Array) -> Array:
     """The matrix of cofactors, right for singular matrices too: from A = U S V^T, det(U V) U cof(S) V^T."""
-    u, s, vt = np.linalg.svd(a)
+    u, s, vt = svd_of_finite(a)
     n = s.shape[-1]
     others = np.where(np.eye(n, dtype=bool), 1.0, s[..., None, :])
     cofactors = np.prod(others, axis=-1, dtype=a.dtype)

@@ -34,6 +34,12 @@ class FunctionParams(NamedTuple):
         return self
 
 
+def is_real(value: Array) -> bool:
+    """Whether a complex matrix is real but for what rounding leaves, which depends on the version of SciPy."""
+    rounding = value.shape[-1] * np.finfo(value.dtype).eps * np.abs(value).max(initial=0.0)
+    return bool(np.abs(value.imag).max(initial=0.0) <= rounding)
+
+
 def _evaluate(params: FunctionParams, a: Array) -> Array:
     """Matrix by matrix; NaN where the function is not real: the recorder guards against it."""
     from scipy import linalg as functions
@@ -44,7 +50,7 @@ def _evaluate(params: FunctionParams, a: Array) -> Array:
     for where in np.ndindex(*a.shape[:-2]):
         value = np.asarray(function(a[where], *arguments))
         if value.dtype.kind == "c":
-            value = value.real if not value.imag.any() else np.full(value.shape, np.nan)
+            value = value.real if is_real(value) else np.full(value.shape, np.nan)
         result[where] = value
     return result
 
@@ -70,7 +76,7 @@ def derivative(params: FunctionParams, a: Node, directions: Node) -> Node:
     return index_node(pair, a.shape, (*lead, rows, Affine(n, ((a.ndim - 1, 1),))))
 
 
-def _directions_last(array: Node, batch: int) -> tuple[Node, tuple[int, ...]]:
+def directions_last(array: Node, batch: int) -> tuple[Node, tuple[int, ...]]:
     """``(batch, i, j, rest)`` as ``(batch, rest, i, j)``, and the order that leads back."""
     from ..build import transpose
 
@@ -93,12 +99,12 @@ def _apply(matrix: Node, array: Node, transposed: bool) -> Node:
     a = matrix.inputs[0]
     if transposed:
         a = turned(a)
-    directions, back = _directions_last(array, a.ndim - 2)
+    directions, back = directions_last(array, a.ndim - 2)
     moved = derivative(matrix.params, _spread_matrix(a, directions.shape), directions)
     return transpose(moved, back)
 
 
-def _units(shape: Shape, dtype: DType) -> Node:
+def units(shape: Shape, dtype: DType) -> Node:
     """For each of the axes ``(k, l)`` before the last two, the matrix that is one at ``(k, l)`` and zero elsewhere.
 
     A product of two small identities: nothing large exists before an executor asks for it.
@@ -119,8 +125,7 @@ def _formed(params: FunctionParams, a: Node) -> Node:
 
     n, batch = a.shape[-1], a.ndim - 2
     shape = (*a.shape[:-2], n, n, n, n)  # (batch, k, l, i, j)
-    units = _units(shape, a.dtype)
-    found = derivative(params, _spread_matrix(a, shape), units)
+    found = derivative(params, _spread_matrix(a, shape), units(shape, a.dtype))
     return transpose(found, (*range(batch), batch + 2, batch + 3, batch, batch + 1))
 
 
@@ -185,7 +190,7 @@ def _sylvester_apply(matrix: Node, array: Node, transposed: bool) -> Node:
     a, b = matrix.inputs[:2]
     if transposed:
         a, b = turned(a), turned(b)
-    directions, back = _directions_last(array, a.ndim - 2)
+    directions, back = directions_last(array, a.ndim - 2)
     lead = directions.shape[:-2]
     spread_a = _spread_matrix(a, (*lead, *a.shape[-2:]))
     spread_b = _spread_matrix(b, (*lead, *b.shape[-2:]))
@@ -197,8 +202,9 @@ def _sylvester_formed(a: Node, b: Node) -> Node:
 
     m, n, batch = a.shape[-1], b.shape[-1], a.ndim - 2
     shape = (*a.shape[:-2], m, n, m, n)
-    units = _units(shape, a.dtype)
-    found = sylvester(_spread_matrix(a, (*shape[:-2], m, m)), _spread_matrix(b, (*shape[:-2], n, n)), units)
+    found = sylvester(
+        _spread_matrix(a, (*shape[:-2], m, m)), _spread_matrix(b, (*shape[:-2], n, n)), units(shape, a.dtype)
+    )
     return transpose(found, (*range(batch), batch + 2, batch + 3, batch, batch + 1))
 
 

@@ -2,7 +2,7 @@
 
 ``d^m det A / dA[i1, j1] ... dA[im, jm]`` is, up to its sign, the determinant of A without these rows and columns (the
 expansion of Laplace), and zero where a row or a column is named twice. There are n^2m of them, so this is for small
-matrices; for larger ones ``cofactor`` is differentiated through the inverse, with factors kept apart.
+matrices; for larger ones there is a linear map that multiplies (``cofactors.py``).
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ write in place. A body with a step that needs NumPy is left to ``run/loops.py``,
 from __future__ import annotations
 
 import functools
+import hashlib
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -17,21 +18,25 @@ from llvmlite import ir
 from ...graph.index import Affine, Table
 from ...graph.node import CONSTANT, LITERAL, Array, Node, literal_array
 from ...graph.ops.contraction import contract
-from ...graph.ops.control import RunParams
+from ...graph.ops.control import RunParams, loop_part, loop_run
 from ...graph.ops.position import read_at, write_at
 from ...plan.jobs import Group, Kernel, NativePlan
-from ...plan.loops import lowered
-from ...plan.native_loops import Access, access, called, plan_body, through_views
+from ...plan.native_loops import Access, LoopPlan, access, called, contiguous, plan_loop, through_views
+from .. import store
 from ..loops import bundle, run_loop, steps_of, storage_makers
 from ..program import Program, Runnable
-from .calls import slow_call, wrapper
+from .calls import external, slow_call, wrapper
 from .codegen import KernelEmitter
 from .emitter import I1, I8, I64, POINTER
 from .engine import Machine, builtin, fast_calls, link, machine, object_image
+from .keys import SIZE, environment
 from .products import Products
 from .runner import table_array
+from .threads import PARALLEL
 
 _OWN = (contract, read_at, write_at)  # steps that are not kernels and have code of their own here
+SHARES = 64  # that independent steps are divided into
+PARALLEL_WORK = 100_000  # computed values from which independent steps use several threads
 ALIGNMENT = 64  # bytes, of every buffer in the workspace
 
 Value = Any
@@ -39,30 +44,50 @@ Value = Any
 
 def native_loop(params: RunParams, compile_body: Callable[[Program], Runnable]) -> Callable[..., Any]:
     """``(initial carries, stacks, constants) -> array of the results``; in machine code where all of it can be."""
-    body = params.body
-    plan = plan_body(lowered(body.results))
-    check = None if body.go is None else plan_body(lowered([body.go]))
-    if plan is None or (body.go is not None and check is None) or params.length == 0:
+    planned = plan_loop(params)
+    if planned is None:
         return run_loop(params, compile_body)
-    return _LoopFunction(params, plan, check).compiled()
+    return LoopFunction.of(planned).caller()
 
 
-class _LoopFunction:
-    """Writes ``i64 loop(ptr arrays, i64 first, i64 steps)`` and the Python function that calls it."""
+class LoopFunction:
+    """Writes ``void loop(ptr arrays, i64 first, i64 steps)``, and for the outermost the Python function that calls it.
 
-    def __init__(self, params: RunParams, plan: NativePlan, check: NativePlan | None) -> None:
-        self.params, self.plan, self.check = params, plan, check
-        body = params.body
-        self.results = lowered(body.results)
-        self.go = None if body.go is None else lowered([body.go])[0]
+    A loop in a body is a function of its own in the same module, called with pointers into what the outer one has.
+    """
+
+    def __init__(self, planned: LoopPlan, module: ir.Module, target: Machine) -> None:
+        self.planned, self.module, self.target = planned, module, target
+        self.params, self.plan, self.check = planned.params, planned.plan, planned.check
+        params, body = self.params, self.params.body
+        self.results, self.go = planned.results, planned.go
         # Where the carry of the next step goes: straight into what is stored of it, unless steps may be missing.
         self.direct = {} if body.dynamic else {k: j for j, k in enumerate(params.befores)}
         self.arrays: dict[Any, int] = {}  # what the function is given, by name: an array of pointers
-        self.fixed: list[tuple[int, Array]] = []
-        self.fetched: list[tuple[int, Callable[[], Array]]] = []
+        self.fixed: dict[Any, Array] = {}
+        self.fetched: dict[Any, Callable[[], Array]] = {}
         self.work: dict[Any, int] = {}  # offsets in the workspace
         self.work_size = 0
         self.symbols: set[str] = set()
+        self.given: dict[Any, Value] = {}
+        for name, nodes in (("init", body.carries), ("stack", body.stacks), ("const", body.consts)):
+            for k in range(len(nodes)):
+                self._array((name, k))
+        for k in range(len(params.finals)):
+            self._array(("final", k))
+        for k in range(len(params.befores) + len(body.outputs)):
+            self._array(("stored", k))
+
+    @classmethod
+    def of(cls, planned: LoopPlan) -> LoopFunction:
+        """The function in a module of its own."""
+        target = machine()
+        module = ir.Module("jacana_loop")
+        module.triple = target.triple
+        module.data_layout = str(target.target_machine.target_data)
+        made = cls(planned, module, target)
+        made.write()
+        return made
 
     # --- storage
 
@@ -97,61 +122,88 @@ class _LoopFunction:
 
     # --- the function
 
-    def compiled(self) -> Callable[..., Any]:
-        target = machine()
-        self.module = ir.Module("jacana_loop")
-        self.module.triple = target.triple
-        self.module.data_layout = str(target.target_machine.target_data)
-        self.given: dict[Any, Value] = {}
-        body = self.params.body
-        for name, nodes in (("init", body.carries), ("stack", body.stacks), ("const", body.consts)):
-            for k in range(len(nodes)):
-                self._array((name, k))
-        for k in range(len(self.params.finals)):
-            self._array(("final", k))
-        for k in range(len(self.params.befores) + len(body.outputs)):
-            self._array(("stored", k))
-        kernels = self._kernels(self.plan, "kernel", target)
-        checks = [] if self.check is None else self._kernels(self.check, "check", target)
-        self.function = ir.Function(self.module, ir.FunctionType(ir.VoidType(), [POINTER, I64, I64]), "loop")
+    def write(self) -> None:
+        kinds = ir.FunctionType(ir.VoidType(), [POINTER, I64, I64])
+        self.function = ir.Function(self.module, kinds, self.module.get_unique_name("loop"))
+        self.function.linkage = "internal"
         self.function.append_basic_block("entry")
         start = self.function.append_basic_block("start")
         self.builder: Any = ir.IRBuilder(start)
-        self._write(kernels, checks, target)
+        kernels = self._kernels(self.plan)
+        checks = [] if self.check is None else self._kernels(self.check)
+        self._write(kernels, checks, self.target)
         with self.builder.goto_entry_block():
             self.builder.branch(start)
-        return self._caller(self._callable())
 
-    def _callable(self) -> Callable[..., Any]:
+    def callable(self) -> Callable[..., Any]:
         """The loop as a function of arrays: those of ``self.arrays``, in order, and the first step and their number."""
         count = len(self.arrays)
         group = ir.Function(self.module, ir.FunctionType(ir.VoidType(), [POINTER]), "group")
         b: Any = ir.IRBuilder(group.append_basic_block("entry"))
-
-        def slot(k: int, base: Any) -> Any:
-            return b.gep(base, [ir.Constant(I64, k)], inbounds=True, source_etype=POINTER)
-
         work = self.arrays.get("work")
         if work is not None:  # NumPy aligns to less
-            start = b.ptrtoint(b.load(slot(work, group.args[0]), typ=POINTER), I64)
+            start = b.ptrtoint(b.load(_slot(b, group.args[0], work), typ=POINTER), I64)
             up = b.and_(b.add(start, ir.Constant(I64, ALIGNMENT - 1)), ir.Constant(I64, -ALIGNMENT))
-            b.store(b.inttoptr(up, POINTER), slot(work, group.args[0]))
-        window = b.load(slot(count, group.args[0]), typ=POINTER)
-        first, steps = (b.load(b.gep(window, [ir.Constant(I64, k)], inbounds=True, source_etype=I64), typ=I64)
-                        for k in range(2))  # fmt: skip
-        b.call(self.function, [group.args[0], first, steps])
+            b.store(b.inttoptr(up, POINTER), _slot(b, group.args[0], work))
+        first, steps = self._given_window(b, group.args[0])
+        if self.independent:
+            worth = ir.Constant(I64, max(PARALLEL_WORK // max(self.planned.work, 1), 1))
+            with b.if_else(b.icmp_signed(">", steps, worth)) as (many, few):
+                with many:
+                    each = external(
+                        self.module, PARALLEL, ir.FunctionType(ir.VoidType(), [POINTER, POINTER, I64]), self.symbols
+                    )
+                    chunk = _chunk(b, steps)
+                    last = b.sub(b.add(steps, chunk), ir.Constant(I64, 1))
+                    b.call(each, [self._share(), group.args[0], b.sdiv(last, chunk)])
+                with few:
+                    b.call(self.function, [group.args[0], first, steps])
+        else:
+            b.call(self.function, [group.args[0], first, steps])
         b.ret_void()
         quick = fast_calls()
         name = "call_group" if quick else "group"
         if quick:
             wrapper(self.module, group, count + 1, name, True, self.symbols)
-        addresses, keep = link(object_image(str(self.module)), self.symbols, [name])
+        addresses, keep = link(_image(str(self.module)), self.symbols, [name])
         return builtin(addresses[name], keep) if quick else slow_call(addresses[name], count + 1, keep)
 
-    def _kernels(self, plan: NativePlan, name: str, target: Machine) -> list[tuple[Any, list[Node | Table]]]:
+    @property
+    def independent(self) -> bool:
+        """Whether steps can be run at the same time."""
+        return not (self.params.body.carries or self.params.body.dynamic or self.params.reverse)
+
+    def _given_window(self, b: Any, arrays: Value) -> tuple[Value, Value]:
+        window = b.load(_slot(b, arrays, len(self.arrays)), typ=POINTER)
+        first, steps = (b.load(b.gep(window, [ir.Constant(I64, k)], inbounds=True, source_etype=I64), typ=I64)
+                        for k in range(2))  # fmt: skip
+        return first, steps
+
+    def _share(self) -> Any:
+        """``void share(ptr arrays, i64 k)``: the k-th of the shares of independent steps, in a workspace of its own."""
+        function = ir.Function(self.module, ir.FunctionType(ir.VoidType(), [POINTER, I64]), "share")
+        b: Any = ir.IRBuilder(function.append_basic_block("entry"))
+        arrays, k = function.args
+        first, steps = self._given_window(b, arrays)
+        chunk = _chunk(b, steps)
+        begin = b.mul(k, chunk)
+        rest = b.sub(steps, begin)
+        own = b.alloca(POINTER, ir.Constant(I64, len(self.arrays)))
+        for key, place in self.arrays.items():
+            pointer = b.load(_slot(b, arrays, place), typ=POINTER)
+            if key == "work":
+                pointer = b.gep(pointer, [b.mul(k, ir.Constant(I64, self.work_size))], inbounds=True, source_etype=I8)
+            b.store(pointer, _slot(b, own, place))
+        size = b.select(b.icmp_signed("<", rest, chunk), rest, chunk)
+        b.call(self.function, [own, b.add(first, begin), size])
+        b.ret_void()
+        return function
+
+    def _kernels(self, plan: NativePlan) -> list[tuple[Any, list[Node | Table]]]:
         made: list[tuple[Any, list[Node | Table]]] = []
         for kernel in _kernels_of(plan):
-            emitter = KernelEmitter(self.module, target, kernel, f"{name}{len(made)}", plan.buffers)
+            name = self.module.get_unique_name("kernel")
+            emitter = KernelEmitter(self.module, self.target, kernel, name, plan.buffers)
             emitter.emit()
             emitter.function.linkage = "internal"
             self.symbols |= emitter.symbols
@@ -250,7 +302,7 @@ class _LoopFunction:
 
     def _copies(self) -> None:
         for pointer, node in self.copies:
-            if node in called(self.plan) and node.op not in _OWN:
+            if node in called(self.plan) and node.op not in _OWN and node.op is not loop_part:
                 self._copy_view(pointer, node)
             else:
                 self._copy(pointer, self._place(node, self.plan), node)
@@ -279,15 +331,14 @@ class _LoopFunction:
             self._fix(key, np.array(literal_array(key.params)))
             return self._pointer(key)
         if key.op is CONSTANT:
-            if key not in self.arrays:
-                self.fetched.append((self._array(key), key.params.owner.value))
+            self.fetched[key] = key.params.owner.value
             return self._pointer(key)
         self.places[key] = self._scratch(key, _bytes(key))
         return self.places[key]
 
     def _fix(self, key: Any, array: Array) -> None:
-        if key not in self.arrays:
-            self.fixed.append((self._array(key), np.ascontiguousarray(array)))
+        if key not in self.fixed:
+            self.fixed[key] = np.ascontiguousarray(array)
 
     def _run(self, plan: NativePlan, kernels: Any, target: Machine) -> None:
         for node in plan.buffers:
@@ -311,6 +362,66 @@ class _LoopFunction:
                 Products(self.module, self.builder, target.lanes).emit(node, found, pointers, self._place(node, plan))
             elif step.node.op in (read_at, write_at):
                 self._positioned(step.node, plan, target)
+            elif step.node.op is loop_run:
+                self._nested(step.node, plan)
+            elif step.node.op is loop_part:
+                self.places[step.node] = self.places[step.node.inputs[0], step.node.params.place]
+
+    def _nested(self, node: Node, plan: NativePlan) -> None:
+        """Call a loop inside: its arguments are buffers of this step, its results go into the workspace."""
+        builder, params = self.builder, node.params
+        planned = plan_loop(params)
+        assert planned is not None
+        inner = LoopFunction(planned, self.module, self.target)
+        inner.write()
+        self.symbols |= inner.symbols
+        body = params.body
+        pointers: dict[Any, Value] = {}
+        names = [(n, k) for n, of in (("init", body.carries), ("stack", body.stacks), ("const", body.consts))
+                 for k in range(len(of))]  # fmt: skip
+        for name, argument in zip(names, node.inputs, strict=True):
+            found = contiguous(plan, called(plan), argument)
+            assert found is not None
+            begin = ir.Constant(I64, found.offset * argument.dtype.itemsize)
+            pointers[name] = self._offset(self._place(found.buffer, plan), begin)
+        nodes = [*(body.carries[k] for k in params.finals), *(body.carries[k] for k in params.befores), *body.outputs]
+        for j, result in enumerate(nodes):
+            stored = j - len(params.finals)
+            size = _bytes(result) * (1 if stored < 0 else params.length)
+            place = self._scratch((node, j), size)
+            self.places[node, j] = place
+            pointers["final" if stored < 0 else "stored", j if stored < 0 else stored] = place
+            if stored >= 0 and body.dynamic:
+                self._zero(place, size)
+        if "work" in inner.arrays:
+            pointers["work"] = self._scratch((node, "work"), inner.work_size)
+        if "status" in inner.arrays:
+            pointers["status"] = self._pointer("status")
+        for key, array in inner.fixed.items():
+            self._fix(key, array)
+            pointers[key] = self._pointer(key)
+        for key, fetch in inner.fetched.items():
+            self.fetched[key] = fetch
+            pointers[key] = self._pointer(key)
+        with builder.goto_entry_block():
+            arrays = builder.alloca(POINTER, ir.Constant(I64, max(len(inner.arrays), 1)))
+        for key, k in inner.arrays.items():
+            slot = builder.gep(arrays, [ir.Constant(I64, k)], inbounds=True, source_etype=POINTER)
+            builder.store(pointers[key], slot)
+        builder.call(inner.function, [arrays, *self._window(params, pointers)])
+
+    def _window(self, params: RunParams, pointers: dict[Any, Value]) -> tuple[Value, Value]:
+        """The first step of a loop inside and their number; see ``steps_of``."""
+        builder, window = self.builder, params.body.window
+        zero, length = ir.Constant(I64, 0), ir.Constant(I64, params.length)
+        first, last = zero, length
+        if window is not None:
+            low, high = (builder.load(pointers["const", k], typ=I64) for k in window)
+            first = builder.select(builder.icmp_signed(">", low, zero), low, zero)
+            last = builder.select(builder.icmp_signed("<", high, length), high, length)
+        count = builder.sub(last, first)
+        count = builder.select(builder.icmp_signed(">", count, zero), count, zero)
+        return builder.sub(last, ir.Constant(I64, 1)) if params.reverse else first, count
 
     def _positioned(self, node: Node, plan: NativePlan, target: Machine) -> None:
         """A slice read or written at integers that are known now; out of bounds, the caller raises the error."""
@@ -380,19 +491,26 @@ class _LoopFunction:
 
     # --- the call
 
-    def _caller(self, function: Callable[..., Any]) -> Callable[..., Any]:
+    def template(self) -> list[Any]:
+        """The arguments of the function, with what is the same at every call."""
+        template: list[Any] = [None] * (len(self.arrays) + 1)
+        for key, array in self.fixed.items():
+            template[self.arrays[key]] = array
+        return template
+
+    def caller(self) -> Callable[..., Any]:
+        """The function of arrays that runs a ``loop_run``."""
+        function = self.callable()
         params, body = self.params, self.params.body
         given = len(body.carries) + len(body.stacks) + len(body.consts)
         constants = given - len(body.consts)
         finals = [body.carries[k] for k in params.finals]
         makers: list[Callable[[], Array]] = [functools.partial(np.empty, n.shape, n.dtype) for n in finals]
         makers += storage_makers(params)
-        template: list[Any] = [None] * (len(self.arrays) + 1)
-        for k, array in self.fixed:
-            template[k] = array
-        fetched = list(self.fetched)
+        template = self.template()
+        fetched = [(self.arrays[key], fetch) for key, fetch in self.fetched.items()]
         work, status = self.arrays.get("work"), self.arrays.get("status")
-        work_size = self.work_size + ALIGNMENT
+        work_size = self.work_size * (SHARES if self.independent else 1) + ALIGNMENT
         window = None if body.dynamic else steps_of(params, ())
 
         def run(*arrays: Array) -> Any:
@@ -417,6 +535,26 @@ class _LoopFunction:
         return run
 
 
+def _image(text: str) -> bytes:
+    """Machine code for a module, from the disk if some process has left it there."""
+    key = (hashlib.blake2b(text.encode(), digest_size=SIZE).digest(), environment())
+    found = store.fetch(*key)
+    if found is not None:
+        return found[1]
+    image = object_image(text)
+    store.keep(*key, None, image)
+    return image
+
+
+def _slot(builder: Any, arrays: Value, k: int) -> Value:
+    return builder.gep(arrays, [ir.Constant(I64, k)], inbounds=True, source_etype=POINTER)
+
+
+def _chunk(builder: Any, steps: Value) -> Value:
+    """How many steps are a share."""
+    return builder.sdiv(builder.add(steps, ir.Constant(I64, SHARES - 1)), ir.Constant(I64, SHARES))
+
+
 def _bytes(node: Node) -> int:
     return node.size * node.dtype.itemsize
 
@@ -432,4 +570,4 @@ def _kernels_of(plan: NativePlan) -> list[Kernel]:
     return [kernel for step in plan.steps if isinstance(step, Group) for kernel in step.kernels]
 
 
-__all__ = ["native_loop"]
+__all__ = ["ALIGNMENT", "SHARES", "LoopFunction", "native_loop"]

@@ -63,20 +63,24 @@ class Products:
         out = [x for x in result if sizes[x] > 1]
         summed = [x for x in range(len(sizes)) if x not in result and sizes[x] > 1]
         self.moves = not summed and len(operands) == 1
-        along_out = [x for x in out if self._contiguous(x) and self.out_strides[x] == 1 and self._long(x)]
-        along_sum = [x for x in summed if self._contiguous(x) and self._long(x)]
-        if along_out:
-            self._lanes_out(along_out[0], out, summed)
-        elif along_sum:
-            self._lanes_summed(max(along_sum, key=lambda x: self.sizes[x]), out, summed)
-        else:
-            self._scalar(out, summed)
+        self.width = self.lanes
+        while self.width > 1:  # short axes get short vectors
+            along_out = [x for x in out if self._contiguous(x) and self.out_strides[x] == 1 and self._long(x)]
+            along_sum = [x for x in summed if self._contiguous(x) and self._long(x)]
+            if along_out:
+                self._lanes_out(along_out[0], out, summed)
+                return
+            if along_sum:
+                self._lanes_summed(max(along_sum, key=lambda x: self.sizes[x]), out, summed)
+                return
+            self.width //= 2
+        self._scalar(out, summed)
 
     def _contiguous(self, x: int) -> bool:
         return all(a.strides[x] in (0, 1) for a, _ in self.operands) and any(a.strides[x] for a, _ in self.operands)
 
     def _long(self, x: int) -> bool:
-        return self.sizes[x] >= self.lanes
+        return self.sizes[x] >= self.width
 
     # --- the three ways
 
@@ -84,16 +88,16 @@ class Products:
         others = [x for x in out if x != lane]
         row = self._row_label(others, lane)
         rest = [x for x in others if x != row]
-        whole, tail = divmod(self.sizes[lane], self.lanes)
+        whole, tail = divmod(self.sizes[lane], self.width)
         wide = VECTORS if row is not None else MANY
 
         def across(at: dict[int, Value]) -> None:
             def columns(here: dict[int, Value], rows: int) -> None:
-                for first, count in self._blocks(whole, wide, here, lane, self.lanes):
+                for first, count in self._blocks(whole, wide, here, lane, self.width):
                     self._block(first, lane, row, rows, count, summed)
                 if tail:
                     # The last vector is moved back so that it ends with the axis; what it overlaps is stored twice.
-                    last = {**here, lane: ir.Constant(I64, self.sizes[lane] - self.lanes)}
+                    last = {**here, lane: ir.Constant(I64, self.sizes[lane] - self.width)}
                     self._block(last, lane, row, rows, 1, summed)
 
             if row is None:
@@ -127,8 +131,8 @@ class Products:
         self, at: dict[int, Value], lane: int, row: int | None, rows: int, vectors: int, summed: list[int]
     ) -> None:
         """``rows`` times ``vectors`` vectors of the result, summed in registers."""
-        vector = ir.VectorType(self.kind, self.lanes)
-        zero = ir.Constant(vector, [0.0] * self.lanes)
+        vector = ir.VectorType(self.kind, self.width)
+        zero = ir.Constant(vector, [0.0] * self.width)
 
         def body(counters: dict[int, Value], totals: list[Value]) -> list[Value]:
             loaded: dict[tuple[int, int, int], Value] = {}
@@ -139,10 +143,10 @@ class Products:
                     for k, (a, pointer) in enumerate(self.operands):
                         key = (k, r if row is not None and a.strides[row] else 0, v if a.strides[lane] else 0)
                         if key not in loaded:
-                            extra = (key[1] * a.strides[row] if row is not None else 0) + key[2] * self.lanes
+                            extra = (key[1] * a.strides[row] if row is not None else 0) + key[2] * self.width
                             place = self._place(a, counters, extra)
                             loaded[key] = (
-                                self._load(pointer, place, self.lanes)
+                                self._load(pointer, place, self.width)
                                 if a.strides[lane]
                                 else self._splat(self._load(pointer, place, 1))
                             )
@@ -153,7 +157,7 @@ class Products:
         totals = self._sum(summed, at, [zero] * (rows * vectors), body)
         for r in range(rows):
             for v in range(vectors):
-                extra = (r * self.out_strides[row] if row is not None else 0) + v * self.lanes
+                extra = (r * self.out_strides[row] if row is not None else 0) + v * self.width
                 self._store(totals[r * vectors + v], self._target_place(at, extra))
 
     def _lanes_summed(self, lane: int, out: list[int], summed: list[int]) -> None:
@@ -162,9 +166,9 @@ class Products:
             row = max(out, key=lambda x: self.sizes[x])
         rest = [x for x in out if x != row]
         others = [x for x in summed if x != lane]
-        whole, tail = divmod(self.sizes[lane], self.lanes)
-        vector = ir.VectorType(self.kind, self.lanes)
-        zero = ir.Constant(vector, [0.0] * self.lanes)
+        whole, tail = divmod(self.sizes[lane], self.width)
+        vector = ir.VectorType(self.kind, self.width)
+        zero = ir.Constant(vector, [0.0] * self.width)
 
         def rows_at(at: dict[int, Value], rows: int) -> None:
             def reads(counters: dict[int, Value], r: int, width: int) -> list[Value]:
@@ -178,8 +182,8 @@ class Products:
 
             def inner(counters: dict[int, Value], totals: list[Value]) -> list[Value]:
                 def at_vector(here: dict[int, Value], sums: list[Value]) -> list[Value]:
-                    moved = {**here, lane: self.builder.mul(here[lane], ir.Constant(I64, self.lanes))}
-                    return [self._accumulate(s, reads(moved, r, self.lanes)) for r, s in enumerate(sums)]
+                    moved = {**here, lane: self.builder.mul(here[lane], ir.Constant(I64, self.width))}
+                    return [self._accumulate(s, reads(moved, r, self.width)) for r, s in enumerate(sums)]
 
                 return self._carried(whole, lane, counters, totals, at_vector)
 
@@ -189,7 +193,7 @@ class Products:
 
                 def rest_of(counters: dict[int, Value], totals: list[Value]) -> list[Value]:
                     for j in range(tail):
-                        moved = {**counters, lane: ir.Constant(I64, whole * self.lanes + j)}
+                        moved = {**counters, lane: ir.Constant(I64, whole * self.width + j)}
                         totals = [self._accumulate(s, reads(moved, r, 1)) for r, s in enumerate(totals)]
                     return totals
 
@@ -296,7 +300,7 @@ class Products:
             return self.builder.fadd(total, factors[0])
         kind = {4: "f32", 8: "f64"}[self.align]
         vector = isinstance(total.type, ir.VectorType)
-        name = f"llvm.fmuladd.{f'v{self.lanes}' if vector else ''}{kind}"
+        name = f"llvm.fmuladd.{f'v{self.width}' if vector else ''}{kind}"
         function = self.module.globals.get(name)
         if function is None:
             function = ir.Function(self.module, ir.FunctionType(total.type, [total.type] * 3), name)
@@ -306,21 +310,21 @@ class Products:
         return self.builder.call(function, [product, factors[-1], total])
 
     def _horizontal(self, value: Value) -> Value:
-        width = self.lanes
+        width = self.width
         undefined = ir.Constant(value.type, ir.Undefined)
         while width > 1:
             width //= 2
-            mask = [k + width if k < width else k for k in range(self.lanes)]
-            moved = self.builder.shuffle_vector(value, undefined, ir.Constant(ir.VectorType(I32, self.lanes), mask))
+            mask = [k + width if k < width else k for k in range(self.width)]
+            moved = self.builder.shuffle_vector(value, undefined, ir.Constant(ir.VectorType(I32, self.width), mask))
             value = self.builder.fadd(value, moved)
         return self.builder.extract_element(value, ir.Constant(I32, 0))
 
     def _splat(self, value: Value) -> Value:
-        vector = ir.VectorType(value.type, self.lanes)
+        vector = ir.VectorType(value.type, self.width)
         undefined = ir.Constant(vector, ir.Undefined)
         first = self.builder.insert_element(undefined, value, ir.Constant(I32, 0))
         return self.builder.shuffle_vector(
-            first, undefined, ir.Constant(ir.VectorType(I32, self.lanes), [0] * self.lanes)
+            first, undefined, ir.Constant(ir.VectorType(I32, self.width), [0] * self.width)
         )
 
     def _position(self, strides: Sequence[int], at: dict[int, Value], offset: int) -> Value:
