@@ -73,8 +73,14 @@ def eliminate(
         order = min(complete, key=lambda e: e.cost).order if complete else "cost"  # type: ignore[assignment]
     if order not in ("auto", "cost"):
         return _Run(edges).run(order)
+    attempt = _Run(edges)
+    mode, bound = edges.pure_mode()
+    if order == "auto":
+        attempt.limit = bound
     try:
-        best = _Run(edges).run("cost")
+        best = attempt.run("cost")
+    except _TooDearError:
+        return _Run(edges).run(mode)
     except _GrowthError:
         return _Run(edges).run("sweep")
     if order == "cost":
@@ -159,6 +165,16 @@ class _Edges:
         for k, node in enumerate(outputs):
             if node in active:
                 self._add(k, node, Term(node.shape, identity(node.ndim), identity(node.ndim)))
+
+    def pure_mode(self) -> tuple[Order, float]:
+        """Forward or reverse mode, whichever costs less at most, and the multiplications that it never exceeds.
+
+        Going forward, each point of an edge as it is now meets at most one derivative by each element of the inputs;
+        going back, one of each element of the outputs.
+        """
+        points = sum(_size(terms) for edges in self.before.values() for terms in edges.values())
+        forward, reverse = (float(sum(node.size for node in nodes)) for nodes in (self.inputs, self.outputs))
+        return ("forward", forward * points) if forward < reverse else ("reverse", reverse * points)
 
     def _connect(self, node: Node, active: set[Node]) -> None:
         for source, terms in zip(node.inputs, node.op.edges(node), strict=True):
