@@ -337,6 +337,7 @@ def median(
     n = np.shape(raw(flat))[-1]
     ordered = sort(flat)
     middle = ordered[..., n // 2] if n % 2 else (ordered[..., n // 2 - 1] + ordered[..., n // 2]) / 2.0
+    middle = np.where(np.isnan(ordered[..., -1]), np.nan, middle)  # NaN is sorted to the end, and makes the median NaN
     node = cast_to(middle.node, value.dtype)
     return _store(wrap_node(movement_reshape(node, np.shape(value)), value), out)
 
