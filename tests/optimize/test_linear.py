@@ -6,7 +6,9 @@ from scipy import sparse
 from scipy.sparse.linalg import aslinearoperator
 
 from jacana.errors import InvalidInputError
-from jacana.optimize import DenseCholesky, DenseQR, Linearization
+from jacana.optimize import DenseCholesky, DenseQR, LevenbergMarquardt, Linearization, Problem
+from jacana.optimize.controls import Damping
+from jacana.optimize.linear import schur
 from jacana.optimize.linear.elements import PatternCache, elements_of
 from jacana.optimize.linear.iterative import LSMR, ConjugateGradients
 from jacana.optimize.linear.schur import Schur
@@ -119,10 +121,47 @@ def test_schur_complement(pattern):
     np.testing.assert_allclose(factors.answered(other, 1.0), right, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.parametrize(("blocks", "chunk"), [(256, 2**19), (3, 2**19), (4, 40), (1, 1)])
+def test_schur_complement_in_chunks(monkeypatch, blocks, chunk):
+    # Points that a camera sees twice, once together with another camera: entries add up, in elements of two kinds.
+    monkeypatch.setattr(schur, "_BLOCKS", blocks)
+    monkeypatch.setattr(schur, "_CHUNK", chunk)
+    rng = np.random.default_rng(8)
+    dense = camera_like(8, cameras=4, points=13, extra=1).toarray()
+    more = np.zeros((15, dense.shape[1]))
+    for k in range(5):
+        columns = [*range(4 * (k % 3), 4 * (k % 3) + 8), 16 + 2 * k, 17 + 2 * k]
+        more[3 * k : 3 * k + 3, columns] = rng.standard_normal((3, len(columns)))
+    jacobian = sparse.csr_array(np.concatenate((dense, more)))
+    residual = rng.standard_normal(jacobian.shape[0])
+    point = Linearization.of(residual, jacobian)
+    solver = Schur()
+    plan = solver._plans(jacobian)
+    assert plan.size * plan.eliminated.shape[1] == 26
+    assert len(plan.parts) > 1
+    assert (len(plan.chunks) > 1) == (blocks < 13)
+    step = solver.factorise(point, np.ones(jacobian.shape[1]), 1.0).damped(0.3).step
+    np.testing.assert_allclose(step, expected(jacobian, residual, np.full(jacobian.shape[1], 0.3)), rtol=1e-9)
+
+
+def test_elements_of_even_groups_and_of_groups_that_are_apart():
+    rows = [[0, 2], [0, 2], [1, 3], [1, 3], [0, 3], [0, 3]]
+    matrix = sparse.csr_array(
+        np.array([[float(k + c + 1) if c in row else 0.0 for c in range(4)] for k, row in enumerate(rows)])
+    )
+    (even,) = elements_of(matrix)
+    assert even.columns.tolist() == [[0, 2], [1, 3], [0, 3]]
+    assert even.rows.tolist() == [[0, 1], [2, 3], [4, 5]]
+    apart = sparse.csr_array(matrix[[0, 2, 1, 3, 4, 5]])
+    (element,) = elements_of(apart)
+    assert element.columns.tolist() == [[0, 2], [1, 3], [0, 3]]
+    assert element.rows.tolist() == [[0, 2], [1, 3], [4, 5]]
+
+
 def test_schur_eliminates_the_small_blocks():
     plan = Schur()._plans(camera_like())
     assert plan.size == 2
-    assert plan.eliminated.shape == (11, 2)
+    assert plan.eliminated.shape == (2, 11)
     np.testing.assert_array_equal(plan.kept, np.arange(12))
 
 
@@ -211,3 +250,36 @@ def test_plans_are_made_once_for_a_pattern():
 def test_unknown_backend():
     with pytest.raises(InvalidInputError, match="no backend 'cuda'"):
         SparseCholesky("cuda")
+
+
+def test_the_last_factorisation_is_foreseen(monkeypatch):
+    # Where steps shrink fast, the next one need not be computed to know that the search has arrived.
+    jacobian = camera_like(9, cameras=4, points=20)
+    rng = np.random.default_rng(9)
+    target = rng.standard_normal(jacobian.shape[1])
+    noise = 1e-4 * rng.standard_normal(jacobian.shape[0])
+
+    def residual(x):
+        inner = jacobian @ (x - target)
+        return inner + 0.05 * inner**2 + noise
+
+    def linearise(x):
+        inner = jacobian @ (x - target)
+        scaled = sparse.csr_array(sparse.diags_array(1.0 + 0.1 * inner) @ jacobian)
+        scaled.sort_indices()
+        return residual(x), scaled
+
+    solved = []
+    factorised = schur._solver
+    monkeypatch.setattr(schur, "_solver", lambda *args: solved.append(1) or factorised(*args))
+    method = LevenbergMarquardt(linear_solver=Schur(), control=Damping(), ftol=1e-10)
+    problem = Problem(residual, linearise)
+    state = method.init(problem, target + 0.3 * rng.standard_normal(target.size))
+    while (outcome := method.terminate(state)) is None:
+        state = method.step(problem, state)
+    assert outcome > 0
+    assert len(solved) == state.iteration
+    point = Linearization.of(*linearise(state.x))
+    full = np.linalg.lstsq(point.jacobian.toarray(), -point.residual)[0]
+    promised = np.sum((point.jacobian @ full) ** 2) / point.norm**2
+    assert promised <= method.ftol

@@ -87,10 +87,11 @@ class Damping(Control):
 
     Source: H. B. Nielsen, "Damping parameter in Marquardt's method", IMM-REP-1999-05, Technical University of Denmark,
     1999; a good step divides the damping by up to 30 instead of 3. Measured on the bundle adjustment and on the pose
-    graphs intel and sphere2500, this start and this factor take 8, 4 and 7 steps; 1e-4 and 10 take 8, 6 and 14.
+    graphs intel and sphere2500, this start and this factor take 7, 4 and 8 steps; 1e-6 and 30 take 8, 4 and 7; 1e-4
+    and 10 take 8, 6 and 14.
     """
 
-    start: float = 1e-6
+    start: float = 1e-5
     least: float = 1e-10
 
     def first(self, factors: Factors, extent: float) -> float:

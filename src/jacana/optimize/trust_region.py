@@ -50,6 +50,9 @@ _NEARLY_FLAT = 1e-4  # optimality above which a search is nowhere near a station
 _LITTLE = 0.1  # relative fall of the cost below which a step is slow, if
 _HARDLY = 0.3  # what a full step promises has not become smaller than by this factor
 _ZERO = 1e-290  # a residual this small has no digits left to improve
+_AS_PREDICTED = 0.1  # how far from 1 the gain ratio of a step may be that says what the next one will be
+_FALLING = 0.1  # rate of convergence of the residual's changes from which on steps are foreseen
+_MARGIN = 3.0  # by which a foreseen step is taken to be longer
 _RESTRAINED = 0.1  # a damping that takes up more of the model than this hides what a full step would do
 
 
@@ -73,6 +76,9 @@ class State:
         refused_values: trials refused because something was not finite, in the whole search.
         step_length: scaled length of the last trial step.
         stuck: no further trial can be made.
+        full_norm: how far the accepted step that led here moved the residual, if it was nearly a Gauss-Newton step.
+        foreseen: how far the next full step would move the residual and its scaled length, where the last two show that
+            it is too short to be worth a factorisation.
         slow: accepted steps in a row that gained little, in the cost and towards a stationary point.
     """
 
@@ -93,6 +99,8 @@ class State:
     step_length: float = math.inf
     stuck: bool = False
     slow: int = 0
+    full_norm: float | None = None
+    foreseen: tuple[float, float] | None = None
 
     @property
     def norm(self) -> float:
@@ -227,7 +235,7 @@ class TrustRegion(ABC):
         if not point.finite:
             return self._refused(state, trial, 0.1, residuals=1, jacobians=1, wild=True)
         trust = self.control.accepted(state.trust, trial, gain, shrinkage)
-        after = self._accepted(problem, state, trial, x, point, trust)
+        after = self._accepted(problem, state, trial, x, point, trust, gain)
         if not measurable and not _nearer(state, after, trial):
             if trial.length > 2.0 * state.trust:
                 return self._refused(state, trial, 1.0, residuals=1, jacobians=1)
@@ -267,11 +275,30 @@ class TrustRegion(ABC):
         """How far a full Gauss-Newton step would move the residual, and its scaled length; inf where unknown."""
         if not self.linear_solver.damps:
             return state.factors.decrement, state.factors.full_length
+        if state.foreseen is not None:
+            return state.foreseen
         # A full step would cost a factorisation. The next trial tells as much, if its damping hardly matters.
         trial = self.control.step(state.factors, state.trust)
         if self._unrestrained(trial):
             return trial.linear_norm, trial.length
         return math.inf, math.inf
+
+    def _foreseen(self, state: State, trial: Step, gain: float) -> tuple[float, float] | None:
+        """What `_promise` will say after `trial` of the step to come, where that would stop the search; else None.
+
+        Each step of Gauss and Newton is shorter than the one before by a factor that does not rise near a minimum:
+        the factor between the last two bounds the one to come, which need not be computed to find that it is short.
+        """
+        before = state.full_norm
+        if before is None or state.active is not None or abs(gain - 1.0) > _AS_PREDICTED:
+            return None
+        rate = trial.linear_norm / before
+        if rate > _FALLING or not self._unrestrained(trial):
+            return None
+        decrement, length = _MARGIN * rate * trial.linear_norm, _MARGIN * rate * trial.length
+        if self.ftol > 0.0 and (decrement / state.norm) ** 2 <= self.ftol:
+            return decrement, length
+        return None
 
     def _unrestrained(self, trial: Step) -> bool:
         if trial.full or trial.length == 0.0:
@@ -287,7 +314,14 @@ class TrustRegion(ABC):
         return not _measurable(state, relative * relative, state.factors.decrement)
 
     def _accepted(
-        self, problem: Problem, state: State, trial: Step, x: FloatVector, point: Linearization, trust: float
+        self,
+        problem: Problem,
+        state: State,
+        trial: Step,
+        x: FloatVector,
+        point: Linearization,
+        trust: float,
+        gain: float,
     ) -> State:
         """Return the state after a trial that was accepted."""
         norms = point.norms
@@ -318,6 +352,8 @@ class TrustRegion(ABC):
             refused_values=state.refused_values,
             step_length=trial.length,
             slow=state.slow + 1 if self.patience and _slow(state, point, factors) else 0,
+            full_norm=trial.linear_norm if self.linear_solver.damps and self._unrestrained(trial) else None,
+            foreseen=self._foreseen(state, trial, gain),
         )
 
     def _refused(

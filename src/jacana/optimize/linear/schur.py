@@ -14,6 +14,7 @@ Modern Synthesis", 2000, section 6.1.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -35,7 +36,8 @@ IntArray = NDArray[np.intp]
 _LEAST_SHARE = 0.5  # part of the parameters that must go for elimination to be worth its while
 _MOST_KEPT = 6000  # parameters that may be left, in a dense system
 _WIDEST = 16  # parameters in a block that is eliminated
-_CHUNK = 2**17  # numbers of Y that are held as a dense matrix at once, few enough for the cache
+_BLOCKS = 256  # eliminated blocks whose Y is held as a dense matrix at once: few enough for the cache, and
+_CHUNK = 2**19  # no more than so many numbers
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,15 +45,17 @@ class _Part:
     """One shape of elements, seen from the elimination: each has s eliminated columns of one block, and k kept ones.
 
     Attributes:
-        element: the elements, in the order of their blocks.
+        element: the elements as the matrix has them.
+        order: the elements in the order of their blocks; a slice where they are in it already.
         eliminated, kept: which of the w columns are which, shapes (s,) and (k,).
-        block: the number of each element's block among those of its size, rising, shape (count,).
+        block: the number of each element's block, rising, shape (count,).
         starts: where each run of one block begins.
-        columns: the kept columns in the reduced system, shape (count, k).
+        columns: the kept columns in the reduced system, shape (k, count).
         distinct: no kept column occurs in two elements of one block, so that entries can be stored without adding.
+        gram: how the products of the kept columns are summed.
     """
 
-    blocks_of: Element
+    element: Element
     order: IntArray | slice
     eliminated: IntArray
     kept: IntArray
@@ -59,6 +63,22 @@ class _Part:
     starts: IntArray
     columns: IntArray
     distinct: bool
+    gram: _Gram
+
+
+@dataclass(frozen=True, eq=False)
+class _Chunk:
+    """Some eliminated blocks in a row, whose Y is one dense matrix: the blocks by the kept columns that they meet.
+
+    Attributes:
+        rows: s times the number of blocks.
+        columns: those kept columns in the reduced system, rising.
+        pieces: for every part its elements of these blocks, and where their entries go, shape (s, k, elements).
+    """
+
+    rows: int
+    columns: IntArray
+    pieces: tuple[tuple[int, slice, IntArray], ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,17 +87,19 @@ class _Plan:
 
     Attributes:
         size: parameters in each eliminated block.
-        eliminated: their columns, shape (blocks, size).
+        eliminated: their columns, shape (size, blocks). Blocks that meet the same kept columns are side by side.
         kept: the other columns, rising.
         parts: elements that touch an eliminated block.
-        rest: elements that do not, with their columns in the reduced system.
+        rest: elements that do not, with how their products are summed.
+        chunks: of the eliminated blocks.
     """
 
     size: int
     eliminated: IntArray
     kept: IntArray
     parts: tuple[_Part, ...]
-    rest: tuple[tuple[Element, IntArray], ...]
+    rest: tuple[tuple[Element, _Gram], ...]
+    chunks: tuple[_Chunk, ...]
 
 
 @dataclass(frozen=True)
@@ -104,36 +126,32 @@ class Schur(NormalEquations):
             raise InvalidInputError(
                 "the Jacobian has no blocks of parameters to eliminate (or is not sparse); use linear_solver='sparse'"
             )
-        known = _Products(plan, point.jacobian.data)
-        return lambda diagonal: _solver(plan, known, diagonal)
+        products = functools.cache(functools.partial(_Products, plan, point.jacobian.data))
+        return lambda diagonal: _solver(plan, products(), diagonal)
 
 
 class _Products:
-    """B^T B, B^T A and A^T A of one Jacobian, which no damping changes."""
+    """B^T B, B^T A and A^T A of one Jacobian, which no damping changes. Blocks and elements come last, so that all is
+    done by long vector operations."""
 
     def __init__(self, plan: _Plan, data: Float64Array) -> None:
-        count, s = plan.eliminated.shape
-        kept = plan.kept.size
-        self.inner = np.zeros((count, s, s))
-        self.outer = np.zeros(kept * kept)
+        s, count = plan.eliminated.shape
+        self.inner = np.zeros((s, s, count))
+        self.outer = np.zeros((plan.kept.size, plan.kept.size))
         self.mixed: list[Float64Array] = []
         for part in plan.parts:
-            blocks = part.blocks_of.blocks(data)[part.order]
-            # Residuals last: every product below is then one long vector operation.
-            turned = np.ascontiguousarray(blocks.transpose(1, 2, 0))
+            blocks = part.element.blocks(data)
+            ordered = blocks if isinstance(part.order, slice) else np.take(blocks, part.order, axis=0)
+            turned = np.ascontiguousarray(ordered.transpose(1, 2, 0))
             b, a = turned[:, part.eliminated], turned[:, part.kept]
             present = part.block[part.starts]
             for i in range(s):
                 for j in range(i + 1):
-                    summed = np.add.reduceat(_dots(b[:, i], b[:, j]), part.starts)
-                    self.inner[present, i, j] += summed
+                    self.inner[i, j, present] += np.add.reduceat(_dots(b[:, i], b[:, j]), part.starts)
             self.mixed.append(_cross(b, a))
-            products = blocks[:, :, part.kept]
-            self.outer += _gram(products, part.columns, kept)
-        for element, columns in plan.rest:
-            self.outer += _gram(element.blocks(data), columns, kept)
-        above = np.triu_indices(s, 1)
-        self.inner[:, above[0], above[1]] = self.inner[:, above[1], above[0]]
+            part.gram.add(blocks, self.outer)
+        for element, gram in plan.rest:
+            gram.add(element.blocks(data), self.outer)
 
 
 def _dots(a: Float64Array, b: Float64Array) -> Float64Array:
@@ -153,64 +171,84 @@ def _cross(b: Float64Array, a: Float64Array) -> Float64Array:
     return result
 
 
-def _gram(blocks: Float64Array, columns: IntArray, size: int) -> Float64Array:
-    """The sum of the elements' A^T A, a flat size x size matrix. Elements with the same columns are summed by BLAS."""
-    total = np.zeros(size * size)
-    if columns.size == 0:
-        return total
-    order = np.lexsort(columns.T[::-1])
-    sorted_columns = columns[order]
-    new = np.ones(len(order), dtype=bool)
-    new[1:] = (sorted_columns[1:] != sorted_columns[:-1]).any(axis=1)
-    begins = np.flatnonzero(new)
-    if begins.size > len(order) // 8:
-        products = blocks.transpose(0, 2, 1) @ blocks
-        places = columns[:, :, None] * size + columns[:, None, :]
-        return np.asarray(
-            np.bincount(places.ravel(), weights=products.ravel(), minlength=size * size), dtype=np.float64
-        )
-    for begin, end in zip(begins, [*begins[1:], len(order)], strict=True):
-        rows = blocks[order[begin:end]].reshape(-1, columns.shape[1])
-        here = sorted_columns[begin]
-        total[(here[:, None] * size + here).ravel()] += (rows.T @ rows).ravel()
-    return total
+@dataclass(frozen=True, eq=False)
+class _Gram:
+    """The sum of A^T A over elements of one shape, planned.
+
+    Attributes:
+        among: which of an element's columns are kept, shape (k,).
+        order: the elements, those with the same columns side by side; None where few have the same.
+        runs: for each such group where it ends in that order, and the flat places of its k x k products.
+        places: without groups the flat places of all products, shape (count, k, k).
+    """
+
+    among: IntArray
+    order: IntArray | None
+    runs: tuple[tuple[int, IntArray], ...]
+    places: IntArray | None
+
+    @classmethod
+    def of(cls, columns: IntArray, among: IntArray, size: int) -> _Gram:
+        """The plan for elements with these kept columns, shape (count, k), of a reduced system of `size` columns."""
+        if columns.size == 0:
+            return cls(among, None, (), None)
+        marks = np.random.default_rng(0).integers(1, 2**40, size=size)
+        order = np.argsort(marks[columns].sum(axis=1), kind="stable")
+        ordered = columns[order]
+        new = np.ones(len(order), dtype=bool)
+        new[1:] = (ordered[1:] != ordered[:-1]).any(axis=1)
+        begins = np.flatnonzero(new)
+        if begins.size > len(order) // 8:
+            return cls(among, None, (), columns[:, :, None] * size + columns[:, None, :])
+        places = (here[:, None] * size + here for here in ordered[begins])
+        return cls(among, order, tuple(zip([*begins[1:].tolist(), len(order)], places, strict=True)), None)
+
+    def add(self, blocks: Float64Array, total: Float64Array) -> None:
+        """Add the sum for blocks of shape (count, g, w) to the matrix `total`."""
+        flat = total.reshape(-1)
+        if self.places is not None:
+            kept = blocks[:, :, self.among]
+            products = kept.transpose(0, 2, 1) @ kept
+            flat += np.bincount(self.places.ravel(), weights=products.ravel(), minlength=flat.size)
+        elif self.order is not None:
+            # Elements with the same columns are summed by BLAS, with all columns: to leave some out would take a copy.
+            ordered = np.take(blocks, self.order, axis=0)
+            begin = 0
+            for end, places in self.runs:
+                rows = ordered[begin:end].reshape(-1, blocks.shape[2])
+                flat[places] += (rows.T @ rows)[self.among[:, None], self.among]
+                begin = end
 
 
 def _solver(plan: _Plan, known: _Products, diagonal: Float64Array) -> Solve:
     s, kept = plan.size, plan.kept.size
-    inner = known.inner.copy()
-    inner[:, np.arange(s), np.arange(s)] += diagonal[plan.eliminated]
-    root = _lower_roots(inner)
-    reduced = known.outer.reshape(kept, kept).copy()
-    reduced.flat[:: kept + 1] += diagonal[plan.kept]
+    root = _lower_roots(known.inner, diagonal[plan.eliminated])
     # Y = L^-1 B^T A by forward substitution, for all elements at once.
     halves = []
     for part, mixed in zip(plan.parts, known.mixed, strict=True):
-        at = root[part.block]
         half = np.empty_like(mixed)
         for i in range(s):
-            row = mixed[i].copy()
+            half[i] = mixed[i]
             for j in range(i):
-                row -= at[:, i, j] * half[j]
-            half[i] = row / at[:, i, i]
+                half[i] -= root[i, j][part.block] * half[j]
+            half[i] /= root[i, i][part.block]
         halves.append(half)
+    reduced = known.outer.copy()
+    reduced.flat[:: kept + 1] += diagonal[plan.kept]
     _subtract_square(plan, halves, reduced)
     solve_reduced = dense_solver(reduced.T)
 
     def solve(right: Float64Array) -> Float64Array:
         # L^-1 of the eliminated right-hand sides, the reduced system, then back.
         inner_right = _forward(root, right[plan.eliminated])
-        kept_right = right[plan.kept].copy()
+        kept_right = right[plan.kept]
         for part, half in zip(plan.parts, halves, strict=True):
-            there = inner_right[part.block].T
-            taken = _dots(half, there[:, None, :])
-            kept_right -= np.bincount(part.columns.T.ravel(), weights=taken.ravel(), minlength=kept)
+            taken = np.einsum("skn,sn->kn", half, inner_right[:, part.block])
+            kept_right -= np.bincount(part.columns.ravel(), weights=taken.ravel(), minlength=kept)
         kept_step = solve_reduced(kept_right)
         for part, half in zip(plan.parts, halves, strict=True):
-            moved = kept_step[part.columns].T
-            for i in range(s):
-                taken = np.add.reduceat(_dots(half[i], moved), part.starts)
-                inner_right[part.block[part.starts], i] -= taken
+            taken = np.einsum("skn,kn->sn", half, kept_step[part.columns])
+            inner_right[:, part.block[part.starts]] -= np.add.reduceat(taken, part.starts, axis=1)
         step = np.empty_like(right)
         step[plan.kept] = kept_step
         step[plan.eliminated] = _backward(root, inner_right)
@@ -220,52 +258,56 @@ def _solver(plan: _Plan, known: _Products, diagonal: Float64Array) -> Solve:
 
 
 def _subtract_square(plan: _Plan, halves: list[Float64Array], reduced: Float64Array) -> None:
-    """Take Y^T Y from the reduced matrix, with as many blocks at once as fit into a dense piece of Y."""
-    s, kept = plan.size, plan.kept.size
-    count = len(plan.eliminated)
-    chunk = max(1, _CHUNK // max(1, s * kept))
-    for begin in range(0, count, chunk):
-        end = min(count, begin + chunk)
-        dense = np.zeros((end - begin, s, kept))
-        for part, half in zip(plan.parts, halves, strict=True):
-            first, last = np.searchsorted(part.block, (begin, end))
-            if first == last:
-                continue
-            places = (part.block[first:last] - begin) * (s * kept) + part.columns[first:last].T
-            flat = dense.reshape(-1)
-            for i in range(s):
-                values = half[i][:, first:last].ravel()
-                where = (places + i * kept).ravel()
-                if part.distinct:
-                    flat[where] += values
-                else:
-                    np.add.at(flat, where, values)
-        rows = dense.reshape(-1, kept)
-        reduced -= rows.T @ rows
+    """Take Y^T Y from the reduced matrix, a chunk of blocks after another, each among the columns that it meets."""
+    room = np.empty(max((chunk.rows * chunk.columns.size for chunk in plan.chunks), default=0))
+    for chunk in plan.chunks:
+        flat = room[: chunk.rows * chunk.columns.size]
+        flat.fill(0.0)
+        for number, (k, elements, places) in enumerate(chunk.pieces):
+            values = halves[k][:, :, elements]
+            if not plan.parts[k].distinct:
+                np.add.at(flat, places, values)
+            elif number:
+                flat[places] += values
+            else:
+                flat[places] = values
+        rows = flat.reshape(chunk.rows, chunk.columns.size)
+        reduced[chunk.columns[:, None], chunk.columns] -= rows.T @ rows
 
 
-def _lower_roots(blocks: Float64Array) -> Float64Array:
-    try:
-        return np.asarray(np.linalg.cholesky(blocks), dtype=np.float64)
-    except np.linalg.LinAlgError as error:
-        raise SolveFailed from error
+def _lower_roots(blocks: Float64Array, diagonal: Float64Array) -> Float64Array:
+    """The lower Cholesky factors of many small matrices (their lower triangles), shape (s, s, count)."""
+    root = blocks.copy()
+    for j in range(len(root)):
+        pivot = root[j, j]
+        pivot += diagonal[j]
+        for k in range(j):
+            pivot -= root[j, k] * root[j, k]
+        if not (pivot > 0.0).all():
+            raise SolveFailed
+        np.sqrt(pivot, out=pivot)
+        for i in range(j + 1, len(root)):
+            for k in range(j):
+                root[i, j] -= root[i, k] * root[j, k]
+            root[i, j] /= pivot
+    return root
 
 
 def _forward(root: Float64Array, right: Float64Array) -> Float64Array:
     result = right.copy()
-    for i in range(right.shape[1]):
+    for i in range(len(right)):
         for j in range(i):
-            result[:, i] -= root[:, i, j] * result[:, j]
-        result[:, i] /= root[:, i, i]
+            result[i] -= root[i, j] * result[j]
+        result[i] /= root[i, i]
     return result
 
 
 def _backward(root: Float64Array, right: Float64Array) -> Float64Array:
     result = right.copy()
-    for i in reversed(range(right.shape[1])):
-        for j in range(i + 1, right.shape[1]):
-            result[:, i] -= root[:, j, i] * result[:, j]
-        result[:, i] /= root[:, i, i]
+    for i in reversed(range(len(right))):
+        for j in range(i + 1, len(right)):
+            result[i] -= root[j, i] * result[j]
+        result[i] /= root[i, i]
     return result
 
 
@@ -288,12 +330,13 @@ def _plan(jacobian: Any) -> _Plan | None:
     chosen = chosen[widths == size]
     if size * chosen.size < _LEAST_SHARE * n or n - size * chosen.size > _MOST_KEPT:
         return None
+    kept = np.flatnonzero(~np.isin(block, chosen))
+    chosen = chosen[_alike(elements, block, chosen, kept)]
     number = np.full(sizes.size, -1, dtype=np.intp)
     number[chosen] = np.arange(chosen.size)
     of_column = number[block]
     gone = np.flatnonzero(of_column >= 0)
     eliminated = gone[np.argsort(of_column[gone], kind="stable")].reshape(chosen.size, size)
-    kept = np.flatnonzero(of_column < 0)
     place = np.full(n, -1, dtype=np.intp)
     place[kept] = np.arange(kept.size)
     parts, rest = [], []
@@ -301,8 +344,9 @@ def _plan(jacobian: Any) -> _Plan | None:
         for piece in _by_layout(element, of_column >= 0):
             touched = of_column[piece.columns[0]] >= 0
             columns = place[piece.columns[:, ~touched]]
+            gram = _Gram.of(columns, np.flatnonzero(~touched), kept.size)
             if not touched.any():
-                rest.append((piece, columns))
+                rest.append((piece, gram))
                 continue
             owner = of_column[piece.columns[:, np.argmax(touched)]]
             order = np.argsort(owner, kind="stable")
@@ -317,11 +361,64 @@ def _plan(jacobian: Any) -> _Plan | None:
                     np.flatnonzero(~touched),
                     owner,
                     starts,
-                    columns[order],
+                    np.ascontiguousarray(columns[order].T),
                     _distinct(owner, columns[order], kept.size),
+                    gram,
                 )
             )
-    return _Plan(size, eliminated, kept, tuple(parts), tuple(rest))
+    chunks = tuple(
+        chunk
+        for begin in range(0, chosen.size, _BLOCKS)
+        for chunk in _chunks(parts, size, kept.size, begin, min(begin + _BLOCKS, chosen.size))
+    )
+    return _Plan(size, np.ascontiguousarray(eliminated.T), kept, tuple(parts), tuple(rest), chunks)
+
+
+def _met(element: Element, block: IntArray) -> IntArray:
+    """The blocks that each element meets, shape (count, at most w): neighbours that are one block stand for it once."""
+    blocks = block[element.columns]
+    changes = (blocks[:, 1:] != blocks[:, :-1]).any(axis=0)
+    return np.asarray(blocks[:, np.concatenate(([True], changes))])
+
+
+def _alike(elements: tuple[Element, ...], block: IntArray, chosen: IntArray, kept: IntArray) -> IntArray:
+    """An order of the chosen blocks in which those that meet the same kept columns are side by side, or nearly so."""
+    groups = np.unique(block[kept])
+    bit = np.zeros(int(block.max()) + 1, dtype=np.int64)
+    bit[groups] = 1 << (np.arange(groups.size) * min(62, groups.size) // max(1, groups.size))
+    number = np.full(bit.size, -1, dtype=np.intp)
+    number[chosen] = np.arange(chosen.size)
+    masks = np.zeros(chosen.size, dtype=np.int64)
+    for element in elements:
+        blocks = _met(element, block)
+        met = np.bitwise_or.reduce(bit[blocks], axis=1)
+        owner = number[blocks].max(axis=1)
+        order = np.argsort(owner, kind="stable")
+        order = order[np.searchsorted(owner[order], 0) :]
+        if order.size:
+            starts = np.flatnonzero(np.concatenate(([True], np.diff(owner[order]) > 0)))
+            masks[owner[order[starts]]] |= np.bitwise_or.reduceat(met[order], starts)
+    return np.argsort(masks, kind="stable")
+
+
+def _chunks(parts: list[_Part], size: int, kept: int, begin: int, end: int) -> list[_Chunk]:
+    """The blocks from `begin` to `end` as one chunk, or as several if that would be too large."""
+    ranges = [slice(*np.searchsorted(part.block, (begin, end)).tolist()) for part in parts]
+    met = np.zeros(kept, dtype=bool)
+    for part, r in zip(parts, ranges, strict=True):
+        met[part.columns[:, r]] = True
+    columns = np.flatnonzero(met)
+    place = np.cumsum(met) - 1
+    rows = size * (end - begin)
+    if rows * columns.size > _CHUNK and end - begin > 1:
+        middle = (begin + end) // 2
+        return _chunks(parts, size, kept, begin, middle) + _chunks(parts, size, kept, middle, end)
+    pieces = []
+    for k, (part, r) in enumerate(zip(parts, ranges, strict=True)):
+        if r.start < r.stop and part.kept.size:
+            row = size * (part.block[r] - begin) + np.arange(size)[:, None, None]
+            pieces.append((k, r, row * columns.size + place[part.columns[:, r]]))
+    return [_Chunk(rows, columns, tuple(pieces))] if pieces else []
 
 
 def _distinct(block: IntArray, columns: IntArray, kept: int) -> bool:
@@ -353,7 +450,7 @@ def _independent_blocks(elements: tuple[Element, ...], block: IntArray, sizes: I
     residuals = np.zeros(sizes.size, dtype=np.intp)
     touched = []
     for element in elements:
-        blocks = np.sort(block[element.columns], axis=1)
+        blocks = np.sort(_met(element, block), axis=1)
         first = np.ones(blocks.shape, dtype=bool)
         first[:, 1:] = blocks[:, 1:] != blocks[:, :-1]
         rows = element.rows.shape[1]
