@@ -138,3 +138,42 @@ def test_unknown_name_says_what_there_is() -> None:
 def test_what_cannot_be_read_is_refused(text: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         posegraph.parse(text)
+
+
+def perturbed(poses: np.ndarray, noise: float, seed: int) -> np.ndarray:
+    moved = poses + noise * np.random.default_rng(seed).standard_normal(poses.shape)
+    moved[0] = poses[0]
+    return moved
+
+
+@pytest.mark.parametrize("size", [3, 6])
+def test_relaxed_graph_without_noise_is_exact_from_any_poses(size: int) -> None:
+    rng = np.random.default_rng(4)
+    poses = rng.uniform(-2.0, 2.0, (7, size))
+    first = np.array([0, 1, 2, 3, 4, 5, 6, 1])
+    second = np.array([1, 2, 3, 4, 5, 6, 0, 4])
+    rotation = transform.Rotation
+    d = 2 if size == 3 else 3
+    if d == 2:
+        turned = rotation.from_euler("z", poses[:, 2:])
+        places = np.column_stack((poses[:, :2], np.zeros(7)))
+    else:
+        turned, places = rotation.from_rotvec(poses[:, 3:]), poses[:, :3]
+    moves = turned[first].inv().apply(places[second] - places[first])[:, :d]
+    turns = turned[first].inv() * turned[second]
+    turns = turns.as_euler("xyz")[:, 2:] if d == 2 else turns.as_quat()
+    weights = np.triu(rng.uniform(0.5, 2.0, (8, size, size)))
+    graph = PoseGraph(perturbed(poses, 3.0, 5), first, second, np.concatenate((moves, turns), axis=1), weights)
+    assert np.abs(graph.residual(graph.x0)).max() > 0.1
+    relaxed = graph.relaxed()
+    np.testing.assert_allclose(relaxed.residual(relaxed.x0), 0.0, atol=1e-12)
+    np.testing.assert_array_equal(relaxed.poses[0, :d], poses[0, :d])
+
+
+def test_relaxed_start_leads_to_the_best_minimum_of_intel(intel: PoseGraph) -> None:
+    graph = intel.relaxed()
+    scattered = PoseGraph(perturbed(intel.poses, 2.0, 6), intel.first, intel.second, intel.moves, intel.weights)
+    np.testing.assert_allclose(scattered.relaxed().poses[1:, :2], graph.poses[1:, :2], rtol=1e-6, atol=1e-6)
+    fit = jc.least_squares(lambda x: graph.residual(np.concatenate((graph.poses[0], x))), graph.x0[3:])
+    assert fit.success
+    assert fit.cost == pytest.approx(22.5023479, rel=1e-8)  # what GTSAM finds

@@ -11,7 +11,7 @@ metres, angles in radians.
 from __future__ import annotations
 
 import lzma
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from typing import Any
 
@@ -61,6 +61,41 @@ class PoseGraph:
         """
         of_edges = residual_2d if self.poses.shape[1] == 3 else residual_3d
         return of_edges(x.reshape(self.poses.shape), self.first, self.second, self.moves, self.weights)
+
+    def relaxed(self) -> PoseGraph:
+        """The same graph with poses to start from that two sparse linear problems give: rotations first, then places.
+
+        A search from the poses of a file may end in a local minimum far above the best one, whatever its method: turned
+        poses that disagree around a long loop cannot be turned back by small steps. Rotations as matrices whose
+        entries are free, ``R[first] @ moved == R[second]``, have no local minima; what comes out is made a rotation
+        again afterwards. The first pose is held; each edge counts by the sizes of its weights. The edges must connect
+        all poses.
+
+        Source: D. Martinec and T. Pajdla, "Robust rotation and translation estimation in multiview reconstruction",
+        CVPR 2007; L. Carlone, R. Tron, K. Daniilidis and F. Dellaert, "Initialization techniques for 3D SLAM: a survey
+        on rotation estimation and its use in pose graph optimization", ICRA 2015, section III.
+
+        Example:
+            >>> graph = load("intel")
+            >>> cost = lambda g: 0.5 * float(np.sum(g.residual(g.x0) ** 2))
+            >>> cost(graph) > 200.0, cost(graph.relaxed()) < 26.0
+            (True, True)
+        """
+        d = 2 if self.poses.shape[1] == 3 else 3
+        count, edges = len(self.poses), len(self.moves)
+        turned = _matrices(self.moves[:, d:])
+        # A row of R[second] is the same row of R[first], turned: every row is a problem of its own, and all are alike.
+        size = np.linalg.norm(self.weights[:, d:, d:], axis=(1, 2))[:, None, None]
+        step = _differences(self.first, self.second, np.swapaxes(turned, 1, 2) * size, np.eye(d) * size, count)
+        rows = _linear(step, _matrices(self.poses[:1, d:])[0].T)
+        left, _, right = np.linalg.svd(np.swapaxes(rows.reshape(count, d, d), 1, 2))
+        left[:, :, -1] *= np.linalg.det(left @ right)[:, None]
+        rotations = left @ right
+        size = np.linalg.norm(self.weights[:, :d, :d], axis=(1, 2))[:, None, None]
+        step = _differences(self.first, self.second, np.ones((edges, 1, 1)) * size, np.ones((1, 1)) * size, count)
+        moves = np.einsum("eij,ej->ei", rotations[self.first], self.moves[:, :d]) * size[:, 0]
+        places = _linear(step, self.poses[:1, :d], moves)
+        return replace(self, poses=np.concatenate((places, _turns(rotations)), axis=1))
 
 
 def load(name: str) -> PoseGraph:
@@ -163,6 +198,56 @@ def _rotation_vector(q: NDArray[np.float64]) -> NDArray[np.float64]:
     angle = 2.0 * np.arctan2(sine, q[:, 3:])
     factor = np.where(sine > 0.0, angle / np.where(sine > 0.0, sine, 1.0), 2.0)
     return np.asarray(q[:, :3] * factor, dtype=np.float64)
+
+
+def _matrices(turns: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Rotation matrices of angles (n, 1), rotation vectors (n, 3) or unit quaternions (n, 4)."""
+    from scipy.spatial.transform import Rotation
+
+    match turns.shape[1]:
+        case 1:
+            cosine, sine = np.cos(turns[:, 0]), np.sin(turns[:, 0])
+            return np.stack((cosine, -sine, sine, cosine), axis=1).reshape(-1, 2, 2)
+        case 3:
+            return np.asarray(Rotation.from_rotvec(turns).as_matrix())
+        case _:
+            return np.asarray(Rotation.from_quat(turns).as_matrix())
+
+
+def _turns(matrices: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Angles (n, 1) or rotation vectors (n, 3) of rotation matrices."""
+    from scipy.spatial.transform import Rotation
+
+    if matrices.shape[1] == 2:
+        return np.arctan2(matrices[:, 1, 0], matrices[:, 0, 0])[:, None]
+    return np.asarray(Rotation.from_matrix(matrices).as_rotvec())
+
+
+def _differences(first: Any, second: Any, of_first: Any, of_second: Any, count: int) -> Any:
+    """The sparse matrix with the rows ``of_second @ x[second] - of_first @ x[first]`` of every edge, (e, d, d) each."""
+    from scipy import sparse
+
+    edges, d = of_first.shape[:2]
+    row = np.broadcast_to((d * np.arange(edges)[:, None] + np.arange(d))[:, :, None], (edges, d, d))
+    columns = [np.broadcast_to(d * end[:, None, None] + np.arange(d), (edges, d, d)).ravel() for end in (first, second)]
+    entries = np.concatenate((-of_first.ravel(), np.broadcast_to(of_second, (edges, d, d)).ravel()))
+    places = (np.tile(row.ravel(), 2), np.concatenate(columns))
+    return sparse.csc_array(sparse.coo_array((entries, places), shape=(d * edges, d * count)))
+
+
+def _linear(matrix: Any, head: NDArray[np.float64], right: Any = 0.0) -> NDArray[np.float64]:
+    """The X of least ``|matrix @ X - right|`` that begins with the rows `head`."""
+    from scipy import sparse
+    from scipy.sparse.linalg import splu
+
+    rest = matrix[:, len(head) :]
+    factor = splu(
+        sparse.csc_array(rest.T @ rest),
+        permc_spec="MMD_AT_PLUS_A",
+        diag_pivot_thresh=0.0,
+        options={"SymmetricMode": True},
+    )
+    return np.concatenate((head, factor.solve(rest.T @ (right - matrix[:, : len(head)] @ head))))
 
 
 def quaternion(rotation: Any) -> Any:
