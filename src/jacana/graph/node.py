@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import operator
+import os
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Sequence
@@ -209,15 +210,22 @@ class _Entry(weakref.ref[Node]):
     key: tuple[Any, ...]
 
 
-def _forget(entry: weakref.ref[Node]) -> None:
-    assert isinstance(entry, _Entry)
-    with _lock:
-        if _nodes.get(entry.key) is entry:  # else the same node has been made again meanwhile
-            del _nodes[entry.key]
-
-
 _nodes: dict[tuple[Any, ...], _Entry] = {}
 _lock = threading.RLock()  # nodes may be collected, and leave the table, while one is entered
+if hasattr(os, "register_at_fork"):  # a child is never born while a thread that it lacks holds the lock
+    os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
+
+
+def _forget(
+    entry: weakref.ref[Node], nodes: dict[tuple[Any, ...], _Entry] = _nodes, lock: threading.RLock = _lock
+) -> None:
+    # The table and its lock are arguments, since nodes also go when the globals of this module have gone.
+    key = entry.key  # type: ignore[attr-defined]
+    with lock:
+        if nodes.get(key) is entry:  # else the same node has been made again meanwhile
+            del nodes[key]
+
+
 _serial = itertools.count()
 
 
