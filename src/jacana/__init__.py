@@ -111,16 +111,19 @@ def __getattr__(name: str) -> Any:
     # scipy.linalg takes longer to import than everything else together, so the optimisers come when they are asked for.
     if name in _OPTIMISERS:
         optimize = importlib.import_module(".optimize", __name__)
-        return optimize if name == "optimize" else getattr(optimize, name)
-    if name == "scipy":
-        return importlib.import_module(".scipy", __name__)
-    if name == "explain":
-        return importlib.import_module(".report.explain", __name__).explain
-    if name in ("check", "find_nan"):
-        return getattr(importlib.import_module(f".report.{name}", __name__), name)
-    if name in ("functions", "gradient_check"):
-        return importlib.import_module(f".{name}", __name__)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        found = optimize if name == "optimize" else getattr(optimize, name)
+    elif name == "scipy":
+        found = importlib.import_module(".scipy", __name__)
+    elif name == "explain":
+        found = importlib.import_module(".report.explain", __name__).explain
+    elif name in ("check", "find_nan"):
+        found = getattr(importlib.import_module(f".report.{name}", __name__), name)
+    elif name in ("functions", "gradient_check"):
+        found = importlib.import_module(f".{name}", __name__)
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = found  # the next look finds it without coming here
+    return found
 
 
 def __dir__() -> list[str]:

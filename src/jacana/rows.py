@@ -5,21 +5,23 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from . import trees
 from .errors import JacanaError
-from .graph.node import Array, new_input, substitute_nodes
+from .graph.garbage import seldom_collected
+from .graph.node import Array, Node, new_input, substitute_nodes
 from .graph.simplify import simplify
 from .graph.structure import structure
 from .record.recording import record
 from .record.variable import as_node
 from .record.watch import Watches
-from .run import native_available
+from .run import Program, background, native_available
 
-__all__ = ["Rows", "each_row"]
+__all__ = ["Recorded", "Rows", "recorded_rows"]
 
 KEPT = 32  # programs; the least recently used goes first
 
@@ -31,54 +33,80 @@ class Rows(NamedTuple):
     """A function of one row for every row of C-contiguous arrays.
 
     Calling it with arrays that have one axis more than the example, in front, gives the leaves of the results with
-    that axis. ``watches``: what the function read from outside while it was recorded.
+    that axis.
     """
 
     run: Callable[..., list[Array]]
-    owners: tuple[Any, ...]
-    watches: Watches
+    captured: tuple[Array, ...]
+    live: tuple[tuple[int, Callable[[], Array]], ...]  # which of the captured arrays others may write into
+
+    @classmethod
+    def of(cls, run: Callable[..., list[Array]], owners: Sequence[Any]) -> Rows:
+        live = [(k, owner.value) for k, owner in enumerate(owners) if getattr(owner, "live", True)]
+        return cls(run, tuple([np.ascontiguousarray(owner.value()) for owner in owners]), tuple(live))
 
     def __call__(self, *arrays: Array) -> list[Array]:
-        return self.run(*arrays, *(np.ascontiguousarray(owner.value()) for owner in self.owners))
+        captured = list(self.captured)
+        for k, fetch in self.live:
+            captured[k] = np.ascontiguousarray(fetch())
+        return self.run(*arrays, *captured)
 
 
-def each_row(function: Callable[..., Any], example: Sequence[Any]) -> Rows | None:
-    """Return a function of one row as one of arrays of rows, which are shared out among all threads.
+@dataclass(frozen=True)
+class Recorded:
+    """A function that was recorded for one row.
+
+    Attributes:
+        watches: what it read from outside.
+    """
+
+    inputs: tuple[Node, ...]
+    outputs: tuple[Node, ...]
+    watches: Watches
+
+    def compiled(self) -> Rows | None:
+        """Machine code for it, all threads taking part; None where something that it does needs NumPy.
+
+        A program that differs in its captured numbers alone is compiled once.
+        """
+        from .run.native.rows import native_rows
+
+        found = structure(self.inputs, self.outputs)
+        owners = [node.params.owner for node in found.constants]
+        with _lock:
+            if found.key in _known:
+                _known.move_to_end(found.key)
+                run = _known[found.key]
+                return None if run is None else Rows.of(run, owners)
+        # Leaves of its own: what is kept must not keep the arrays of the recording.
+        leaves = {node: new_input(node.shape, node.dtype) for node in (*self.inputs, *found.constants)}
+        own, count = list(leaves.values()), len(self.inputs)
+        with background.compiling, seldom_collected():
+            run = native_rows(own[:count], own[count:], simplify(substitute_nodes(self.outputs, leaves)))
+        with _lock:
+            _known[found.key] = run
+            while len(_known) > KEPT:
+                _known.popitem(last=False)
+        return None if run is None else Rows.of(run, owners)
+
+
+def recorded_rows(function: Callable[..., Any], example: Sequence[Any]) -> Recorded | None:
+    """Record a function of one row.
 
     Args:
         function: takes one array for each of `example` and returns arrays, in any structure.
         example: one row of each argument: the shapes and dtypes that all rows have.
 
     Returns:
-        The function, or None where there is no machine code for what it does, or it looks at values.
+        The recording, or None where there is no machine code here, the function looks at values, or cannot be recorded.
     """
     if not native_available():
         return None
-    from .run.native.rows import native_rows
-
     try:
         recording = record(function, [np.asarray(row) for row in example])
     except JacanaError:
         return None
-    outputs = [as_node(leaf) for leaf in trees.flatten(recording.result)[0]]
-    found = structure(recording.inputs, outputs)
-    if recording.guards or found.free:
+    outputs = tuple([as_node(leaf) for leaf in trees.flatten(recording.result)[0]])
+    if recording.guards or Program(recording.inputs, outputs).free_inputs():
         return None
-    with _lock:
-        known = found.key in _known
-        run = _known.get(found.key)
-        if known:
-            _known.move_to_end(found.key)
-    if not known:
-        # Leaves of its own: what is kept must not keep the arrays of the recording.
-        leaves = {node: new_input(node.shape, node.dtype) for node in (*recording.inputs, *found.constants)}
-        moved = simplify(substitute_nodes(outputs, leaves))
-        own = list(leaves.values())
-        count = len(recording.inputs)
-        run = native_rows(own[:count], own[count:], moved)
-        with _lock:
-            _known[found.key] = run
-            while len(_known) > KEPT:
-                _known.popitem(last=False)
-    owners = tuple(node.params.owner for node in found.constants)
-    return None if run is None else Rows(run, owners, recording.watches)
+    return Recorded(recording.inputs, outputs, recording.watches)

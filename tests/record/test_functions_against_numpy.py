@@ -206,6 +206,14 @@ CASES = {
     "var": lambda x: (np.var(x), x.var(axis=0), np.var(x, ddof=1), x.var(axis=1, keepdims=True)),
     "std": lambda x: (np.std(x), x.std(axis=0, ddof=1)),
     "average": lambda x: (np.average(x), np.average(x, weights=[1.0, 2.0, 3.0], axis=1), np.average(x, weights=x)),
+    "average returned": lambda x: (
+        *np.average(x, weights=x[0] ** 2, axis=1, returned=True), np.multiply(*np.average(x, axis=0, returned=True)),
+        *np.average(x, weights=x, returned=True),
+    ),
+    "max of nothing": lambda x: (
+        np.max(x[:0], initial=3.0) * x, np.min(x[:0], axis=0, initial=x[1, 1]) * x, np.amax(x[:0], initial=x[0, 0]),
+        np.max(x[:0], axis=0, initial=x[1, 0], keepdims=True),
+    ),
     "cumsum": lambda x: (np.cumsum(x), x.cumsum(axis=0), np.cumsum(x, 1)),
     "any all": lambda x: (np.any(x > 5), np.all(x > 0.0, axis=1), (x > 5).any(axis=0)),
     "argmax": lambda x: (np.argmax(x), x.argmax(axis=1), np.argmin(x, axis=0), np.argmax(x, axis=1, keepdims=True)),
@@ -261,7 +269,17 @@ CASES = {
     "list": lambda x: sum(list(x[0])),
     "unpack": lambda x: (lambda a, b: a * b)(*x),
 }  # fmt: skip
-INEXACT = {"average", "gradient", "polyval", "trapezoid", "correlate", "norm ord", "gradient 2d", "linspace"}
+INEXACT = {
+    "average",
+    "average returned",
+    "gradient",
+    "polyval",
+    "trapezoid",
+    "correlate",
+    "norm ord",
+    "gradient 2d",
+    "linspace",
+}
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])

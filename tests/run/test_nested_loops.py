@@ -6,7 +6,7 @@ import pytest
 import jacana as jc
 from jacana.record.recording import record
 from jacana.record.variable import as_node
-from jacana.rows import each_row
+from jacana.rows import recorded_rows
 from jacana.run import Program, executor, native_available
 
 native_loops = pytest.importorskip("jacana.run.native.loops")
@@ -72,6 +72,11 @@ def gathers(x):
 FUNCTIONS = [powers, until, products, branches, gathers]
 
 
+def compiled(function, example):
+    found = recorded_rows(function, example)
+    return None if found is None else found.compiled()
+
+
 def flat(result):
     leaves = result if isinstance(result, (tuple, list)) else (result,)
     parts = [flat(leaf) if isinstance(leaf, (tuple, list)) else np.ravel(leaf) for leaf in leaves]
@@ -135,7 +140,7 @@ def test_every_row(count):
         return jc.while_loop(lambda s: np.abs(s[0] ** 3 - target) > 1e-13 * target, step, (x, 0.0), max_steps=60)
 
     target = np.linspace(0.5, 50.0, count)
-    rows = each_row(search, [np.array(1.0), np.array(2.0)])
+    rows = compiled(search, [np.array(1.0), np.array(2.0)])
     assert rows is not None
     root, steps = rows(np.ones(count), target)
     np.testing.assert_allclose(root, np.cbrt(target), rtol=1e-12)
@@ -145,14 +150,14 @@ def test_every_row(count):
 
 def test_rows_see_captured_arrays_and_refuse_what_looks_at_values():
     weights = np.array([1.0, 2.0, 3.0])
-    rows = each_row(lambda x: np.sum(weights * x), [np.ones(3)])
+    rows = compiled(lambda x: np.sum(weights * x), [np.ones(3)])
     np.testing.assert_array_equal(rows(np.eye(3))[0], weights)
     others = np.array([5.0, 6.0, 7.0])
-    again = each_row(lambda x: np.sum(others * x), [np.ones(3)])
+    again = compiled(lambda x: np.sum(others * x), [np.ones(3)])
     assert again.run is rows.run  # one program, whatever the numbers
     np.testing.assert_array_equal(again(np.eye(3))[0], others)
-    assert each_row(lambda x: x if x[0] > 0 else -x, [np.ones(3)]) is None
-    assert each_row(lambda x: np.linalg.eigvalsh(np.outer(x, x)), [np.ones(3)]) is None
+    assert compiled(lambda x: x if x[0] > 0 else -x, [np.ones(3)]) is None
+    assert compiled(lambda x: np.linalg.eigvalsh(np.outer(x, x)), [np.ones(3)]) is None
 
 
 @pytest.mark.parametrize("n", [2, 3, 4, 5, 7, 9])
@@ -164,7 +169,7 @@ def test_products_along_short_axes(n, dtype):
     def gram(a, b):
         return a.T @ a, a.T @ b, b.T @ a, a @ a.T, b[:, 0] @ a
 
-    rows = each_row(gram, [left[0], right[0]])
+    rows = compiled(gram, [left[0], right[0]])
     assert rows is not None
     expected = [np.stack(part) for part in zip(*(gram(a, b) for a, b in zip(left, right, strict=True)), strict=True)]
     for found, wanted in zip(rows(left, right), expected, strict=True):

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from .. import trees
 from ..errors import InvalidInputError
 from ..record.control import while_loop
-from ..rows import Rows, each_row
+from ..rows import Rows, recorded_rows
 from ..run import current_executor, executor, native_available
 from ..transforms import value_and_jacobian
 from .batch_steps import GOES_ON, BatchSearch, Normal, advanced, damped_step, started, within_bounds
@@ -407,7 +407,8 @@ def _recorded_fit(fits: _Fits, example: list[Any]) -> Rows | None:
         last = while_loop(lambda search: search.status == GOES_ON, step, started(x0), max_steps=fits.max_iterations + 1)
         return last.x, last.square, last.gram, last.status, last.steps
 
-    return each_row(fit, example)
+    recorded = recorded_rows(fit, example)
+    return None if recorded is None else recorded.compiled()
 
 
 def _normal(residual: Float64Array, jacobian: Float64Array) -> Normal:

@@ -26,10 +26,12 @@ from .problem import FloatVector, Outcome, Problem
 from .result import LeastSquaresResult, make_result
 from .search import Budget, History, Progress, resumed, searched
 from .separable import project, with_counts
+from .small_fits import SmallFits
 from .solutions import plain_settings, plain_start, recorded_least_squares, refuse
 from .solvers import SPARSE_FTOL, choose_linear_solver, choose_method
 from .space import Space, make_space
 from .trust_region import State, TrustRegion
+from .whitening import whitening
 
 __all__ = ["LeastSquares", "least_squares"]
 
@@ -231,6 +233,7 @@ class LeastSquares:
         self.budget = Budget(max_evaluations, max_seconds)
         _check_settings(self)
         self._recorded: _Recorded | None = None
+        self.small: SmallFits | None = None
 
     def __call__(
         self,
@@ -242,6 +245,10 @@ class LeastSquares:
         checkpoint: str | os.PathLike[str] | None = None,
         resume: str | os.PathLike[str] | None = None,
     ) -> LeastSquaresResult:
+        if self.small is not None and not (callback or progress or checkpoint or resume):
+            quick = self.small(x0, args)
+            if quick is not None:
+                return quick
         x0, start = plain_start(x0)
         space = make_space(x0, fixed=self.fixed, bounds=self.bounds, ties=self.ties)
         with np.errstate(all="ignore"):
@@ -251,19 +258,20 @@ class LeastSquares:
             size = check_residual(raw_deep(first), space)
         if recorded_values:
             refuse("least_squares", callback=callback, progress=progress, checkpoint=checkpoint, resume=resume)
-            whiten = _whitening(self.weights, self.noise, size)
+            whiten = whitening(self.weights, self.noise, size)
             if self.loss is not None:
                 self.loss.check(size)
             found: LeastSquaresResult = recorded_least_squares(self, space, whiten, tuple(args), start)
             return found
         begun = None
         if self.linear is not None and resume is None:
-            whiten = _whitening(self.weights, self.noise, size)
+            whiten = whitening(self.weights, self.noise, size)
             x, begun = project(self, space, tuple(args), whiten, {"callback": callback, "progress": progress})
         with quick_executor(size + space.size):
             recorded = self._recorded
             if recorded is None or not recorded.serves(space, args):
                 recorded = self._recorded = _record(self, space, tuple(args), size)
+                self.small = recorded.small_fits(size)
             problem = recorded.problem(space)
             point = problem.linearise(x)
             check_jacobian(point[1], space)
@@ -296,6 +304,8 @@ class LeastSquares:
                 state, outcome, history = _by_second_derivatives(
                     recorded.method, problem, minimum, x, state, history, search
                 )
+            if self.small is not None and outcome > 0 and not twice:
+                self.small.noted(recorded.method.patience)
             again = self._again(args)
             result = make_result(state, outcome, history, problem, space, recorded.method, again, self.absolute_noise)
             result = result if begun is None else with_counts(result, begun)
@@ -314,7 +324,7 @@ class LeastSquares:
         other.fixed, other.ties, other.linear = None, None, None
         other.bounds = None if space.lower is None else (space.lower, space.upper)
         sizes = _scale(self.scale, space)
-        other.scale, other._recorded = None if sizes is None else 1.0 / sizes, None
+        other.scale, other._recorded, other.small = None if sizes is None else 1.0 / sizes, None, None
         return other
 
     def among(self, residual: Callable[..., Any], space: Space, places: NDArray[np.intp]) -> LeastSquares:
@@ -340,7 +350,7 @@ class LeastSquares:
         def again(x0: Any, fixed: Any) -> LeastSquaresResult:
             other = LeastSquares.__new__(LeastSquares)
             other.__dict__.update(self.__dict__)
-            other.fixed, other._recorded = fixed, None
+            other.fixed, other._recorded, other.small = fixed, None, None
             return other(x0, args=args)
 
         return again
@@ -356,9 +366,10 @@ class _Recorded:
         arguments: tuple[Any, ...],
         build: Any,
         cost: Callable[[Any], Any] | None = None,
+        flat: Callable[[Any], Any] | None = None,
     ) -> None:
         self.settings, self.space, self.arguments, self.build = settings, space, arguments, build
-        self.cost = cost
+        self.cost, self.flat = cost, flat
         self.reads = _reads(settings)
         self._minimum: Minimum | None = None
         self.method: TrustRegion | None = None
@@ -385,6 +396,13 @@ class _Recorded:
             return problem
         return replace(problem, lower=space.lower, upper=space.upper, scale=_scale(self.settings.scale, space))
 
+    def small_fits(self, size: int) -> SmallFits | None:
+        """The same for machine code that makes whole searches, if this is small and plain."""
+        if self.flat is None or not SmallFits.serves(self.settings, self.space, size * self.space.size):
+            return None
+        linearise = watching(value_and_jacobian(self.flat), *self.reads)
+        return SmallFits(self.settings, self.space, self.arguments, size, linearise)
+
     def minimum(self, problem: Problem) -> Minimum:
         """The same as a function to be minimised, with second derivatives of the residual."""
         if self._minimum is None or not self.space.plain:
@@ -401,7 +419,7 @@ def _reads(settings: LeastSquares) -> tuple[Any, ...]:
 
 
 def _record(settings: LeastSquares, space: Space, arguments: tuple[Any, ...], size: int) -> _Recorded:
-    whiten = _whitening(settings.weights, settings.noise, size)
+    whiten = whitening(settings.weights, settings.noise, size)
     if settings.loss is not None:
         settings.loss.check(size)
     matrix_free = settings.linear_solver == "matrix-free"
@@ -434,7 +452,7 @@ def _record(settings: LeastSquares, space: Space, arguments: tuple[Any, ...], si
             values = flat_residual(x)
             return 0.5 * np.sum(values**2) if settings.loss is None else np.sum(settings.loss.costs(values))
 
-        return _Recorded(settings, space, arguments, build_flat, cost)
+        return _Recorded(settings, space, arguments, build_flat, cost, flat_residual)
 
     def moved_residual(step: Any, x: Any, frames: Any) -> Any:
         structure = space.parameters.unravel(space.along(step, x, *frames))
@@ -529,48 +547,6 @@ def _counted(state: Any, before: Any, more: int = 0) -> Any:
         jacobian_evaluations=before.jacobian_evaluations + more,
         refused_values=before.refused_values,
     )
-
-
-def _whitening(weights: Any, noise: Any, size: int) -> Callable[[Any], Any]:
-    """Return the function that turns residuals into independent ones of variance 1."""
-    if weights is None and noise is None:
-        return lambda values: values
-    factor = np.ones(size)
-    if weights is not None:
-        given = np.asarray(weights, dtype=np.float64)
-        if given.size not in (1, size) or not np.isfinite(given).all() or (given < 0.0).any():
-            raise InvalidInputError(
-                f"weights must be finite and not negative, one number or one for each of the {size} residuals"
-            )
-        factor = factor * np.sqrt(given.ravel())
-    if noise is not None:
-        given = np.asarray(noise, dtype=np.float64)
-        if given.shape == (size, size) and size > 1:
-            whitener = inverse_root(given)
-            # With both, weights count after the correlations have been removed.
-            return lambda values: factor * (whitener @ values)
-        if given.size not in (1, size) or not np.isfinite(given).all() or (given <= 0.0).any():
-            raise InvalidInputError(
-                f"noise must be standard deviations above 0, one or one for each of the {size} residuals, or a "
-                f"covariance matrix of shape ({size}, {size}); got shape {given.shape}"
-            )
-        factor = factor / given.ravel()
-    return lambda values: factor * values
-
-
-def inverse_root(covariance: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the inverse of the lower Cholesky factor: it makes residuals of that covariance independent.
-
-    Raises:
-        InvalidInputError: the matrix is not positive definite.
-    """
-    from scipy.linalg import solve_triangular
-
-    try:
-        root = np.linalg.cholesky(covariance)
-    except np.linalg.LinAlgError:
-        raise InvalidInputError("the covariance matrix of the noise is not positive definite") from None
-    return np.asarray(solve_triangular(root, np.eye(len(root)), lower=True))
 
 
 def _scale(scale: Any, space: Space) -> NDArray[np.float64] | None:

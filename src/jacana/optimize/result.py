@@ -64,9 +64,10 @@ class LeastSquaresResult(AttributeItems):
         space: how the flat vector maps to the structure of x.
         model: residual and Jacobian as the loss has changed them; the covariance comes from these.
         absolute_noise: the noise was given as it is, so that covariances are not scaled by the residual variance.
+        inverse: of J^T J of `model`, shape (n, n), where the search knows it to as many digits as the SVD would give.
     """
 
-    _hidden: ClassVar[tuple[str, ...]] = ("space", "model", "again", "method", "history", "absolute_noise")
+    _hidden: ClassVar[tuple[str, ...]] = ("space", "model", "again", "method", "history", "absolute_noise", "inverse")
 
     x: Any
     fun: Float64Array
@@ -89,6 +90,7 @@ class LeastSquaresResult(AttributeItems):
     method: str = ""
     absolute_noise: bool = False
     again: Callable[[Any, Any], LeastSquaresResult] | None = field(default=None)
+    inverse: Float64Array | None = None
 
     @cached_property
     def names(self) -> tuple[str, ...]:
@@ -109,7 +111,7 @@ class LeastSquaresResult(AttributeItems):
         Raises:
             InvalidInputError: the Jacobian is too large for that, or an operator.
         """
-        return self._factors.rank
+        return self.grad.size if self.inverse is not None else self._factors.rank
 
     @property
     def condition(self) -> float:
@@ -152,6 +154,8 @@ class LeastSquaresResult(AttributeItems):
 
         Source: D. M. Bates and D. G. Watts, "Nonlinear Regression Analysis and its Applications", 1988, section 2.2.
         """
+        if self.inverse is not None:
+            return self.variance_unit * self.inverse
         factors = self._factors
         root = (factors.rows / factors.singular_values[:, None]) / factors.scale
         covariance: Float64Array = self.variance_unit * (root.T @ root)

@@ -140,7 +140,7 @@ def plan_body(outputs: Sequence[Node]) -> NativePlan | None:
             if node.op is write_at and not injective(node.params.indices, node.params.shape):
                 return None
         elif node.op is loop_run:
-            if plan_loop(node.params) is None or any(contiguous(plan, calls, i) is None for i in node.inputs):
+            if plan_loop(node.params) is None or any(argument(plan, calls, i) is None for i in node.inputs):
                 return None
         elif node.op is loop_part:
             continue
@@ -165,15 +165,15 @@ def through_views(calls: set[Node], source: Node) -> Access | None:
     return _through(calls, source, [(0, {a: 1}) for a in range(source.ndim)], source.ndim)
 
 
-def contiguous(plan: NativePlan, calls: set[Node], node: Node) -> Access | None:
-    """Where an argument of a loop inside begins; None if it does not lie in one piece."""
+def argument(plan: NativePlan, calls: set[Node], node: Node) -> tuple[Access, bool] | None:
+    """How an argument of a loop inside is read, and whether it lies in one piece; None if neither serves."""
     found = through_views(calls, node)
-    if found is None:
+    if found is None or not (found.buffer in plan.buffers or found.buffer.op.family == "leaf"):
         return None
-    known = found.buffer in plan.buffers or found.buffer.op.family == "leaf"
     strides = [math.prod(node.shape[a + 1 :]) for a in range(node.ndim)]
     dense = all(n == 1 or s == t for n, s, t in zip(node.shape, found.strides, strides, strict=True))
-    return found if known and (dense or node.size == 0) else None
+    dense = dense or node.size == 0
+    return (found, dense) if dense or node.dtype.kind == "f" else None
 
 
 def _through(calls: set[Node], source: Node, places: list[tuple[int, dict[int, int]]], count: int) -> Access | None:
@@ -204,8 +204,8 @@ __all__ = [
     "LoopPlan",
     "LoopPlanner",
     "access",
+    "argument",
     "called",
-    "contiguous",
     "plan_body",
     "plan_loop",
     "through_views",

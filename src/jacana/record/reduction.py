@@ -124,6 +124,9 @@ def _own_record(name: str, function: Callable[..., Any]) -> Handler:
                 )
             a = _chosen(a, where, _NEUTRAL.get(name, initial))
         if initial is not _MISSING and initial is not None:
+            if not np.size(raw(a)) and name not in _NEUTRAL:  # nothing is joined with what it begins with
+                shape = np.shape(np.sum(raw(a), axis=axis, **given(keepdims=keepdims)))
+                return _store(np.astype(np.broadcast_to(initial, shape), np.result_type(raw(a))), out)
             return _store(_JOINED[name](handler(a, axis, dtype, None, keepdims), initial), out)
         value = function(raw(a), axis=axis, **given(dtype=dtype, keepdims=keepdims))
         node = tracked(a)
@@ -250,17 +253,18 @@ def root_of_variance(value: Any) -> Any:
 @implements(np.average)
 def average(a: Any, axis: Any = None, weights: Any = None, returned: bool = False, *, keepdims: Any = False) -> Any:
     """The mean with weights."""
-    if returned:
-        raise unsupported("numpy.average(..., returned=True)")
     keepdims = keepdims is True
     if weights is None:
-        return mean(a, axis=axis, keepdims=keepdims)
+        result = mean(a, axis=axis, keepdims=keepdims)
+        share = np.size(raw(a)) / max(np.size(raw(result)), 1)
+        return (result, np.full(np.shape(raw(result)), share, raw(result).dtype)) if returned else result
     if np.shape(raw(weights)) != np.shape(raw(a)) and axis is not None and not isinstance(axis, tuple):
         shape = [1] * np.ndim(raw(a))
         shape[axis] = -1
         weights = np.reshape(weights, tuple(shape))
     scale = np.sum(np.broadcast_to(weights, np.shape(raw(a))), axis=axis, keepdims=keepdims)
-    return np.sum(np.multiply(a, weights), axis=axis, keepdims=keepdims) / scale
+    result = np.sum(np.multiply(a, weights), axis=axis, keepdims=keepdims) / scale
+    return (result, np.broadcast_to(scale, np.shape(raw(result)))) if returned else result
 
 
 def _arg(name: str, function: Callable[..., Any]) -> Handler:
@@ -336,7 +340,8 @@ def median(
     flat = np.reshape(np.transpose(a, (*rest, *axes)), (*(np.shape(raw(a))[k] for k in rest), -1))
     n = np.shape(raw(flat))[-1]
     ordered = sort(flat)
-    middle = ordered[..., n // 2] if n % 2 else (ordered[..., n // 2 - 1] + ordered[..., n // 2]) / 2.0
+    middle: Any = ordered[..., n // 2] if n % 2 else (ordered[..., n // 2 - 1] + ordered[..., n // 2]) / 2.0
+    middle = np.where(np.isnan(ordered[..., -1]), np.nan, middle)  # NaN is sorted to the end, and makes the median NaN
     node = cast_to(middle.node, value.dtype)
     return _store(wrap_node(movement_reshape(node, np.shape(value)), value), out)
 

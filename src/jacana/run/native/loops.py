@@ -21,7 +21,7 @@ from ...graph.ops.contraction import contract
 from ...graph.ops.control import RunParams, loop_part, loop_run
 from ...graph.ops.position import read_at, write_at
 from ...plan.jobs import Group, Kernel, NativePlan
-from ...plan.native_loops import Access, LoopPlan, access, called, contiguous, plan_loop, through_views
+from ...plan.native_loops import Access, LoopPlan, access, argument, called, plan_loop, through_views
 from .. import store
 from ..loops import bundle, run_loop, steps_of, storage_makers
 from ..program import Program, Runnable
@@ -379,11 +379,10 @@ class LoopFunction:
         pointers: dict[Any, Value] = {}
         names = [(n, k) for n, of in (("init", body.carries), ("stack", body.stacks), ("const", body.consts))
                  for k in range(len(of))]  # fmt: skip
-        for name, argument in zip(names, node.inputs, strict=True):
-            found = contiguous(plan, called(plan), argument)
+        for name, source in zip(names, node.inputs, strict=True):
+            found = argument(plan, called(plan), source)
             assert found is not None
-            begin = ir.Constant(I64, found.offset * argument.dtype.itemsize)
-            pointers[name] = self._offset(self._place(found.buffer, plan), begin)
+            pointers[name] = self._piece(source, *found, plan)
         nodes = [*(body.carries[k] for k in params.finals), *(body.carries[k] for k in params.befores), *body.outputs]
         for j, result in enumerate(nodes):
             stored = j - len(params.finals)
@@ -409,6 +408,16 @@ class LoopFunction:
             slot = builder.gep(arrays, [ir.Constant(I64, k)], inbounds=True, source_etype=POINTER)
             builder.store(pointers[key], slot)
         builder.call(inner.function, [arrays, *self._window(params, pointers)])
+
+    def _piece(self, node: Node, found: Access, dense: bool, plan: NativePlan) -> Value:
+        """Where an array that a loop inside takes lies in one piece: where it is, or in a copy."""
+        pointer = self._place(found.buffer, plan)
+        if dense:
+            return self._offset(pointer, ir.Constant(I64, found.offset * node.dtype.itemsize))
+        place = self._scratch((node, "piece"), _bytes(node))
+        strides = [math.prod(node.shape[a + 1 :]) for a in range(node.ndim)]
+        Products(self.module, self.builder, self.target.lanes).copy(node, node.shape, strides, found, (pointer, place))
+        return place
 
     def _window(self, params: RunParams, pointers: dict[Any, Value]) -> tuple[Value, Value]:
         """The first step of a loop inside and their number; see ``steps_of``."""

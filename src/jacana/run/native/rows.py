@@ -30,7 +30,12 @@ def native_rows(
     given = len(rows) + len(shared)
     template, size = code.template(), code.work_size
     work, status = code.arrays.get("work"), code.arrays.get("status")
-    fetched = [(code.arrays[key], fetch) for key, fetch in code.fetched.items()]
+    fetched = []
+    for key, fetch in code.fetched.items():
+        if getattr(key.params.owner, "live", True):
+            fetched.append((code.arrays[key], fetch))
+        else:
+            template[code.arrays[key]] = np.ascontiguousarray(fetch())
 
     def run(*arrays: Array) -> list[Array]:
         count = len(arrays[0])

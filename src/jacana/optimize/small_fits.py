@@ -1,0 +1,161 @@
+"""Small dense fits that are made again and again: the whole search as machine code, once it is known to pay."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..record.recording import current_recording
+from ..rows import Recorded, Rows, recorded_rows
+from ..run import background, current_executor
+from ..run.executors import compiles_in_background
+from .linearization import Linearization
+from .problem import MESSAGES, Outcome
+from .result import LeastSquaresResult
+from .search import Budget, History
+from .space import Space
+from .written_search import Found, parts_of, searched_small
+
+if TYPE_CHECKING:
+    from .least_squares import LeastSquares
+
+__all__ = ["SmallFits"]
+
+Float64Array = NDArray[np.float64]
+
+MOST_PARAMETERS = 8  # the linear algebra of a step is written out
+MOST_ENTRIES = 50_000  # of the Jacobian: from there on the search itself costs nothing
+WELL_CONDITIONED = 1e-4  # pivot from which the inverse of J^T J by Cholesky has eleven digits
+HOT = 24  # searches in the ordinary way before machine code is made
+
+
+class SmallFits:
+    """The searches of one recorded residual, for plain settings: see `serves`.
+
+    The steps are those of the ordinary search. What does not converge at once, or is badly conditioned, is left to it.
+    """
+
+    def __init__(
+        self,
+        settings: LeastSquares,
+        space: Space,
+        args: Sequence[Any],
+        size: int,
+        linearise: Callable[[Any], Any],
+    ) -> None:
+        self.settings, self.space, self.args, self.size = settings, space, tuple(args), size
+        self.linearise = linearise
+        self.searches = 0
+        self.patience = 0
+        self._shape = space.parameters.shapes[0]
+        self._recorded: Recorded | Literal[False] | None = None  # False: it cannot be
+        self._rows: Rows | None = None
+        self._lock = threading.Lock()
+
+    @staticmethod
+    def serves(settings: LeastSquares, space: Space, entries: int) -> bool:
+        """Whether a search with these settings is the default one, and small."""
+        given = (settings.bounds, settings.fixed, settings.ties, settings.linear, settings.loss, settings.method)
+        return (
+            all(setting is None for setting in (*given, settings.linear_solver, settings.scale))
+            and not (settings.ftol or settings.xtol or settings.gtol)
+            and settings.budget == Budget()
+            and space.parameters.structure.is_leaf()
+            and space.plain
+            and not space.tied
+            and space.start.dtype == np.float64
+            and 0 < space.start.size <= MOST_PARAMETERS
+            and entries <= MOST_ENTRIES
+        )
+
+    def noted(self, patience: int) -> None:
+        """Count a search made in the ordinary way; after some of them machine code is asked for."""
+        self.patience = patience
+        self.searches += 1
+        executor = current_executor()
+        if self._recorded is not None or executor == "numpy" or self.searches < (HOT if executor == "auto" else 2):
+            return
+        with self._lock:
+            if self._recorded is not None:
+                return
+            recorded = recorded_rows(self._search, [self.space.start])
+            self._recorded = recorded or False
+        later = executor == "auto" and compiles_in_background()
+        if recorded and not (later and background.submit(lambda: self._compile(recorded))):
+            self._compile(recorded)
+
+    def _compile(self, recorded: Recorded) -> None:
+        try:
+            rows = recorded.compiled()
+        except background.AbandonedError:
+            return
+        if self._recorded is recorded:
+            self._rows = rows
+
+    def _search(self, x0: Any) -> Any:
+        return searched_small(self.linearise, x0, self.size, self.patience, self.settings.max_iterations)
+
+    def __call__(self, x0: Any, args: Sequence[Any]) -> LeastSquaresResult | None:
+        """The result of a search from x0; None where the ordinary way has to be taken."""
+        answer = self.search(x0, args)
+        return None if answer is None else self._result(*answer, np.array(x0))
+
+    def search(self, x0: Any, args: Sequence[Any]) -> tuple[Found, Float64Array, Float64Array, Float64Array] | None:
+        """What is found from x0, with r, J and the inverse of ``J^T J``; None where the ordinary way is to be taken."""
+        rows, recorded = self._rows, self._recorded
+        if (
+            rows is None
+            or not recorded
+            or type(x0) is not np.ndarray
+            or x0.dtype != np.float64
+            or x0.shape != self._shape
+            or len(args) != len(self.args)
+            or any(a is not b for a, b in zip(args, self.args, strict=True))
+            or current_recording() is not None
+            or current_executor() == "numpy"
+        ):
+            return None
+        if not recorded.watches.unchanged():
+            self._rows, self._recorded, self.searches = None, None, 0
+            return None
+        fun, jac, inverse, rest = rows(np.ascontiguousarray(x0).reshape(1, -1))
+        found = parts_of(rest[0], x0.size)
+        return (found, fun[0], jac[0], inverse[0]) if found.status > 0 else None
+
+    def precise(self, found: Found) -> bool:
+        """Whether the inverse has ten digits."""
+        return found.pivot > WELL_CONDITIONED
+
+    def _result(
+        self, found: Found, fun: Float64Array, jac: Float64Array, inverse: Float64Array, start: Float64Array
+    ) -> LeastSquaresResult:
+        cost, length, trust, accepted = found.history
+        outcome, settings, n = Outcome(found.status), self.settings, found.x.size
+        return LeastSquaresResult(
+            x=found.x.reshape(self._shape),
+            fun=fun,
+            jac=jac,
+            cost=0.5 * found.norm * found.norm,
+            grad=found.gradient,
+            optimality=found.optimality,
+            success=True,
+            status=int(outcome),
+            message=MESSAGES[outcome],
+            nfev=found.steps + 1,
+            njev=found.steps + 1,
+            nit=found.steps,
+            nrefused=0,
+            active_mask=np.zeros(n, dtype=np.int_),
+            flat=found.x,
+            history=History(cost, length, trust, accepted != 0.0),
+            space=Space(self.space.parameters, start.ravel(), self.space.free),
+            model=Linearization(fun, jac, found.norm),
+            method="LevenbergMarquardt",
+            absolute_noise=settings.absolute_noise,
+            again=settings._again(self.args),
+            inverse=inverse if self.precise(found) else None,
+        )
