@@ -301,3 +301,15 @@ def test_factors_in_pieces_of_what_is_not_positive_definite(column):
     matrix[column, column] = -1.0
     with pytest.raises(SolveFailed):
         small.cholesky(matrix)
+
+
+@pytest.mark.parametrize(("n", "m"), [(3, 5), (60, 300), (90, 20), (64, 1)])
+def test_triangles_and_vectors_in_pieces(n, m):
+    rng = np.random.default_rng(n)
+    upper = np.triu(rng.standard_normal((n, n)) / n) + 2.0 * np.eye(n)
+    below = rng.standard_normal((m, n))
+    garbage = upper + np.tril(rng.standard_normal((n, n)), -1)  # is not read
+    solved = small.solved_below(garbage, below)
+    np.testing.assert_allclose(upper.T @ solved, below.T, rtol=1e-10, atol=1e-12)
+    vector = rng.standard_normal(m)
+    np.testing.assert_allclose(small.times(vector, below), vector @ below, rtol=1e-11, atol=1e-12)

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import lapack
+from scipy.linalg import blas, lapack
 
 from .normal import SolveFailed
 
-__all__ = ["cholesky", "gram"]
+__all__ = ["cholesky", "gram", "solved_below", "times"]
 
 Float64Array = NDArray[np.float64]
 
 _ALONE = 2**18  # multiplications up to which OpenBLAS works in the calling thread
+_VECTOR_ALONE = 9000  # the same for the product of a matrix with a vector
 _WIDTH = 64  # columns of a piece
 _LARGE = 512  # columns from which threads are worth their price
 
@@ -79,6 +80,28 @@ def cholesky(matrix: Float64Array) -> Float64Array:
                 matrix[below, begin:end] = matrix[below, begin:end] @ np.tril(inverse).T
             matrix[end:, end:] -= gram(np.ascontiguousarray(matrix[end:, begin:end].T))
     return matrix
+
+
+def solved_below(upper: Float64Array, below: Float64Array) -> Float64Array:
+    """Return ``inverse(upper).T @ below.T``, shape (n, m), for a triangle of shape (n, n) and rows of shape (m, n)."""
+    n = len(upper)
+    if n > _WIDTH:
+        return np.asarray(blas.dtrsm(1.0, upper, below.T, side=0, lower=0, trans_a=1))
+    inverse = np.triu(lapack.dtrtri(upper, lower=False)[0]).T
+    step = max(1, _ALONE // (n * n))
+    if len(below) <= step:
+        return np.asarray(inverse @ below.T)
+    result = np.empty((n, len(below)))
+    for begin in range(0, len(below), step):
+        result[:, begin : begin + step] = inverse @ below[begin : begin + step].T
+    return result
+
+
+def times(vector: Float64Array, matrix: Float64Array) -> Float64Array:
+    """Return ``vector @ matrix``."""
+    if _VECTOR_ALONE < matrix.size < _ALONE:
+        return np.asarray(np.einsum("i,ij->j", vector, matrix))
+    return np.asarray(vector @ matrix)
 
 
 def _factor(matrix: Float64Array) -> Float64Array:
