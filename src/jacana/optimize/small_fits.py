@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from ..record.recording import current_recording
 from ..rows import Recorded, Rows, recorded_rows
 from ..run import background, current_executor
+from ..run.executors import compiles_in_background
 from .linearization import Linearization
 from .problem import MESSAGES, Outcome
 from .result import LeastSquaresResult
@@ -76,14 +77,15 @@ class SmallFits:
         self.patience = patience
         self.searches += 1
         executor = current_executor()
-        if self._recorded is not None or executor == "numpy" or (executor == "auto" and self.searches < HOT):
+        if self._recorded is not None or executor == "numpy" or self.searches < (HOT if executor == "auto" else 2):
             return
         with self._lock:
             if self._recorded is not None:
                 return
             recorded = recorded_rows(self._search, [self.space.start])
             self._recorded = recorded or False
-        if recorded and (executor == "native" or not background.submit(lambda: self._compile(recorded))):
+        later = executor == "auto" and compiles_in_background()
+        if recorded and not (later and background.submit(lambda: self._compile(recorded))):
             self._compile(recorded)
 
     def _compile(self, recorded: Recorded) -> None:
