@@ -8,9 +8,10 @@ from scipy.sparse.linalg import aslinearoperator
 from jacana.errors import InvalidInputError
 from jacana.optimize import DenseCholesky, DenseQR, LevenbergMarquardt, Linearization, Problem
 from jacana.optimize.controls import Damping
-from jacana.optimize.linear import schur
+from jacana.optimize.linear import schur, small
 from jacana.optimize.linear.elements import PatternCache, elements_of
 from jacana.optimize.linear.iterative import LSMR, ConjugateGradients
+from jacana.optimize.linear.normal import SolveFailed
 from jacana.optimize.linear.schur import Schur
 from jacana.optimize.linear.sparse import SparseCholesky
 
@@ -283,3 +284,32 @@ def test_the_last_factorisation_is_foreseen(monkeypatch):
     full = np.linalg.lstsq(point.jacobian.toarray(), -point.residual)[0]
     promised = np.sum((point.jacobian @ full) ** 2) / point.norm**2
     assert promised <= method.ftol
+
+
+@pytest.mark.parametrize(("m", "n"), [(5, 3), (0, 4), (700, 64), (501, 150), (90, 530)])
+def test_products_and_factors_in_pieces(m, n):
+    rows = np.random.default_rng(m).standard_normal((m, n))
+    np.testing.assert_allclose(small.gram(rows), rows.T @ rows, rtol=1e-12, atol=1e-11)
+    matrix = rows.T @ rows + n * np.eye(n)
+    given = np.tril(matrix)  # only this triangle is read
+    np.testing.assert_allclose(np.tril(small.cholesky(given)), np.linalg.cholesky(matrix), rtol=1e-10, atol=1e-11)
+
+
+@pytest.mark.parametrize("column", [2, 100])
+def test_factors_in_pieces_of_what_is_not_positive_definite(column):
+    matrix = 3.0 * np.eye(150)
+    matrix[column, column] = -1.0
+    with pytest.raises(SolveFailed):
+        small.cholesky(matrix)
+
+
+@pytest.mark.parametrize(("n", "m"), [(3, 5), (60, 300), (90, 20), (64, 1)])
+def test_triangles_and_vectors_in_pieces(n, m):
+    rng = np.random.default_rng(n)
+    upper = np.triu(rng.standard_normal((n, n)) / n) + 2.0 * np.eye(n)
+    below = rng.standard_normal((m, n))
+    garbage = upper + np.tril(rng.standard_normal((n, n)), -1)  # is not read
+    solved = small.solved_below(garbage, below)
+    np.testing.assert_allclose(upper.T @ solved, below.T, rtol=1e-10, atol=1e-12)
+    vector = rng.standard_normal(m)
+    np.testing.assert_allclose(small.times(vector, below), vector @ below, rtol=1e-11, atol=1e-12)

@@ -31,6 +31,7 @@ def made(residual, start, **settings):
     fit = jc.LeastSquares(residual, **settings)
     with executor("native"):
         fit(start)
+        fit(start)
     return fit
 
 
@@ -92,6 +93,25 @@ def test_new_data_in_place_and_in_a_closure(searches):
     assert searches[-2] is None or searches[-1] is None
 
 
+def test_parameters_by_name(searches):
+    y = data()
+    start = {"line": np.array([[0.0], [1.0]]), "height": 1.5, "floor": 0.0}
+
+    def residual(p):
+        return peak(T, p["height"], p["line"][0, 0], p["line"][1, 0], p["floor"]) - y
+
+    fit = made(residual, start)
+    found, expected = fit(start), jc.least_squares(residual, start)
+    assert searches[-1] is not None
+    assert found.x["line"].shape == (2, 1)
+    np.testing.assert_allclose(found.flat, expected.flat, rtol=1e-11)
+    assert found.names == expected.names
+    assert found.covariance_of("height") == pytest.approx(expected.covariance_of("height"), rel=1e-9)
+    with pytest.raises(InvalidInputError, match="finite"):
+        fit({**start, "floor": np.inf})
+    assert fit({**start, "line": np.array([0.0, 1.0])[:, None]}).nit == expected.nit
+
+
 def test_results_are_the_callers_own():
     y = data()
     fit = made(lambda p: peak(T, *p) - y, START)
@@ -126,7 +146,8 @@ def test_other_calls_take_the_ordinary_way(searches):
     scale = np.ones(T.size)
     fit = jc.LeastSquares(lambda p, s: (peak(T, *p) - y) * s)
     with executor("native"):
-        expected = fit(START, args=(scale,))
+        for _ in range(2):
+            expected = fit(START, args=(scale,))
     seen = []
     assert fit(START, args=(scale,), callback=lambda at: seen.append(at.iteration)).nit == expected.nit
     assert seen == list(range(1, expected.nit + 1))

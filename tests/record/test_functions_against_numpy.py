@@ -214,6 +214,10 @@ CASES = {
         np.max(x[:0], initial=3.0) * x, np.min(x[:0], axis=0, initial=x[1, 1]) * x, np.amax(x[:0], initial=x[0, 0]),
         np.max(x[:0], axis=0, initial=x[1, 0], keepdims=True),
     ),
+    "linspace with its step": lambda x: (
+        *np.linspace(x[0, 0], x[1, 1], 5, endpoint=False, retstep=True), *np.linspace(x[0], 2.0, 3, retstep=True),
+        *np.linspace(0, x[0, 1], 4, retstep=True),
+    ),
     "cumsum": lambda x: (np.cumsum(x), x.cumsum(axis=0), np.cumsum(x, 1)),
     "any all": lambda x: (np.any(x > 5), np.all(x > 0.0, axis=1), (x > 5).any(axis=0)),
     "argmax": lambda x: (np.argmax(x), x.argmax(axis=1), np.argmin(x, axis=0), np.argmax(x, axis=1, keepdims=True)),
@@ -270,6 +274,7 @@ CASES = {
     "unpack": lambda x: (lambda a, b: a * b)(*x),
 }  # fmt: skip
 INEXACT = {
+    "linspace with its step",
     "average",
     "average returned",
     "gradient",

@@ -310,10 +310,10 @@ class Searches:
             answer = fits.search(point, ())
         finally:
             known.lock.release()
-        if answer is None or not fits.precise(answer[0]):
+        if answer is None or not fits.precise(answer.found):
             return None
-        found, _, _, inverse = answer
-        return found.x.copy(), (found.norm * found.norm / degrees) * inverse
+        found = answer.found
+        return found.x.copy(), (found.norm * found.norm / degrees) * answer.inverse
 
 
 def _frozen(value: Any) -> Any:

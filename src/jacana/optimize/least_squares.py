@@ -517,7 +517,9 @@ def _by_second_derivatives(
         moved = after.x is not state.x
         after, end = go(patient, problem, after)
         if end in _NOWHERE and moved:
-            after, end = go(patient, problem, _counted(state, after))
+            own, last = go(patient, problem, _counted(state, after))
+            # It may have had no steps left: what was found on the other way counts then.
+            after, end = (own, last) if own.cost <= after.cost else (_counted(after, own), end)
         if end in _NOWHERE:
             last, lower = by_newton(first, after, (1.0 - _LOWER) * after.cost)
             if lower > 0:

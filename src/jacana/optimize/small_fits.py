@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..record.recording import current_recording
+from ..record.variable import contains_variable
 from ..rows import Recorded, Rows, recorded_rows
 from ..run import background, current_executor
+from ..run.executors import compiles_in_background
 from .linearization import Linearization
+from .parameters import flatten_parameters
 from .problem import MESSAGES, Outcome
 from .result import LeastSquaresResult
 from .search import Budget, History
@@ -30,6 +33,16 @@ MOST_PARAMETERS = 8  # the linear algebra of a step is written out
 MOST_ENTRIES = 50_000  # of the Jacobian: from there on the search itself costs nothing
 WELL_CONDITIONED = 1e-4  # pivot from which the inverse of J^T J by Cholesky has eleven digits
 HOT = 24  # searches in the ordinary way before machine code is made
+
+
+class _Answer(NamedTuple):
+    """What machine code found, with r, J and the inverse of ``J^T J`` there."""
+
+    found: Found
+    fun: Float64Array
+    jac: Float64Array
+    inverse: Float64Array
+    start: Float64Array
 
 
 class SmallFits:
@@ -50,7 +63,6 @@ class SmallFits:
         self.linearise = linearise
         self.searches = 0
         self.patience = 0
-        self._shape = space.parameters.shapes[0]
         self._recorded: Recorded | Literal[False] | None = None  # False: it cannot be
         self._rows: Rows | None = None
         self._lock = threading.Lock()
@@ -63,7 +75,6 @@ class SmallFits:
             all(setting is None for setting in (*given, settings.linear_solver, settings.scale))
             and not (settings.ftol or settings.xtol or settings.gtol)
             and settings.budget == Budget()
-            and space.parameters.structure.is_leaf()
             and space.plain
             and not space.tied
             and space.start.dtype == np.float64
@@ -76,14 +87,15 @@ class SmallFits:
         self.patience = patience
         self.searches += 1
         executor = current_executor()
-        if self._recorded is not None or executor == "numpy" or (executor == "auto" and self.searches < HOT):
+        if self._recorded is not None or executor == "numpy" or self.searches < (HOT if executor == "auto" else 2):
             return
         with self._lock:
             if self._recorded is not None:
                 return
             recorded = recorded_rows(self._search, [self.space.start])
             self._recorded = recorded or False
-        if recorded and (executor == "native" or not background.submit(lambda: self._compile(recorded))):
+        later = executor == "auto" and compiles_in_background()
+        if recorded and not (later and background.submit(lambda: self._compile(recorded))):
             self._compile(recorded)
 
     def _compile(self, recorded: Recorded) -> None:
@@ -100,41 +112,50 @@ class SmallFits:
     def __call__(self, x0: Any, args: Sequence[Any]) -> LeastSquaresResult | None:
         """The result of a search from x0; None where the ordinary way has to be taken."""
         answer = self.search(x0, args)
-        return None if answer is None else self._result(*answer, np.array(x0))
+        return None if answer is None else self._result(answer)
 
-    def search(self, x0: Any, args: Sequence[Any]) -> tuple[Found, Float64Array, Float64Array, Float64Array] | None:
-        """What is found from x0, with r, J and the inverse of ``J^T J``; None where the ordinary way is to be taken."""
+    def search(self, x0: Any, args: Sequence[Any]) -> _Answer | None:
+        """What is found from x0; None where the ordinary way has to be taken."""
         rows, recorded = self._rows, self._recorded
         if (
             rows is None
             or not recorded
-            or type(x0) is not np.ndarray
-            or x0.dtype != np.float64
-            or x0.shape != self._shape
             or len(args) != len(self.args)
             or any(a is not b for a, b in zip(args, self.args, strict=True))
             or current_recording() is not None
             or current_executor() == "numpy"
         ):
             return None
+        start = self._flat(x0)
+        if start is None:
+            return None
         if not recorded.watches.unchanged():
             self._rows, self._recorded, self.searches = None, None, 0
             return None
-        fun, jac, inverse, rest = rows(np.ascontiguousarray(x0).reshape(1, -1))
-        found = parts_of(rest[0], x0.size)
-        return (found, fun[0], jac[0], inverse[0]) if found.status > 0 else None
+        fun, jac, inverse, rest = rows(start.reshape(1, -1))
+        found = parts_of(rest[0], start.size)
+        return _Answer(found, fun[0], jac[0], inverse[0], start) if found.status > 0 else None
+
+    def _flat(self, x0: Any) -> Float64Array | None:
+        """A start as a new vector; None if it is none of the structure that was recorded."""
+        if type(x0) is np.ndarray and x0.dtype == np.float64 and self.space.parameters.structure.is_leaf():
+            return x0.flatten() if x0.shape == self.space.parameters.shapes[0] else None
+        if contains_variable(x0):
+            return None
+        parameters, flat = flatten_parameters(x0)
+        fits = parameters == self.space.parameters and flat.dtype == np.float64
+        return np.asarray(flat, dtype=np.float64) if fits else None
 
     def precise(self, found: Found) -> bool:
         """Whether the inverse has ten digits."""
         return found.pivot > WELL_CONDITIONED
 
-    def _result(
-        self, found: Found, fun: Float64Array, jac: Float64Array, inverse: Float64Array, start: Float64Array
-    ) -> LeastSquaresResult:
+    def _result(self, answer: _Answer) -> LeastSquaresResult:
+        found, fun, jac = answer.found, answer.fun, answer.jac
         cost, length, trust, accepted = found.history
         outcome, settings, n = Outcome(found.status), self.settings, found.x.size
         return LeastSquaresResult(
-            x=found.x.reshape(self._shape),
+            x=self.space.parameters.unravel(found.x),
             fun=fun,
             jac=jac,
             cost=0.5 * found.norm * found.norm,
@@ -150,10 +171,10 @@ class SmallFits:
             active_mask=np.zeros(n, dtype=np.int_),
             flat=found.x,
             history=History(cost, length, trust, accepted != 0.0),
-            space=Space(self.space.parameters, start.ravel(), self.space.free),
+            space=Space(self.space.parameters, answer.start, self.space.free),
             model=Linearization(fun, jac, found.norm),
             method="LevenbergMarquardt",
             absolute_noise=settings.absolute_noise,
             again=settings._again(self.args),
-            inverse=inverse if self.precise(found) else None,
+            inverse=answer.inverse if self.precise(found) else None,
         )

@@ -14,7 +14,6 @@ from ..graph.ops.elementwise import BOOL
 from .indexing import plain_key
 from .lift import any_tracked, call_on_constants, operand, plain_operand
 from .location import unsupported
-from .reduction import refuse
 from .table import UFUNCS, implements
 from .variable import raw, raw_deep, tracked, wrap_constant, wrap_node
 
@@ -404,7 +403,11 @@ def linspace(
     axis: int = 0, **options: Any,
 ) -> Any:  # fmt: skip
     """Evenly spaced numbers between two that may be Variables."""
-    refuse("linspace", retstep=retstep or None)
+    if retstep:
+        found = np.linspace(start, stop, num, endpoint, dtype=dtype, axis=axis, **options)
+        steps = num - 1 if endpoint else num
+        start, stop = plain_operand(start), plain_operand(stop)
+        return found, (stop - start) / steps if steps > 0 else np.nan
     value = np.linspace(raw(start), raw(stop), num, endpoint, dtype=dtype, axis=axis)
     if not any_tracked((start, stop)):
         return wrap_constant(value)

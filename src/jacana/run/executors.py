@@ -99,7 +99,7 @@ def _from_environment() -> ExecutorName:
     return _default
 
 
-def _compiles_in_background() -> bool:
+def compiles_in_background() -> bool:
     global _in_background
     if _in_background is None:
         _in_background = os.environ.get("JACANA_BACKGROUND", "1") not in ("0", "")
@@ -213,12 +213,12 @@ class Compiled:
             return self._fastest(values)
         if self._spent > RECALL_SECONDS and not self._looked:
             self._looked = True
-            if _compiles_in_background():
+            if compiles_in_background():
                 background.submit(_Task(self, recall=True))
         if self._spent > COMPILE_SECONDS and self._spent > self._compile_price():
             if self._failure is not None:
                 self._give_up(self._failure)
-            elif not _compiles_in_background():
+            elif not compiles_in_background():
                 if native_available():
                     return self._compare(values)
                 self._fastest = self._with_numpy()

@@ -17,11 +17,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
-from scipy.linalg import blas, lapack
+from scipy.linalg import blas
 from scipy.sparse.linalg import splu
 
 from .elements import Element, elements_of
-from .normal import Solve, SolveFailed
+from .normal import Solve
+from .small import cholesky, gram, solved_below, times
 
 __all__ = ["Multifrontal", "column_blocks", "plan_multifrontal"]
 
@@ -107,16 +108,13 @@ class Multifrontal:
                 panel, rest = whole[:, :count], whole[count:, count:]
             else:
                 rest = None
-            # LAPACK counts by columns: the transposed views are what it calls lower and upper.
-            top, status = lapack.dpotrf(panel[:count].T, lower=False, clean=False)
-            if status != 0:
-                raise SolveFailed
+            top = cholesky(panel[:count].copy()).T
             if not below:
                 factors.append((top, None))
                 continue
-            lower = blas.dtrsm(1.0, top, panel[count:].T, side=0, lower=0, trans_a=1)
+            lower = solved_below(top, panel[count:])
             factors.append((top, lower))
-            update = lower.T @ lower
+            update = gram(lower)
             np.negative(update, out=update) if rest is None else np.subtract(rest, update, out=update)
             updates[front.parent].append((front.into, update))
         return lambda right: self._solved(factors, right)
@@ -129,12 +127,12 @@ class Multifrontal:
             y = blas.dtrsv(top, x[here], lower=0, trans=1)
             x[here] = y
             if lower is not None:
-                x[front.below] -= y @ lower
+                x[front.below] -= times(y, lower)
         for front, (top, lower) in zip(reversed(self.fronts), reversed(factors), strict=True):
             here = slice(front.first, front.first + front.count)
             y = x[here]
             if lower is not None:
-                y = y - lower @ x[front.below]
+                y = y - times(x[front.below], lower.T)
             x[here] = blas.dtrsv(top, y, lower=0)
         solution: Float64Array = x[self.position]
         return solution

@@ -21,12 +21,14 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg import lapack
 
 from ...errors import InvalidInputError
 from ..linearization import Linearization
 from .elements import Element, PatternCache, elements_of
 from .multifrontal import column_blocks
-from .normal import NormalEquations, Solve, SolveFailed, dense_solver
+from .normal import NormalEquations, Solve, SolveFailed
+from .small import cholesky, gram
 
 __all__ = ["Schur"]
 
@@ -150,8 +152,8 @@ class _Products:
                     self.inner[i, j, present] += np.add.reduceat(_dots(b[:, i], b[:, j]), part.starts)
             self.mixed.append(_cross(b, a))
             part.gram.add(blocks, self.outer)
-        for element, gram in plan.rest:
-            gram.add(element.blocks(data), self.outer)
+        for element, products in plan.rest:
+            products.add(element.blocks(data), self.outer)
 
 
 def _dots(a: Float64Array, b: Float64Array) -> Float64Array:
@@ -236,7 +238,7 @@ def _solver(plan: _Plan, known: _Products, diagonal: Float64Array) -> Solve:
     reduced = known.outer.copy()
     reduced.flat[:: kept + 1] += diagonal[plan.kept]
     _subtract_square(plan, halves, reduced)
-    solve_reduced = dense_solver(reduced.T)
+    factor = np.asfortranarray(cholesky(reduced))
 
     def solve(right: Float64Array) -> Float64Array:
         # L^-1 of the eliminated right-hand sides, the reduced system, then back.
@@ -245,7 +247,7 @@ def _solver(plan: _Plan, known: _Products, diagonal: Float64Array) -> Solve:
         for part, half in zip(plan.parts, halves, strict=True):
             taken = np.einsum("skn,sn->kn", half, inner_right[:, part.block])
             kept_right -= np.bincount(part.columns.ravel(), weights=taken.ravel(), minlength=kept)
-        kept_step = solve_reduced(kept_right)
+        kept_step = lapack.dpotrs(factor, kept_right, lower=True)[0]
         for part, half in zip(plan.parts, halves, strict=True):
             taken = np.einsum("skn,kn->sn", half, kept_step[part.columns])
             inner_right[:, part.block[part.starts]] -= np.add.reduceat(taken, part.starts, axis=1)
@@ -272,7 +274,7 @@ def _subtract_square(plan: _Plan, halves: list[Float64Array], reduced: Float64Ar
             else:
                 flat[places] = values
         rows = flat.reshape(chunk.rows, chunk.columns.size)
-        reduced[chunk.columns[:, None], chunk.columns] -= rows.T @ rows
+        reduced[chunk.columns[:, None], chunk.columns] -= gram(rows)
 
 
 def _lower_roots(blocks: Float64Array, diagonal: Float64Array) -> Float64Array:
