@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -65,6 +66,7 @@ class SmallFits:
         self.patience = 0
         self._recorded: Recorded | Literal[False] | None = None  # False: it cannot be
         self._rows: Rows | None = None
+        self._failure: Exception | None = None
         self._lock = threading.Lock()
 
     @staticmethod
@@ -83,26 +85,39 @@ class SmallFits:
         )
 
     def noted(self, patience: int) -> None:
-        """Count a search made in the ordinary way; after some of them machine code is asked for."""
+        """Count a search made in the ordinary way; after some of them machine code is asked for.
+
+        Raises:
+            Exception: what went wrong with the machine code in the background, once.
+        """
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            raise failure
         self.patience = patience
         self.searches += 1
         executor = current_executor()
         if self._recorded is not None or executor == "numpy" or self.searches < (HOT if executor == "auto" else 2):
             return
-        with self._lock:
-            if self._recorded is not None:
-                return
+        if not self._lock.acquire(blocking=False):
+            return  # another thread is at it
+        try:
             recorded = recorded_rows(self._search, [self.space.start])
             self._recorded = recorded or False
+        finally:
+            self._lock.release()
         later = executor == "auto" and compiles_in_background()
-        if recorded and not (later and background.submit(lambda: self._compile(recorded))):
+        if recorded and not (later and background.submit(lambda: self._compile_later(recorded))):
             self._compile(recorded)
 
+    def _compile_later(self, recorded: Recorded) -> None:
+        with contextlib.suppress(background.AbandonedError):
+            try:
+                self._compile(recorded)
+            except Exception as failure:
+                self._failure = failure
+
     def _compile(self, recorded: Recorded) -> None:
-        try:
-            rows = recorded.compiled()
-        except background.AbandonedError:
-            return
+        rows = recorded.compiled()
         if self._recorded is recorded:
             self._rows = rows
 
