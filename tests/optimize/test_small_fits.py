@@ -1,5 +1,7 @@
 """Searches that are machine code as a whole, against those in the ordinary way."""
 
+import copy
+import pickle
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -180,6 +182,32 @@ def test_a_derivative_of_the_fit_takes_the_ordinary_way():
     for k in (3, 20):
         e = h * (np.arange(T.size) == k)
         assert slope[k] == pytest.approx((centre(y + e) - centre(y - e)) / (2 * h), rel=1e-5, abs=1e-9)
+
+
+def far(p):
+    return peak(T, *p) - peak(T, 2.0, 0.3, 0.8, 0.5)
+
+
+def test_copies_record_for_themselves():
+    fit = made(far, START)
+    for other in (copy.copy(fit), copy.deepcopy(fit), pickle.loads(pickle.dumps(fit))):
+        np.testing.assert_array_equal(other(START).x, jc.least_squares(far, START).x)
+
+
+def test_what_goes_wrong_in_the_background_is_said(monkeypatch):
+    def broken(_):
+        raise OSError("no room")
+
+    monkeypatch.setattr(small_fits, "HOT", 2)
+    monkeypatch.setattr(small_fits.Recorded, "compiled", broken)
+    fit = jc.LeastSquares(far)
+    with executor("auto"):
+        fit(START)
+        fit(START)
+        background.drain()
+        with pytest.raises(OSError, match="no room"):
+            fit(START)
+        assert fit(START).success
 
 
 def test_machine_code_comes_after_some_searches(monkeypatch, searches):

@@ -316,6 +316,10 @@ class LeastSquares:
                 return replace(result, optimality=float((np.abs(result.grad) / curved)[free].max(initial=0.0)))
             return result
 
+    def __getstate__(self) -> dict[str, Any]:
+        # A copy records for itself.
+        return {**self.__dict__, "_recorded": None, "small": None}
+
     def searching(self, residual: Callable[..., Any], space: Space) -> LeastSquares:
         """The same search for another residual, of what is free in `space`, flat; whitened already."""
         other = LeastSquares.__new__(LeastSquares)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -110,11 +109,12 @@ class SmallFits:
             self._compile(recorded)
 
     def _compile_later(self, recorded: Recorded) -> None:
-        with contextlib.suppress(background.AbandonedError):
-            try:
-                self._compile(recorded)
-            except Exception as failure:
-                self._failure = failure
+        try:
+            self._compile(recorded)
+        except background.AbandonedError:
+            pass  # the process is leaving
+        except Exception as failure:
+            self._failure = failure
 
     def _compile(self, recorded: Recorded) -> None:
         rows = recorded.compiled()
