@@ -248,3 +248,29 @@ def test_loss_of_blocks_and_a_lane_of_nan():
 def test_bad_bounds(bounds, words):
     with pytest.raises(InvalidInputError, match=words):
         jc.fit_batch(misfit, START, args=(problems(13),), shared=(T,), bounds=bounds)
+
+
+@pytest.mark.parametrize("loss", [None, "soft_l1", "cauchy"])
+def test_no_step_goes_uphill_where_it_is_cut_at_bounds(loss):
+    t = np.linspace(0.0, 12.0, 90)
+    lower, upper = np.array([0.5, 0.06, 1.5, -0.35, -2.0]), np.array([3.5, 0.28, 1.95, 0.35, 2.0])
+
+    def wave(p, t):
+        return p[0] * np.exp(-p[1] * t) * np.cos(p[2] * t + p[3]) + p[4]
+
+    rng = np.random.default_rng(1)
+    start = np.tile([2.0, 0.15, 1.75, 0.0, 0.0], (150, 1))
+    true = start + rng.uniform(-1.0, 1.0, start.shape) * [0.8, 0.05, 0.1, 0.2, 0.5]
+    data = wave(true.T[:, :, None], t) + 0.08 * rng.standard_normal((150, 90))
+    fits = [
+        jc.fit_batch(
+            lambda p, y: wave(p, t) - y, start, args=(data,), bounds=(lower, upper), loss=loss, loss_scale=0.1,
+            max_iterations=most,
+        )
+        for most in (0, 1, 2, 3, 5, 8, 100)
+    ]  # fmt: skip
+    assert fits[-1].success.all()
+    for before, after in zip(fits, fits[1:], strict=False):
+        assert (after.cost <= before.cost * (1.0 + 1e-12)).all()
+        assert (after.flat >= lower).all()
+        assert (after.flat <= upper).all()

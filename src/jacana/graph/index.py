@@ -213,6 +213,19 @@ def substitute(index: Index, replacement: Sequence[Index], sizes: Sequence[int])
     return from_table(np.broadcast_to(values, small), used)
 
 
+def unraveled(positions: IntArray, shape: Sequence[int]) -> tuple[IntArray, ...]:
+    """The coordinates of C-order positions in an array of ``shape``.
+
+    ``np.unravel_index`` of NumPy 2.4.6 gives wrong ones after the first 8,192 elements where the positions have a last
+    axis of length one.
+    """
+    found: list[IntArray] = []
+    for size in reversed(shape[1:]):
+        positions, place = np.divmod(positions, size)
+        found.append(place)
+    return (positions, *reversed(found)) if shape else ()
+
+
 def rename(index: Index, names: dict[int, int]) -> Index:
     """The same expression with its axes renamed one to one."""
     if isinstance(index, Lookup):

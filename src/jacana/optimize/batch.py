@@ -346,8 +346,9 @@ class _Fits:
         while live.any():
             residual, jacobian = linearise(np.ascontiguousarray(search.trial.T), *lane_data)
             new = self._normal(residual, jacobian)
-            propose = damped_step if self.limits is None else within_bounds(*(side[fit].T for side in self.limits))
-            search = advanced(search, new, propose, self.ftol, self.max_iterations)
+            limits = None if self.limits is None else (self.limits[0][fit].T, self.limits[1][fit].T)
+            propose = damped_step if limits is None else within_bounds(*limits)
+            search = advanced(search, new, propose, limits, self.ftol, self.max_iterations)
             ended = live & (search.status != GOES_ON)
             if ended.any():
                 found = (search.x.T, search.square, search.status, search.steps, search.gram.transpose(2, 0, 1))
@@ -392,7 +393,8 @@ def _recorded_fit(fits: _Fits, example: list[Any]) -> Rows | None:
 
     def fit(x0: Any, *rest: Any) -> Any:
         data = rest[:-2] if bounded else rest
-        propose = within_bounds(*rest[-2:]) if bounded else damped_step
+        limits = (rest[-2], rest[-1]) if bounded else None
+        propose = damped_step if limits is None else within_bounds(*limits)
 
         def residual(x: Any) -> Any:
             return fits.residual(x[None], *(row[None] for row in data))[0]
@@ -402,7 +404,7 @@ def _recorded_fit(fits: _Fits, example: list[Any]) -> Rows | None:
         def step(search: BatchSearch) -> BatchSearch:
             values, jacobian = linearise(search.trial)
             new = Normal(values @ values, values @ jacobian, jacobian.T @ jacobian)
-            return advanced(search, new, propose, fits.ftol, fits.max_iterations)
+            return advanced(search, new, propose, limits, fits.ftol, fits.max_iterations)
 
         last = while_loop(lambda search: search.status == GOES_ON, step, started(x0), max_steps=fits.max_iterations + 1)
         return last.x, last.square, last.gram, last.status, last.steps

@@ -76,15 +76,21 @@ def started(x: Any) -> BatchSearch:
     )
 
 
-def advanced(search: BatchSearch, new: Normal, propose: Proposes, ftol: float, max_iterations: int) -> BatchSearch:
-    """Accept or refuse the trial, at which `new` was evaluated, and propose another."""
+def advanced(
+    search: BatchSearch, new: Normal, propose: Proposes, limits: tuple[Any, Any] | None, ftol: float, most: int
+) -> BatchSearch:
+    """Accept or refuse the trial, at which `new` was evaluated, and propose another, within the limits.
+
+    ``most``: trial steps of a fit.
+    """
     fresh = search.steps < 0.0
     finite = new.finite()
     gain = np.where(fresh, 1.0, (search.square - new.square) / search.predicted)
     # Below the rounding of the cost, a step is trusted if the model trusts it.
-    unmeasurable = ~fresh & (search.predicted <= _ROUNDING * search.square)
+    unmeasurable = ~fresh & (search.predicted <= _ROUNDING * search.square) & (search.predicted >= 0.0)
     unmeasurable = unmeasurable & (new.square <= search.square * (1.0 + 10.0 * _ROUNDING))
-    accepted = finite & ((gain > 1e-4) | unmeasurable)
+    # A step that is cut at its bounds may promise nothing: then it must not pass for doing what was promised.
+    accepted = finite & (((gain > 1e-4) & (fresh | (search.predicted > 0.0))) | unmeasurable)
     refused = ~accepted & ~fresh
     gain = np.where(unmeasurable, 1.0, gain)
 
@@ -104,10 +110,13 @@ def advanced(search: BatchSearch, new: Normal, propose: Proposes, ftol: float, m
         small = small & (np.abs(step[i]) <= _STILL * np.abs(x[i]))
     # The first reason that holds counts, so the last is written first.
     status = np.where(fresh & ~finite, -5.0, np.where(damping > _STUCK, -1.0, float(GOES_ON)))
-    status = np.where((steps >= max_iterations) & (status != -5.0), 0.0, status)
+    status = np.where((steps >= most) & (status != -5.0), 0.0, status)
     status = np.where(accepted & (decrement <= ftol * square), 2.0, status)
     status = np.where(accepted & ((square == 0.0) | (small & (damping < 1.0))), 5.0, status)
-    return BatchSearch(x, x + step, square, gradient, gram, damping, growth, steps, slope, status)
+    trial = x + step
+    if limits is not None:  # what the step was cut to may miss the bound by a rounding
+        trial = np.minimum(np.maximum(trial, limits[0]), limits[1])
+    return BatchSearch(x, trial, square, gradient, gram, damping, growth, steps, slope, status)
 
 
 def damped_step(x: Any, gram: Any, gradient: Any, damping: Any) -> tuple[Any, Any, Any]:

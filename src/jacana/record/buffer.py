@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..graph.build import assembled, constant_array, full, index_node
-from ..graph.index import Affine, Index, axes_of, evaluate, from_table, substitute
+from ..graph.index import Affine, Index, axes_of, evaluate, from_table, substitute, unraveled
 from ..graph.node import Array, Node, Shape
 from ..graph.ops import movement
 from .location import recording_error, unsupported
@@ -79,7 +79,7 @@ class Writes:
                 flat = _flat(rows, self.owner.shape, part.shape)
                 last = _last_occurrences(flat)
                 if last is not None:
-                    chosen = [from_table(t, (0,)) for t in np.unravel_index(last, part.shape)]
+                    chosen = [from_table(t, (0,)) for t in unraveled(last, part.shape)]
                     part = index_node(part, last.shape, chosen)
                     rows = tuple(substitute(e, chosen, last.shape) for e in rows)
                     flat = flat[last]

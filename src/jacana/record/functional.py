@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ..graph.index import unraveled
 from .composed import as_numpy
 from .creation import astype
 from .indexing import plain_key
@@ -142,7 +143,7 @@ def put(a: Any, ind: Any, v: Any, mode: str = "raise") -> None:
     else:
         places = np.clip(places, 0, size - 1) if mode == "clip" else places % size
     if places.size:
-        target[np.unravel_index(places, shape)] = _repeated(v, places.size)
+        target[unraveled(places, shape)] = _repeated(v, places.size)
 
 
 @implements(np.place)
@@ -169,7 +170,7 @@ def put_along_axis(arr: Any, indices: Any, values: Any, axis: Any) -> None:
     target = _target(arr, "put_along_axis")
     places = np.asarray(plain_key(indices))
     if axis is None:
-        target[np.unravel_index(places, np.shape(raw(target)))] = values
+        target[unraveled(places, np.shape(raw(target)))] = values
         return
     key: list[Any] = list(np.ix_(*(np.arange(n) for n in places.shape)))
     key[axis % places.ndim] = places

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..graph.build import assembled, broadcast_to, cast_to, index_node
-from ..graph.index import Affine, Index, axis, from_table
+from ..graph.index import Affine, Index, axis, from_table, unraveled
 from ..graph.node import REGISTRY, Node, Shape
 from ..graph.ops.movement import IndexParams, assemble, index
 from . import buffer, dynamic
@@ -154,7 +154,7 @@ def _by_positions(key: Any, shape: Shape) -> Selection:
     size = int(np.prod(shape, dtype=np.int64))
     chosen = np.asarray(np.arange(size).reshape(shape)[key])
     axes = tuple(range(chosen.ndim))
-    return Selection(chosen.shape, tuple(from_table(t, axes) for t in np.unravel_index(chosen, shape)))
+    return Selection(chosen.shape, tuple(from_table(t, axes) for t in unraveled(chosen, shape)))
 
 
 @implements(operator.getitem)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ..graph.index import unraveled
 from . import buffer
 from .creation import copy_
 from .location import recording_error, unsupported
@@ -105,7 +106,7 @@ class FlatIterator:
         places = self._places(key)
         count = int(np.size(places))
         values = FUNCTIONS[np.resize](value, count) if isinstance(value, Variable) else np.resize(value, count)
-        self.base[np.unravel_index(np.ravel(places), self.base.shape)] = values
+        self.base[unraveled(np.ravel(places), self.base.shape)] = values
 
     def copy(self) -> Any:
         """All elements in one vector."""

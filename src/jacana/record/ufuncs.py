@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ..graph.index import unraveled
 from .complex import part_of
 from .composed import as_numpy
 from .creation import astype
@@ -234,7 +235,7 @@ def _one_by_one(ufunc: np.ufunc, target: Variable, key: Any, values: Sequence[An
     occurrence[order] = np.arange(len(places)) - np.repeat(starts, np.diff([*starts, len(places)]))
     for turn in range(int(occurrence.max(initial=-1)) + 1):
         (now,) = np.nonzero(occurrence == turn)
-        where = np.unravel_index(places[now], shape)
+        where = unraveled(places[now], shape)
         target[where] = call(ufunc, target[where], *(v[now] for v in operands))
 
 

@@ -220,7 +220,10 @@ class _Collector:
                 self._instance(value, depth)
 
     def _instance(self, value: Any, depth: int) -> None:
-        wrapped = getattr(value, "__wrapped__", None)
+        try:
+            wrapped = getattr(value, "__wrapped__", None)
+        except Exception:  # a class may answer for every name in its own way
+            wrapped = None
         if callable(wrapped):
             self.value(wrapped, depth, None)
         if depth < _MAX_DEPTH and not type(value).__module__.startswith("jacana."):
@@ -242,6 +245,8 @@ class _Collector:
         wrapped = getattr(function, "__wrapped__", None)
         if wrapped is not None:
             self.value(wrapped, 0, None)
+        if vars(function):
+            self._objects[id(function)] = (function, 0)
         names = {name for code in _nested(function.__code__) for name in code.co_names}
         for name in sorted(names):
             value = function.__globals__.get(name, _MISSING)

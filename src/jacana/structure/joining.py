@@ -27,6 +27,7 @@ from ..graph.index import (
     rename,
     shift_axes,
     substitute,
+    unraveled,
 )
 from ..graph.node import Term
 
@@ -367,7 +368,7 @@ class _Join:
         return True
 
     def _unravel(self, points: IntArray, axes: Sequence[int]) -> tuple[IntArray, ...]:
-        return np.unravel_index(points, [self.sizes[a] for a in axes]) if axes else ()
+        return unraveled(points, [self.sizes[a] for a in axes])
 
     def _keys(self, indices: Sequence[Index], axes: Sequence[int], span: Sequence[int]) -> IntArray:
         compact = {a: k for k, a in enumerate(axes)}

@@ -21,7 +21,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..graph.build import assembled, constant_array, full
-from ..graph.index import Index, IntArray, from_table, identity, shift_axes
+from ..graph.index import Index, IntArray, from_table, identity, shift_axes, unraveled
 from ..graph.node import Array, Factor, Node, Shape, Term
 from .positions import entry_positions
 from .support import known_mask, restrict_to_masks
@@ -109,7 +109,7 @@ def _tabulated(terms: Sequence[Term], slots: IntArray, domain: Shape) -> Places:
         here = slots[start : start + math.prod(t.domain)].reshape(t.domain)
         start += here.size
         axes = list(range(here.ndim))
-        places.append(tuple(from_table(c, axes) for c in np.unravel_index(here, domain)))
+        places.append(tuple(from_table(c, axes) for c in unraveled(here, domain)))
     return places
 
 
@@ -210,7 +210,7 @@ def _layout(
 
 def _expressions(positions: IntArray, shape: Shape) -> tuple[Index, ...]:
     axes = list(range(positions.ndim))
-    return tuple(from_table(c, axes) for c in np.unravel_index(positions, shape)) if shape else ()
+    return tuple(from_table(c, axes) for c in unraveled(positions, shape))
 
 
 __all__ = ["pack_terms"]

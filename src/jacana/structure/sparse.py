@@ -16,7 +16,7 @@ import numpy as np
 
 from ..errors import InvalidInputError
 from ..graph.build import assembled, cast_to
-from ..graph.index import Index, from_table
+from ..graph.index import Index, from_table, unraveled
 from ..graph.node import Array, DType, Node, Shape, Term
 from .merging import add_outer_products, expand_small_axes, share_rows
 from .positions import write_coordinates
@@ -81,7 +81,7 @@ def sparse_plan(terms: Sequence[Term], rows: Shape, cols: Shape, dtype: DType, f
         here = where[start : start + math.prod(term.domain)].reshape(term.domain)
         start += here.size
         axes = list(range(here.ndim))
-        coordinates = np.unravel_index(here, storage) if len(storage) > 1 else (here,)
+        coordinates = unraveled(here, storage)
         parts.append((coefficient(term), tuple(from_table(c, axes) for c in coordinates)))
     data = cast_to(assembled(parts, storage, dtype, disjoint=distinct), dtype)
     if by_column:
