@@ -1,5 +1,7 @@
 """fit_batch against one fit at a time."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -270,7 +272,7 @@ def test_no_step_goes_uphill_where_it_is_cut_at_bounds(loss):
         for most in (0, 1, 2, 3, 5, 8, 100)
     ]  # fmt: skip
     assert fits[-1].success.all()
-    for before, after in zip(fits, fits[1:], strict=False):
+    for before, after in itertools.pairwise(fits):
         assert (after.cost <= before.cost * (1.0 + 1e-12)).all()
         assert (after.flat >= lower).all()
         assert (after.flat <= upper).all()
