@@ -2,7 +2,8 @@
 
 What depends on the pattern alone is planned once: an order of elimination, the columns that are eliminated together,
 and for every entry of every product of two entries of a row where it will be added. A factorisation is then one
-histogram and a few LAPACK calls for each front.
+histogram and a few calls for each front, or for each stack of fronts: most of them are small, alike, and do not
+depend on one another.
 
 Sources: I. S. Duff and J. K. Reid, "The multifrontal solution of indefinite sparse symmetric linear equations", ACM
 TOMS 9(3), 1983; C. C. Ashcraft and R. G. Grimes, "The influence of relaxed supernode partitions on the multifrontal
@@ -29,28 +30,36 @@ __all__ = ["Multifrontal", "column_blocks", "plan_multifrontal"]
 Float64Array = NDArray[np.float64]
 IntArray = NDArray[np.intp]
 
+_STACKED_COLUMNS = 64  # of fronts that are worked on together, and
+_STACKED_WORK = 2**18  # multiplications: LAPACK and BLAS share larger ones among threads, see `small`
 _SMALL_FRONT = 24  # columns up to which two fronts are joined whatever zeros that stores
 _ZEROS = 0.25  # share of stored zeros up to which larger ones are
 
 
 @dataclass(frozen=True, eq=False)
-class _Front:
-    """Columns that are eliminated together, in permuted numbers.
+class _Stack:
+    """Fronts of one shape, none above another: what happens to them happens to all in one NumPy call.
+
+    Fronts of nearly the same shape are filled up. A column that fills up has a 1 on the diagonal and belongs to no
+    unknown, and neither does a row that does; their place among the unknowns is one beyond the last.
 
     Attributes:
-        first, count: the columns are first .. first + count - 1.
-        below: rows beneath them, rising.
-        offset: where the panel, (count + below.size) x count in C order, begins in the buffer of all panels.
-        parent: the front that takes the update, -1 for none.
-        into: where `below` stands among the rows of the parent: an array, or a slice where it is contiguous.
+        columns: which are eliminated, in permuted numbers, shape (fronts, count).
+        below: rows beneath them, shape (fronts, rows).
+        panel: where the panels, (count + rows) x count in C order, begin in the buffer.
+        rest: where the sums of updates to what is below begin, rows x rows each; -1 where there are none.
+        lower: places of the lower triangle of an update, rows x rows.
+        into: where each of these goes in the buffer, to panels and sums of the parents, front after front.
+        filled: where the diagonals of columns that fill up are in the buffer.
     """
 
-    first: int
-    count: int
+    columns: IntArray
     below: IntArray
-    offset: int
-    parent: int
-    into: Any
+    panel: int
+    rest: int
+    lower: IntArray
+    into: IntArray
+    filled: IntArray
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,83 +68,131 @@ class Multifrontal:
 
     Attributes:
         elements: the dense blocks of J.
-        targets: for each element, where each entry of its w x w product goes in the buffer of panels.
-        fronts: in an order in which children come before parents.
+        kept: for each element, which entries of its w x w products count, shape (count,).
+        entries: for each element, which entry of ``J^T J`` these are added to.
+        places: where the entries of ``J^T J`` go in the buffer of panels.
+        stacks: in an order in which children come before parents.
         position: of each column of J in the order of elimination.
         diagonal: where the diagonal is in the buffer, in the order of J's columns.
-        size: of the buffer; one more place takes what belongs above the diagonal.
+        size: of the buffer; its last place takes what is of no use.
+        fronts: how many there are.
     """
 
     elements: tuple[Element, ...]
-    targets: tuple[IntArray, ...]
-    fronts: tuple[_Front, ...]
+    kept: tuple[IntArray, ...]
+    entries: tuple[IntArray, ...]
+    places: IntArray
+    stacks: tuple[_Stack, ...]
     position: IntArray
     diagonal: IntArray
     size: int
+    fronts: int
 
     def assembled(self, jacobian: Any) -> Float64Array:
-        """Return the panels of ``J^T J`` for a Jacobian of this pattern."""
-        total: Float64Array = np.zeros(self.size + 1)
-        for element, target in zip(self.elements, self.targets, strict=True):
+        """Return the entries of ``J^T J`` for a Jacobian of this pattern, in the order of `places`."""
+        total: Any = 0.0
+        for element, kept, entries in zip(self.elements, self.kept, self.entries, strict=True):
             blocks = element.blocks(jacobian.data)
-            products = blocks.transpose(0, 2, 1) @ blocks
-            total += np.bincount(target.ravel(), weights=products.ravel(), minlength=self.size + 1)
-        return total
+            products = (blocks.transpose(0, 2, 1) @ blocks).ravel().take(kept)
+            total = total + np.bincount(entries, weights=products, minlength=self.places.size)
+        return np.asarray(total)
 
-    def factorised(self, panels: Float64Array, diagonal: Float64Array) -> Solve:
+    def factorised(self, gram: Float64Array, diagonal: Float64Array) -> Solve:
         """Return the solver of ``J^T J + diagonal``.
 
         Raises:
             SolveFailed: it is not positive definite.
         """
-        buffer = panels.copy()
+        buffer = np.zeros(self.size)
+        buffer[self.places] = gram
         buffer[self.diagonal] += diagonal
-        updates: list[list[tuple[Any, Float64Array]]] = [[] for _ in self.fronts]
-        factors: list[tuple[Float64Array, Float64Array | None]] = []
-        for k, front in enumerate(self.fronts):
-            count, below = front.count, front.below.size
-            size = count + below
-            panel = buffer[front.offset : front.offset + size * count].reshape(size, count)
-            if updates[k]:
-                whole = np.zeros((size, size))
-                whole[:, :count] = panel
-                for into, update in updates[k]:
-                    if isinstance(into, slice):
-                        whole[into, into] += update
-                    else:
-                        whole[into[:, None], into] += update
-                updates[k] = []
-                panel, rest = whole[:, :count], whole[count:, count:]
-            else:
-                rest = None
-            top = cholesky(panel[:count].copy()).T
-            if not below:
-                factors.append((top, None))
+        factors = []
+        for stack in self.stacks:
+            fronts, count = stack.columns.shape
+            rows = stack.below.shape[1]
+            buffer[stack.filled] = 1.0
+            end = stack.panel + fronts * (count + rows) * count
+            panels = buffer[stack.panel : end].reshape(fronts, count + rows, count)
+            factor = _Single.of(panels[0]) if fronts == 1 else _Many.of(panels)
+            factors.append(factor)
+            if not rows:
                 continue
-            lower = solved_below(top, panel[count:])
-            factors.append((top, lower))
-            update = gram(lower)
-            np.negative(update, out=update) if rest is None else np.subtract(rest, update, out=update)
-            updates[front.parent].append((front.into, update))
+            update = factor.update()
+            if stack.rest >= 0:
+                update -= buffer[stack.rest : stack.rest + update.size].reshape(update.shape)
+            np.subtract.at(buffer, stack.into, update.reshape(fronts, -1).take(stack.lower, axis=1).ravel())
         return lambda right: self._solved(factors, right)
 
-    def _solved(self, factors: list[tuple[Float64Array, Float64Array | None]], right: Float64Array) -> Float64Array:
-        x = np.empty_like(right)
+    def _solved(self, factors: list[_Single | _Many], right: Float64Array) -> Float64Array:
+        x = np.zeros(right.size + 1)
         x[self.position] = right
-        for front, (top, lower) in zip(self.fronts, factors, strict=True):
-            here = slice(front.first, front.first + front.count)
-            y = blas.dtrsv(top, x[here], lower=0, trans=1)
-            x[here] = y
-            if lower is not None:
-                x[front.below] -= times(y, lower)
-        for front, (top, lower) in zip(reversed(self.fronts), reversed(factors), strict=True):
-            here = slice(front.first, front.first + front.count)
-            y = x[here]
-            if lower is not None:
-                y = y - times(x[front.below], lower.T)
-            x[here] = blas.dtrsv(top, y, lower=0)
+        for stack, factor in zip(self.stacks, factors, strict=True):
+            x[stack.columns], change = factor.forward(x[stack.columns])
+            if stack.below.size:
+                np.subtract.at(x, stack.below, change)
+        for stack, factor in zip(reversed(self.stacks), reversed(factors), strict=True):
+            x[stack.columns] = factor.backward(x[stack.columns], x[stack.below])
         solution: Float64Array = x[self.position]
         return solution
+
+
+@dataclass(frozen=True, eq=False)
+class _Single:
+    """The factor of one front: R with ``R^T R`` the top of the panel, and ``R^-T`` times the transposed rest."""
+
+    top: Float64Array
+    lower: Float64Array
+
+    @classmethod
+    def of(cls, panel: Float64Array) -> _Single:
+        count = panel.shape[1]
+        top = cholesky(panel[:count].copy()).T
+        return cls(top, solved_below(top, panel[count:]))
+
+    def update(self) -> Float64Array:
+        return gram(self.lower)[None]
+
+    def forward(self, right: Float64Array) -> tuple[Float64Array, Float64Array]:
+        y = blas.dtrsv(self.top, right[0], lower=0, trans=1)
+        return y, times(y, self.lower)
+
+    def backward(self, right: Float64Array, below: Float64Array) -> Float64Array:
+        return np.asarray(blas.dtrsv(self.top, right[0] - times(below[0], self.lower.T), lower=0))
+
+
+@dataclass(frozen=True, eq=False)
+class _Many:
+    """The factors of a stack of fronts: ``L^-1`` of the tops, and ``L^-1`` times the transposed rests."""
+
+    inverse: Float64Array
+    lower: Float64Array
+
+    @classmethod
+    def of(cls, panels: Float64Array) -> _Many:
+        count = panels.shape[2]
+        tops = panels[:, :count]
+        squares = np.diagonal(tops, axis1=1, axis2=2)
+        if not (squares > 0.0).all():
+            raise SolveFailed
+        # Unknowns may differ in their units by any factor, which the inverse must not see.
+        size = np.sqrt(squares)
+        try:
+            roots = np.linalg.cholesky(tops / (size[:, :, None] * size[:, None, :]))
+        except np.linalg.LinAlgError:
+            raise SolveFailed from None
+        inverse = np.linalg.inv(roots) / size[:, None, :]
+        return cls(inverse, inverse @ panels[:, count:].transpose(0, 2, 1))
+
+    def update(self) -> Float64Array:
+        return np.asarray(self.lower.transpose(0, 2, 1) @ self.lower)
+
+    def forward(self, right: Float64Array) -> tuple[Float64Array, Float64Array]:
+        y = self.inverse @ right[:, :, None]
+        return y[:, :, 0], (y.transpose(0, 2, 1) @ self.lower)[:, 0]
+
+    def backward(self, right: Float64Array, below: Float64Array) -> Float64Array:
+        y = right[:, :, None] - self.lower @ below[:, :, None]
+        return np.asarray((y.transpose(0, 2, 1) @ self.inverse)[:, 0])
 
 
 def plan_multifrontal(jacobian: Any) -> Multifrontal:
@@ -159,45 +216,138 @@ def plan_multifrontal(jacobian: Any) -> Multifrontal:
     owner = np.empty(order.size, dtype=np.intp)
     for k, (first, last, _) in enumerate(supernodes):
         owner[first : last + 1] = k
-    fronts, offset = [], 0
-    all_rows = []
+    fronts = []
     for first, last, below_blocks in supernodes:
-        count = int(starts[last + 1] - starts[first])
         spans = [np.arange(starts[b], starts[b + 1]) for b in below_blocks]
         below = np.concatenate(spans) if spans else np.empty(0, dtype=np.intp)
         parent = int(owner[below_blocks[0]]) if len(below_blocks) else -1
-        fronts.append((int(starts[first]), count, below, offset, parent))
-        all_rows.append(np.concatenate((np.arange(starts[first], starts[last + 1]), below)))
-        offset += (count + below.size) * count
-    finished = []
-    for first, count, below, start, parent in fronts:
-        into: Any = np.searchsorted(all_rows[parent], below) if parent >= 0 else None
-        if into is not None and into[-1] - into[0] + 1 == into.size:
-            into = slice(int(into[0]), int(into[-1]) + 1)
-        finished.append(_Front(first, count, below, start, parent, into))
+        fronts.append(_Front(int(starts[first]), int(starts[last + 1] - starts[first]), below, parent))
+    layout = _Layout(fronts, n)
 
-    counts = np.array([front.count for front in finished])
-    offsets = np.array([front.offset for front in finished])
-    firsts = np.array([front.first for front in finished])
-    front_of_column = np.repeat(np.arange(len(finished)), counts)
-    keys = np.concatenate([k * n + rows for k, rows in enumerate(all_rows)])
-    begins = np.concatenate(([0], np.cumsum([rows.size for rows in all_rows])))
-
-    def places(rows: IntArray, columns: IntArray) -> IntArray:
-        front = front_of_column[columns]
-        line = np.searchsorted(keys, front * n + rows) - begins[front]
-        return np.asarray(offsets[front] + line * counts[front] + columns - firsts[front])
-
-    targets = []
+    sources, targets = [], []
     for element in elements:
         columns = position[element.columns]
         row, column = columns[:, :, None], columns[:, None, :]
-        kept = row >= column
-        target = np.full(kept.shape, offset, dtype=np.intp)
-        target[kept] = places(np.broadcast_to(row, kept.shape)[kept], np.broadcast_to(column, kept.shape)[kept])
-        targets.append(target)
-    diagonal = places(position, position)
-    return Multifrontal(elements, tuple(targets), tuple(finished), position, diagonal, offset)
+        kept = (row >= column).ravel()
+        sources.append(np.flatnonzero(kept))
+        row, column = (np.broadcast_to(side, (*columns.shape, columns.shape[1])).ravel() for side in (row, column))
+        targets.append(layout.places(row[kept], column[kept]))
+    together = np.concatenate(targets) if targets else np.empty(0, dtype=np.intp)
+    places, entries = np.unique(together, return_inverse=True)
+    ends = np.cumsum([target.size for target in targets])[:-1]
+    diagonal = layout.places(position, position)
+    return Multifrontal(
+        elements,
+        tuple(sources),
+        tuple(np.split(entries, ends)) if targets else (),
+        places,
+        layout.stacks(),
+        position,
+        diagonal,
+        layout.size,
+        len(fronts),
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Front:
+    """Columns that are eliminated together, in permuted numbers: first .. first + count - 1.
+
+    Attributes:
+        below: rows beneath them, rising.
+        parent: the front that takes the update, -1 for none.
+    """
+
+    first: int
+    count: int
+    below: IntArray
+    parent: int
+
+
+class _Layout:
+    """Where the fronts of a plan are in its buffer, stack by stack."""
+
+    def __init__(self, fronts: list[_Front], n: int) -> None:
+        self._fronts, self._n = fronts, n
+        total = len(fronts)
+        heights = [0] * total
+        for k, front in enumerate(fronts):
+            if front.parent >= 0:
+                heights[front.parent] = max(heights[front.parent], heights[k] + 1)
+        groups: dict[Any, list[int]] = {}
+        for k, front in enumerate(fronts):
+            rows = front.below.size
+            large = front.count > _STACKED_COLUMNS or front.count * max(rows, front.count) ** 2 > _STACKED_WORK
+            groups.setdefault((heights[k], k if large else -1, _step(front.count), _step(rows)), []).append(k)
+        self._members = [np.array(groups[key]) for key in sorted(groups)]
+        # Per front: columns and rows after filling up, and where panel and sums of updates are.
+        self._counts, self._rows, self._panels, self._rests = np.zeros((4, total), dtype=np.intp)
+        offset = 0
+        for members in self._members:
+            count = max(fronts[k].count for k in members)
+            rows = max(fronts[k].below.size for k in members)
+            self._counts[members], self._rows[members] = count, rows
+            each = (count + rows) * count
+            self._panels[members] = offset + each * np.arange(members.size)
+            offset += each * members.size
+            self._rests[members] = -1
+            if heights[members[0]] and rows:
+                self._rests[members] = offset + rows * rows * np.arange(members.size)
+                offset += rows * rows * members.size
+        self.size = offset + 1
+        own = np.array([front.count for front in fronts])
+        self._firsts = np.array([front.first for front in fronts])
+        self._front_of = np.repeat(np.arange(total), own)
+        self._keys = np.concatenate([k * n + front.below for k, front in enumerate(fronts)])
+        self._begins = np.concatenate(([0], np.cumsum([front.below.size for front in fronts])))
+
+    def places(self, rows: IntArray, columns: IntArray) -> IntArray:
+        """Where entries of the lower triangle are in the panels."""
+        front = self._front_of[columns]
+        return self._in_panel(front, self._lines(front, rows), columns - self._firsts[front])
+
+    def _lines(self, front: IntArray, rows: IntArray) -> IntArray:
+        """Which line of a front's panel a row of the matrix is."""
+        here = self._front_of[rows] == front
+        below = self._counts[front] + np.searchsorted(self._keys, front * self._n + rows) - self._begins[front]
+        return np.where(here, rows - self._firsts[front], below)
+
+    def _in_panel(self, front: IntArray, line: IntArray, column: IntArray) -> IntArray:
+        return np.asarray(self._panels[front] + line * self._counts[front] + column)
+
+    def stacks(self) -> tuple[_Stack, ...]:
+        return tuple([self._stack(members) for members in self._members])
+
+    def _stack(self, members: IntArray) -> _Stack:
+        n, fronts = self._n, self._fronts
+        head = members[0]
+        count, rows = int(self._counts[head]), int(self._rows[head])
+        own = np.array([fronts[k].count for k in members])[:, None]
+        columns = np.where(np.arange(count) < own, self._firsts[members][:, None] + np.arange(count), n)
+        below = np.full((members.size, rows), n)
+        for line, k in zip(below, members, strict=True):
+            line[: fronts[k].below.size] = fronts[k].below
+        which, place = np.nonzero(columns == n)
+        filled = self._in_panel(members[which], place, place)
+        i, j = np.tril_indices(rows)
+        into = np.full((members.size, i.size), self.size - 1)
+        parent = np.array([fronts[k].parent for k in members])
+        used = below < n
+        lines = np.zeros_like(below)
+        lines[used] = self._lines(np.broadcast_to(parent[:, None], below.shape)[used], below[used])
+        kept = used[:, i]  # j <= i, so that j is used too
+        front = np.broadcast_to(parent[:, None], kept.shape)[kept]
+        line, column = lines[:, i][kept], lines[:, j][kept]
+        width = self._counts[front]
+        within = self._rests[front] + (line - width) * self._rows[front] + column - width
+        into[kept] = np.where(column < width, self._in_panel(front, line, column), within)
+        return _Stack(columns, below, int(self._panels[head]), int(self._rests[head]), i * rows + j, into.ravel(), filled)
+
+
+def _step(size: int) -> int:
+    """The size up to which fronts are filled up: four steps for each doubling."""
+    unit = 1 << max(0, size.bit_length() - 3)
+    return -(-size // unit) * unit
 
 
 def column_blocks(elements: tuple[Element, ...], n: int) -> IntArray:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import blas, lapack
+from scipy.linalg import lapack
 
 from .normal import SolveFailed
 
@@ -84,16 +84,17 @@ def cholesky(matrix: Float64Array) -> Float64Array:
 
 def solved_below(upper: Float64Array, below: Float64Array) -> Float64Array:
     """Return ``inverse(upper).T @ below.T``, shape (n, m), for a triangle of shape (n, n) and rows of shape (m, n)."""
-    n = len(upper)
-    if n > _WIDTH:
-        return np.asarray(blas.dtrsm(1.0, upper, below.T, side=0, lower=0, trans_a=1))
-    inverse = np.triu(lapack.dtrtri(upper, lower=False)[0]).T
-    step = max(1, _ALONE // (n * n))
-    if len(below) <= step:
-        return np.asarray(inverse @ below.T)
-    result = np.empty((n, len(below)))
-    for begin in range(0, len(below), step):
-        result[:, begin : begin + step] = inverse @ below[begin : begin + step].T
+    n, m = len(upper), len(below)
+    result = np.empty((n, m))
+    for begin in range(0, n, _WIDTH):
+        here = slice(begin, begin + _WIDTH)
+        inverse = np.triu(lapack.dtrtri(upper[here, here], lower=False)[0]).T
+        for row in range(0, m, _WIDTH):
+            rows = slice(row, row + _WIDTH)
+            right = below[rows, here].T
+            if begin:
+                right = right - _product(upper[:begin, here], result[:begin, rows])
+            result[here, rows] = inverse @ right
     return result
 
 
