@@ -2,8 +2,8 @@
 
 What depends on the pattern alone is planned once: an order of elimination, the columns that are eliminated together,
 and for every entry of every product of two entries of a row where it will be added. A factorisation is then one
-histogram and a few calls for each front, or for each stack of fronts: most of them are small, alike, and do not
-depend on one another.
+histogram and, for each front, a few dense products: by machine code that works through all fronts at once, or by
+LAPACK, front after front.
 
 Sources: I. S. Duff and J. K. Reid, "The multifrontal solution of indefinite sparse symmetric linear equations", ACM
 TOMS 9(3), 1983; C. C. Ashcraft and R. G. Grimes, "The influence of relaxed supernode partitions on the multifrontal
@@ -12,7 +12,9 @@ method", ACM TOMS 15(4), 1989, for eliminating more columns together than the pa
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -21,8 +23,10 @@ from scipy import sparse
 from scipy.linalg import blas
 from scipy.sparse.linalg import splu
 
+from ...run import current_executor, native_available
+from ...run.executors import compiles_in_background
 from .elements import Element, elements_of
-from .normal import Solve
+from .normal import Solve, SolveFailed
 from .small import cholesky, gram, solved_below, times
 
 __all__ = ["Multifrontal", "column_blocks", "plan_multifrontal"]
@@ -30,36 +34,29 @@ __all__ = ["Multifrontal", "column_blocks", "plan_multifrontal"]
 Float64Array = NDArray[np.float64]
 IntArray = NDArray[np.intp]
 
-_STACKED_COLUMNS = 64  # of fronts that are worked on together, and
-_STACKED_WORK = 2**18  # multiplications: LAPACK and BLAS share larger ones among threads, see `small`
 _SMALL_FRONT = 24  # columns up to which two fronts are joined whatever zeros that stores
 _ZEROS = 0.25  # share of stored zeros up to which larger ones are
 
 
 @dataclass(frozen=True, eq=False)
-class _Stack:
-    """Fronts of one shape, none above another: what happens to them happens to all in one NumPy call.
-
-    Fronts of nearly the same shape are filled up. A column that fills up has a 1 on the diagonal and belongs to no
-    unknown, and neither does a row that does; their place among the unknowns is one beyond the last.
+class _Front:
+    """Columns that are eliminated together, in permuted numbers.
 
     Attributes:
-        columns: which are eliminated, in permuted numbers, shape (fronts, count).
-        below: rows beneath them, shape (fronts, rows).
-        panel: where the panels, (count + rows) x count in C order, begin in the buffer.
-        rest: where the sums of updates to what is below begin, rows x rows each; -1 where there are none.
-        lower: places of the lower triangle of an update, rows x rows.
-        into: where each of these goes in the buffer, to panels and sums of the parents, front after front.
-        filled: where the diagonals of columns that fill up are in the buffer.
+        first, count: the columns are first .. first + count - 1.
+        below: rows beneath them, rising.
+        panel: where the panel, count x (count + below.size) in C order, begins in the buffer of all panels: the upper
+            half of the columns, and what is to the right of it.
+        parent: the front that takes the update, -1 for none.
+        into: where `below` stands among the columns of the parent's panel.
     """
 
-    columns: IntArray
+    first: int
+    count: int
     below: IntArray
     panel: int
-    rest: int
-    lower: IntArray
+    parent: int
     into: IntArray
-    filled: IntArray
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,22 +68,20 @@ class Multifrontal:
         kept: for each element, which entries of its w x w products count, shape (count,).
         entries: for each element, which entry of ``J^T J`` these are added to.
         places: where the entries of ``J^T J`` go in the buffer of panels.
-        stacks: in an order in which children come before parents.
+        fronts: in an order in which children come before parents.
         position: of each column of J in the order of elimination.
         diagonal: where the diagonal is in the buffer, in the order of J's columns.
-        size: of the buffer; its last place takes what is of no use.
-        fronts: how many there are.
+        size: of the buffer.
     """
 
     elements: tuple[Element, ...]
     kept: tuple[IntArray, ...]
     entries: tuple[IntArray, ...]
     places: IntArray
-    stacks: tuple[_Stack, ...]
+    fronts: tuple[_Front, ...]
     position: IntArray
     diagonal: IntArray
     size: int
-    fronts: int
 
     def assembled(self, jacobian: Any) -> Float64Array:
         """Return the entries of ``J^T J`` for a Jacobian of this pattern, in the order of `places`."""
@@ -98,101 +93,129 @@ class Multifrontal:
         return np.asarray(total)
 
     def factorised(self, gram: Float64Array, diagonal: Float64Array) -> Solve:
-        """Return the solver of ``J^T J + diagonal``.
+        """Return the solver of ``J^T J + diagonal``: by machine code where there is some, else front after front.
 
         Raises:
             SolveFailed: it is not positive definite.
         """
-        buffer = np.zeros(self.size)
-        buffer[self.places] = gram
-        buffer[self.diagonal] += diagonal
-        factors = []
-        for stack in self.stacks:
-            fronts, count = stack.columns.shape
-            rows = stack.below.shape[1]
-            buffer[stack.filled] = 1.0
-            end = stack.panel + fronts * (count + rows) * count
-            panels = buffer[stack.panel : end].reshape(fronts, count + rows, count)
-            factor = _Single.of(panels[0]) if fronts == 1 else _Many.of(panels)
-            factors.append(factor)
-            if not rows:
-                continue
-            update = factor.update()
-            if stack.rest >= 0:
-                update -= buffer[stack.rest : stack.rest + update.size].reshape(update.shape)
-            np.subtract.at(buffer, stack.into, update.reshape(fronts, -1).take(stack.lower, axis=1).ravel())
-        return lambda right: self._solved(factors, right)
+        panels = np.zeros(self.size)
+        panels[self.places] = gram
+        panels[self.diagonal] += diagonal
+        code = _machine_code()
+        solved = self._by_front(panels) if code is None else self._by_machine_code(code, panels)
 
-    def _solved(self, factors: list[_Single | _Many], right: Float64Array) -> Float64Array:
-        x = np.zeros(right.size + 1)
-        x[self.position] = right
-        for stack, factor in zip(self.stacks, factors, strict=True):
-            x[stack.columns], change = factor.forward(x[stack.columns])
-            if stack.below.size:
-                np.subtract.at(x, stack.below, change)
-        for stack, factor in zip(reversed(self.stacks), reversed(factors), strict=True):
-            x[stack.columns] = factor.backward(x[stack.columns], x[stack.below])
-        solution: Float64Array = x[self.position]
-        return solution
+        def solve(right: Float64Array) -> Float64Array:
+            x = np.empty(right.size)
+            x[self.position] = right
+            solved(x)
+            return np.asarray(x[self.position])
 
+        return solve
 
-@dataclass(frozen=True, eq=False)
-class _Single:
-    """The factor of one front: R with ``R^T R`` the top of the panel, and ``R^-T`` times the transposed rest."""
+    @cached_property
+    def _tables(self) -> _Tables:
+        return _Tables.of(self.fronts)
 
-    top: Float64Array
-    lower: Float64Array
-
-    @classmethod
-    def of(cls, panel: Float64Array) -> _Single:
-        count = panel.shape[1]
-        top = cholesky(panel[:count].copy()).T
-        return cls(top, solved_below(top, panel[count:]))
-
-    def update(self) -> Float64Array:
-        return gram(self.lower)[None]
-
-    def forward(self, right: Float64Array) -> tuple[Float64Array, Float64Array]:
-        y = blas.dtrsv(self.top, right[0], lower=0, trans=1)
-        return y, times(y, self.lower)
-
-    def backward(self, right: Float64Array, below: Float64Array) -> Float64Array:
-        return np.asarray(blas.dtrsv(self.top, right[0] - times(below[0], self.lower.T), lower=0))
-
-
-@dataclass(frozen=True, eq=False)
-class _Many:
-    """The factors of a stack of fronts: ``L^-1`` of the tops, and ``L^-1`` times the transposed rests."""
-
-    inverse: Float64Array
-    lower: Float64Array
-
-    @classmethod
-    def of(cls, panels: Float64Array) -> _Many:
-        count = panels.shape[2]
-        tops = panels[:, :count]
-        squares = np.diagonal(tops, axis1=1, axis2=2)
-        if not (squares > 0.0).all():
+    def _by_machine_code(self, code: Any, panels: Float64Array) -> Callable[[Float64Array], None]:
+        tables = self._tables
+        work = np.empty(tables.work)
+        places, fronts = [array.ctypes.data for array in (panels, tables.table)], len(self.fronts)
+        lists = [array.ctypes.data for array in (tables.children, tables.lines)]
+        if code.factorise(places[0], work.ctypes.data, places[1], *lists, fronts):
             raise SolveFailed
-        # Unknowns may differ in their units by any factor, which the inverse must not see.
-        size = np.sqrt(squares)
-        try:
-            roots = np.linalg.cholesky(tops / (size[:, :, None] * size[:, None, :]))
-        except np.linalg.LinAlgError:
-            raise SolveFailed from None
-        inverse = np.linalg.inv(roots) / size[:, None, :]
-        return cls(inverse, inverse @ panels[:, count:].transpose(0, 2, 1))
 
-    def update(self) -> Float64Array:
-        return np.asarray(self.lower.transpose(0, 2, 1) @ self.lower)
+        def solve(x: Float64Array) -> None:
+            work = np.empty(tables.widest)  # of this call's own: several threads may solve
+            code.solve(panels.ctypes.data, places[1], tables.below.ctypes.data, x.ctypes.data, work.ctypes.data, fronts)
 
-    def forward(self, right: Float64Array) -> tuple[Float64Array, Float64Array]:
-        y = self.inverse @ right[:, :, None]
-        return y[:, :, 0], (y.transpose(0, 2, 1) @ self.lower)[:, 0]
+        return solve
 
-    def backward(self, right: Float64Array, below: Float64Array) -> Float64Array:
-        y = right[:, :, None] - self.lower @ below[:, :, None]
-        return np.asarray((y.transpose(0, 2, 1) @ self.inverse)[:, 0])
+    def _by_front(self, panels: Float64Array) -> Callable[[Float64Array], None]:
+        updates: list[list[tuple[IntArray, Float64Array]]] = [[] for _ in self.fronts]
+        factors: list[tuple[Float64Array, Float64Array]] = []
+        for k, front in enumerate(self.fronts):
+            count, size = front.count, front.count + front.below.size
+            panel, rest = panels[front.panel : front.panel + count * size].reshape(count, size), None
+            if updates[k]:
+                whole = np.zeros((size, size))
+                whole[:count] = panel
+                for into, update in updates[k]:
+                    whole[into[:, None], into] += update
+                updates[k] = []
+                panel, rest = whole[:count], whole[count:, count:]
+            top = cholesky(panel[:, :count].T.copy()).T
+            right = solved_below(top, panel[:, count:].T)
+            factors.append((top, right))
+            if front.parent >= 0:
+                update = gram(right)
+                np.negative(update, out=update) if rest is None else np.subtract(rest, update, out=update)
+                updates[front.parent].append((front.into, update))
+        return lambda x: self._solved(factors, x)
+
+    def _solved(self, factors: list[tuple[Float64Array, Float64Array]], x: Float64Array) -> None:
+        for front, (top, rest) in zip(self.fronts, factors, strict=True):
+            here = slice(front.first, front.first + front.count)
+            x[here] = y = blas.dtrsv(top, x[here], lower=0, trans=1)
+            x[front.below] -= times(y, rest)
+        for front, (top, rest) in zip(reversed(self.fronts), reversed(factors), strict=True):
+            here = slice(front.first, front.first + front.count)
+            x[here] = blas.dtrsv(top, x[here] - times(x[front.below], rest.T), lower=0)
+
+
+@dataclass(frozen=True, eq=False)
+class _Tables:
+    """Fronts as machine code reads them: see `run.native.fronts`.
+
+    Attributes:
+        table: one row for each front, int64.
+        children: of all fronts, one after another.
+        lines, below: `_Front.into` and `_Front.below` of all fronts.
+        work: numbers that are needed for updates, and
+        widest: for one line of the widest panel.
+    """
+
+    table: IntArray
+    children: IntArray
+    lines: IntArray
+    below: IntArray
+    work: int
+    widest: int
+
+    @classmethod
+    def of(cls, fronts: Sequence[_Front]) -> _Tables:
+        children: list[list[int]] = [[] for _ in fronts]
+        for k, front in enumerate(fronts):
+            if front.parent >= 0:
+                children[front.parent].append(k)
+        rows: list[tuple[int, ...]] = []
+        updates: list[tuple[int, int]] = []
+        listed = lines = work = 0
+        for front, own in zip(fronts, children, strict=True):
+            # A stack: the updates of the children are on top, and the one of their parent takes their place.
+            size = front.below.size
+            update = updates[len(updates) - len(own)][0] if own else sum(updates[-1]) if updates else 0
+            top = sum(updates[-1]) if updates else 0
+            del updates[len(updates) - len(own) :]
+            updates.append((update, size * size))
+            work = max(work, top + size * size)
+            ends = (listed, listed + len(own))
+            rows.append((front.count, size, front.panel, top, update, *ends, lines, front.first))
+            listed, lines = listed + len(own), lines + size
+        together = np.concatenate([np.array(own, dtype=np.int64) for own in children])
+        into, below = (np.concatenate([getattr(front, name) for front in fronts]) for name in ("into", "below"))
+        widest = max(row[0] + row[1] for row in rows)
+        table = np.array(rows, dtype=np.int64)
+        return cls(table, together, into.astype(np.int64), below.astype(np.int64), max(work, 1), widest)
+
+
+def _machine_code() -> Any:
+    """What makes a factorisation of panels; None where there is no machine code, or not yet."""
+    executor = current_executor()
+    if executor == "numpy" or not native_available():
+        return None
+    from ...run.native.fronts import fronts_code
+
+    return fronts_code(wait=executor == "native" or not compiles_in_background())
 
 
 def plan_multifrontal(jacobian: Any) -> Multifrontal:
@@ -216,138 +239,50 @@ def plan_multifrontal(jacobian: Any) -> Multifrontal:
     owner = np.empty(order.size, dtype=np.intp)
     for k, (first, last, _) in enumerate(supernodes):
         owner[first : last + 1] = k
-    fronts = []
+    fronts: list[tuple[int, int, IntArray, int, int]] = []
+    size, columns = 0, []
     for first, last, below_blocks in supernodes:
+        count = int(starts[last + 1] - starts[first])
         spans = [np.arange(starts[b], starts[b + 1]) for b in below_blocks]
         below = np.concatenate(spans) if spans else np.empty(0, dtype=np.intp)
         parent = int(owner[below_blocks[0]]) if len(below_blocks) else -1
-        fronts.append(_Front(int(starts[first]), int(starts[last + 1] - starts[first]), below, parent))
-    layout = _Layout(fronts, n)
+        fronts.append((int(starts[first]), count, below, size, parent))
+        columns.append(np.concatenate((np.arange(starts[first], starts[last + 1]), below)))
+        size += (count + below.size) * count
+    finished = []
+    for first, count, below, panel, parent in fronts:
+        into = np.searchsorted(columns[parent], below) if parent >= 0 else np.empty(0, dtype=np.intp)
+        finished.append(_Front(first, count, below, panel, parent, into))
+
+    panels = np.array([front.panel for front in finished])
+    firsts = np.array([front.first for front in finished])
+    front_of = np.repeat(np.arange(len(finished)), [front.count for front in finished])
+    keys = np.concatenate([k * n + own for k, own in enumerate(columns)])
+    ends = np.cumsum([own.size for own in columns])
+    strides = np.array([own.size for own in columns])
+
+    def places(rows: IntArray, columns: IntArray) -> IntArray:
+        front = front_of[rows]
+        place = np.searchsorted(keys, front * n + columns) - (ends - strides)[front]
+        return np.asarray(panels[front] + (rows - firsts[front]) * strides[front] + place)
 
     sources, targets = [], []
     for element in elements:
-        columns = position[element.columns]
-        row, column = columns[:, :, None], columns[:, None, :]
-        kept = (row >= column).ravel()
-        sources.append(np.flatnonzero(kept))
-        row, column = (np.broadcast_to(side, (*columns.shape, columns.shape[1])).ravel() for side in (row, column))
-        targets.append(layout.places(row[kept], column[kept]))
-    together = np.concatenate(targets) if targets else np.empty(0, dtype=np.intp)
-    places, entries = np.unique(together, return_inverse=True)
-    ends = np.cumsum([target.size for target in targets])[:-1]
-    diagonal = layout.places(position, position)
+        column = position[element.columns]
+        shape = (*column.shape, column.shape[1])
+        row, column = (np.broadcast_to(side, shape).ravel() for side in (column[:, :, None], column[:, None, :]))
+        kept = np.flatnonzero(row <= column)
+        sources.append(kept)
+        targets.append(places(row[kept], column[kept]))
+    used = np.zeros(size, dtype=bool)
+    for target in targets:
+        used[target] = True
+    rank = np.cumsum(used) - 1
+    entries = tuple([rank[target] for target in targets])
+    diagonal = places(position, position)
     return Multifrontal(
-        elements,
-        tuple(sources),
-        tuple(np.split(entries, ends)) if targets else (),
-        places,
-        layout.stacks(),
-        position,
-        diagonal,
-        layout.size,
-        len(fronts),
+        elements, tuple(sources), entries, np.flatnonzero(used), tuple(finished), position, diagonal, size
     )
-
-
-@dataclass(frozen=True, eq=False)
-class _Front:
-    """Columns that are eliminated together, in permuted numbers: first .. first + count - 1.
-
-    Attributes:
-        below: rows beneath them, rising.
-        parent: the front that takes the update, -1 for none.
-    """
-
-    first: int
-    count: int
-    below: IntArray
-    parent: int
-
-
-class _Layout:
-    """Where the fronts of a plan are in its buffer, stack by stack."""
-
-    def __init__(self, fronts: list[_Front], n: int) -> None:
-        self._fronts, self._n = fronts, n
-        total = len(fronts)
-        heights = [0] * total
-        for k, front in enumerate(fronts):
-            if front.parent >= 0:
-                heights[front.parent] = max(heights[front.parent], heights[k] + 1)
-        groups: dict[Any, list[int]] = {}
-        for k, front in enumerate(fronts):
-            rows = front.below.size
-            large = front.count > _STACKED_COLUMNS or front.count * max(rows, front.count) ** 2 > _STACKED_WORK
-            groups.setdefault((heights[k], k if large else -1, _step(front.count), _step(rows)), []).append(k)
-        self._members = [np.array(groups[key]) for key in sorted(groups)]
-        # Per front: columns and rows after filling up, and where panel and sums of updates are.
-        self._counts, self._rows, self._panels, self._rests = np.zeros((4, total), dtype=np.intp)
-        offset = 0
-        for members in self._members:
-            count = max(fronts[k].count for k in members)
-            rows = max(fronts[k].below.size for k in members)
-            self._counts[members], self._rows[members] = count, rows
-            each = (count + rows) * count
-            self._panels[members] = offset + each * np.arange(members.size)
-            offset += each * members.size
-            self._rests[members] = -1
-            if heights[members[0]] and rows:
-                self._rests[members] = offset + rows * rows * np.arange(members.size)
-                offset += rows * rows * members.size
-        self.size = offset + 1
-        own = np.array([front.count for front in fronts])
-        self._firsts = np.array([front.first for front in fronts])
-        self._front_of = np.repeat(np.arange(total), own)
-        self._keys = np.concatenate([k * n + front.below for k, front in enumerate(fronts)])
-        self._begins = np.concatenate(([0], np.cumsum([front.below.size for front in fronts])))
-
-    def places(self, rows: IntArray, columns: IntArray) -> IntArray:
-        """Where entries of the lower triangle are in the panels."""
-        front = self._front_of[columns]
-        return self._in_panel(front, self._lines(front, rows), columns - self._firsts[front])
-
-    def _lines(self, front: IntArray, rows: IntArray) -> IntArray:
-        """Which line of a front's panel a row of the matrix is."""
-        here = self._front_of[rows] == front
-        below = self._counts[front] + np.searchsorted(self._keys, front * self._n + rows) - self._begins[front]
-        return np.where(here, rows - self._firsts[front], below)
-
-    def _in_panel(self, front: IntArray, line: IntArray, column: IntArray) -> IntArray:
-        return np.asarray(self._panels[front] + line * self._counts[front] + column)
-
-    def stacks(self) -> tuple[_Stack, ...]:
-        return tuple([self._stack(members) for members in self._members])
-
-    def _stack(self, members: IntArray) -> _Stack:
-        n, fronts = self._n, self._fronts
-        head = members[0]
-        count, rows = int(self._counts[head]), int(self._rows[head])
-        own = np.array([fronts[k].count for k in members])[:, None]
-        columns = np.where(np.arange(count) < own, self._firsts[members][:, None] + np.arange(count), n)
-        below = np.full((members.size, rows), n)
-        for line, k in zip(below, members, strict=True):
-            line[: fronts[k].below.size] = fronts[k].below
-        which, place = np.nonzero(columns == n)
-        filled = self._in_panel(members[which], place, place)
-        i, j = np.tril_indices(rows)
-        into = np.full((members.size, i.size), self.size - 1)
-        parent = np.array([fronts[k].parent for k in members])
-        used = below < n
-        lines = np.zeros_like(below)
-        lines[used] = self._lines(np.broadcast_to(parent[:, None], below.shape)[used], below[used])
-        kept = used[:, i]  # j <= i, so that j is used too
-        front = np.broadcast_to(parent[:, None], kept.shape)[kept]
-        line, column = lines[:, i][kept], lines[:, j][kept]
-        width = self._counts[front]
-        within = self._rests[front] + (line - width) * self._rows[front] + column - width
-        into[kept] = np.where(column < width, self._in_panel(front, line, column), within)
-        return _Stack(columns, below, int(self._panels[head]), int(self._rests[head]), i * rows + j, into.ravel(), filled)
-
-
-def _step(size: int) -> int:
-    """The size up to which fronts are filled up: four steps for each doubling."""
-    unit = 1 << max(0, size.bit_length() - 3)
-    return -(-size // unit) * unit
 
 
 def column_blocks(elements: tuple[Element, ...], n: int) -> IntArray:

@@ -7,6 +7,8 @@ to do, a hundred times longer.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import lapack
@@ -74,10 +76,10 @@ def cholesky(matrix: Float64Array) -> Float64Array:
         matrix[begin:end, begin:end] = root
         if end < n:
             # Rows below a factor L of 64 columns are A L^-T; LAPACK's own solver for them would be threaded.
-            inverse, _ = lapack.dtrtri(root, lower=True)
+            inverse = _upper(lapack.dtrtri(root, lower=True)[0].T)
             for row in range(end, n, _WIDTH):
                 below = slice(row, min(row + _WIDTH, n))
-                matrix[below, begin:end] = matrix[below, begin:end] @ np.tril(inverse).T
+                matrix[below, begin:end] = matrix[below, begin:end] @ inverse
             matrix[end:, end:] -= gram(np.ascontiguousarray(matrix[end:, begin:end].T))
     return matrix
 
@@ -88,7 +90,7 @@ def solved_below(upper: Float64Array, below: Float64Array) -> Float64Array:
     result = np.empty((n, m))
     for begin in range(0, n, _WIDTH):
         here = slice(begin, begin + _WIDTH)
-        inverse = np.triu(lapack.dtrtri(upper[here, here], lower=False)[0]).T
+        inverse = _upper(lapack.dtrtri(upper[here, here], lower=False)[0]).T
         for row in range(0, m, _WIDTH):
             rows = slice(row, row + _WIDTH)
             right = below[rows, here].T
@@ -103,6 +105,15 @@ def times(vector: Float64Array, matrix: Float64Array) -> Float64Array:
     if _VECTOR_ALONE < matrix.size < _ALONE:
         return np.asarray(np.einsum("i,ij->j", vector, matrix))
     return np.asarray(vector @ matrix)
+
+
+def _upper(matrix: Float64Array) -> Float64Array:
+    return np.where(_above(len(matrix)), matrix, 0.0)
+
+
+@lru_cache(_LARGE)
+def _above(n: int) -> NDArray[np.bool_]:
+    return np.tri(n, k=0, dtype=bool).T  # NumPy's own triu makes it each time, which takes longer than all the rest
 
 
 def _factor(matrix: Float64Array) -> Float64Array:

@@ -83,7 +83,7 @@ def _plan(jacobian: Any) -> Multifrontal | None:
     if n > _MANY_COLUMNS or widest > 2000:
         return None
     plan = plan_multifrontal(jacobian)
-    return plan if n / plan.fronts >= _THIN_FRONT else None
+    return plan if n / len(plan.fronts) >= _THIN_FRONT else None
 
 
 def _superlu(matrix: Any) -> Solve:
