@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import math
 import os
@@ -232,6 +233,7 @@ class LeastSquares:
         self.max_iterations, self.ftol, self.xtol, self.gtol = max_iterations, ftol, xtol, gtol
         self.budget = Budget(max_evaluations, max_seconds)
         _check_settings(self)
+        self.bounds = copy.deepcopy(self.bounds)  # what they are made of may be changed by its owner
         self._recorded: _Recorded | None = None
         self.small: SmallFits | None = None
 

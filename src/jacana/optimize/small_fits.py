@@ -14,7 +14,9 @@ from ..record.variable import contains_variable
 from ..rows import Recorded, Rows, recorded_rows
 from ..run import background, current_executor
 from ..run.executors import compiles_in_background
+from .bounded import Reflective, pressed
 from .linearization import Linearization
+from .methods import LevenbergMarquardt
 from .parameters import flatten_parameters
 from .problem import MESSAGES, Outcome
 from .result import LeastSquaresResult
@@ -61,6 +63,7 @@ class SmallFits:
     ) -> None:
         self.settings, self.space, self.args, self.size = settings, space, tuple(args), size
         self.linearise = linearise
+        self.bounds = None if space.lower is None or space.upper is None else (space.lower, space.upper)
         self.searches = 0
         self.patience = 0
         self._recorded: Recorded | Literal[False] | None = None  # False: it cannot be
@@ -71,9 +74,12 @@ class SmallFits:
     @staticmethod
     def serves(settings: LeastSquares, space: Space, entries: int) -> bool:
         """Whether a search with these settings is the default one, and small."""
-        given = (settings.bounds, settings.fixed, settings.ties, settings.linear, settings.loss, settings.method)
+        given = (settings.fixed, settings.ties, settings.linear, settings.loss)
+        # What is left of bounds without an infinite end decides which method is the default one.
+        method = settings.method is None or (settings.method == "trf" and space.lower is not None)
         return (
-            all(setting is None for setting in (*given, settings.linear_solver, settings.scale))
+            method
+            and all(setting is None for setting in (*given, settings.linear_solver, settings.scale))
             and not (settings.ftol or settings.xtol or settings.gtol)
             and settings.budget == Budget()
             and space.plain
@@ -100,7 +106,8 @@ class SmallFits:
         if not self._lock.acquire(blocking=False):
             return  # another thread is at it
         try:
-            recorded = recorded_rows(self._search, [self.space.start])
+            # The user's function is run here, in the thread that owns it, and the search around it is written later.
+            recorded = recorded_rows(self.linearise, [self.space.start])
             self._recorded = recorded or False
         finally:
             self._lock.release()
@@ -117,12 +124,16 @@ class SmallFits:
             self._failure = failure
 
     def _compile(self, recorded: Recorded) -> None:
-        rows = recorded.compiled()
+        linearise = recorded.replayed()
+
+        def search(x0: Any) -> Any:
+            return searched_small(linearise, x0, self.size, self.patience, self.settings.max_iterations, self.bounds)
+
+        with np.errstate(all="ignore"):
+            written = recorded_rows(search, [self.space.start])
+        rows = None if written is None else written.compiled()
         if self._recorded is recorded:
             self._rows = rows
-
-    def _search(self, x0: Any) -> Any:
-        return searched_small(self.linearise, x0, self.size, self.patience, self.settings.max_iterations)
 
     def __call__(self, x0: Any, args: Sequence[Any]) -> LeastSquaresResult | None:
         """The result of a search from x0; None where the ordinary way has to be taken."""
@@ -142,7 +153,7 @@ class SmallFits:
         ):
             return None
         start = self._flat(x0)
-        if start is None:
+        if start is None or not self._inside(start):
             return None
         if not recorded.watches.unchanged():
             self._rows, self._recorded, self.searches = None, None, 0
@@ -161,6 +172,12 @@ class SmallFits:
         fits = parameters == self.space.parameters and flat.dtype == np.float64
         return np.asarray(flat, dtype=np.float64) if fits else None
 
+    def _inside(self, start: Float64Array) -> bool:
+        if self.bounds is None:
+            return True
+        lower, upper = self.bounds
+        return bool((lower <= start).all() and (start <= upper).all())
+
     def precise(self, found: Found) -> bool:
         """Whether the inverse has ten digits."""
         return found.pivot > WELL_CONDITIONED
@@ -168,7 +185,10 @@ class SmallFits:
     def _result(self, answer: _Answer) -> LeastSquaresResult:
         found, fun, jac = answer.found, answer.fun, answer.jac
         cost, length, trust, accepted = found.history
-        outcome, settings, n = Outcome(found.status), self.settings, found.x.size
+        outcome, settings, space = Outcome(found.status), self.settings, self.space
+        active = np.zeros(found.x.size, dtype=np.int_)
+        if self.bounds is not None:
+            active = pressed(found.x, found.gradient, *self.bounds)
         return LeastSquaresResult(
             x=self.space.parameters.unravel(found.x),
             fun=fun,
@@ -183,12 +203,12 @@ class SmallFits:
             njev=found.steps + 1,
             nit=found.steps,
             nrefused=0,
-            active_mask=np.zeros(n, dtype=np.int_),
+            active_mask=active,
             flat=found.x,
             history=History(cost, length, trust, accepted != 0.0),
-            space=Space(self.space.parameters, answer.start, self.space.free),
+            space=Space(space.parameters, answer.start, space.free, lower=space.lower, upper=space.upper),
             model=Linearization(fun, jac, found.norm),
-            method="LevenbergMarquardt",
+            method=LevenbergMarquardt.__name__ if self.bounds is None else Reflective.__name__,
             absolute_noise=settings.absolute_noise,
             again=settings._again(self.args),
             inverse=answer.inverse if self.precise(found) else None,
