@@ -219,8 +219,8 @@ def _taken(vector: Node, slots: Sequence[Slot], lead: int) -> dict[tuple[str, in
     flat = vector
     if vector.ndim > lead + 2:
         assert not lead, vector
-        is_packed = vector.op.name == "assemble"
-        flat = _flattened(vector) if is_packed else movement_reshape(vector, _spread(vector.shape[:1], vector.shape[1:]))
+        joined = _spread(vector.shape[:1], vector.shape[1:])
+        flat = _flattened(vector) if vector.op.name == "assemble" else movement_reshape(vector, joined)
     return {(s.kind, s.place): node for s in slots if (node := filled(flat, s, lead)) is not None}
 
 

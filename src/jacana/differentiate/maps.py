@@ -138,7 +138,7 @@ def _blocks(
     instances, kept_shape = matrix.shape[:batch], matrix.shape[split:] if pull else matrix.shape[batch:split]
     value: Node | None = None
     if not dry:
-        placed = []
+        placed: list[Term] = []
         for block, found in members.items():
             for term, meeting, kept in found:
                 number = _number(block, [kept[a] for a in block.inner], offsets[block])
@@ -148,16 +148,17 @@ def _blocks(
         value = _product(map_, array, pull)
     result: list[Term] = []
     for block in members:
-        own_axes = () if joint else block.instance
-        result.extend(_result(block, own_axes, common, value, kept_shape, offsets[block], pull, bool(rest), matrix.dtype))
+        numbers = offsets[block] if rest else None
+        instance = () if joint else block.instance
+        result.extend(_result(block, instance, common, value, kept_shape, numbers, pull, matrix.dtype))
     return add_terms(result)
 
 
 def _result(
-    block: _Block, instance: tuple[Index, ...], common: bool, value: Node | None, kept: Shape, offset: int,
-    pull: bool, numbered: bool, dtype: DType,
+    block: _Block, instance: tuple[Index, ...], common: bool, value: Node | None, kept: Shape,
+    offset: int | None, pull: bool, dtype: DType,
 ) -> Terms:  # fmt: skip
-    """The entries of a block in what the map gave."""
+    """The entries of a block in what the map gave, whose rows (columns) begin at ``offset`` in each instance."""
     if common and not instance:
         # Summed over instances already: what is left are the far axes.
         names = {a: k for k, a in enumerate(sorted({*_axes(block.far), *block.inner}))}
@@ -171,7 +172,7 @@ def _result(
     if value is None:
         coefficient = new_input(domain, dtype)
     else:
-        places = (_number(block, block.inner, offset),) if numbered else ()
+        places = () if offset is None else (_number(block, block.inner, offset),)
         coefficient = index_node(value, domain, (*instance, *near, *places))
     side = near if common else (*instance, *near)
     row, col = (block.far, side) if pull else (side, block.far)

@@ -16,6 +16,8 @@ from .node import REGISTRY, Node, Shape, new_input, substitute_nodes, topologica
 from .ops.contraction import contract
 from .ops.control import LoopParams, loop, packed_sources, source_groups, unpack
 from .ops.movement import AssembleParams, assemble, index
+from .ops.position import read_at, write_at
+from .positions import at_each
 
 
 def batched(outputs: Sequence[Node], mapping: Mapping[Node, Node], count: int) -> list[Node]:
@@ -50,6 +52,21 @@ def batched_along(outputs: Sequence[Node], mapping: Mapping[Node, Node], lead: S
         outputs, flags, own = [node for node, _ in found], [flag for _, flag in found], wide
     moved = substitute_nodes(outputs, {own[node]: mapping[node] for node in every})
     return list(zip(moved, flags, strict=True))
+
+
+class NotBatchedError(UnsupportedOperationError):
+    """An operation has no batch axis.
+
+    Attributes:
+        node: the operation, in the program of one sample.
+    """
+
+    def __init__(self, node: Node) -> None:
+        super().__init__(
+            f"vmap: {node.op.name} cannot be carried out on a batch; compute it outside of vmap, call the function "
+            "sample by sample, or write it with operations of the whole batch"
+        )
+        self.node = node
 
 
 class _Widened:
@@ -111,6 +128,9 @@ def _batched_node(node: Node, inputs: list[Node], flags: list[bool], count: int)
     shape = (count, *node.shape)
     if node.op is index:
         return index_node(inputs[0], shape, (axis(0), *(shift_axes(e, 1) for e in node.params.indices)))
+    if node.op is read_at or node.op is write_at:
+        params = node.params.batched(count)
+        return at_each(node.op, params, _spread(inputs[0], flags[0], count), inputs[1:], flags[1:])
     if node.op is contract:
         last = len(node.params.sizes)
         factors = [
@@ -130,12 +150,10 @@ def _batched_node(node: Node, inputs: list[Node], flags: list[bool], count: int)
     elif hasattr(params, "batched"):
         params = params.batched()
     elif params is not None and node.op.family != "elementwise":
-        raise UnsupportedOperationError(
-            f"vmap: {node.op.name} cannot be carried out on a batch; write it for the batch"
-        )
+        raise NotBatchedError(node)
     result = REGISTRY[node.op.name](*inputs, params=params)
     assert result.shape == shape, (node, result)
     return result
 
 
-__all__ = ["batched", "batched_along"]
+__all__ = ["NotBatchedError", "batched", "batched_along"]

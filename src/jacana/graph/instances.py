@@ -14,9 +14,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
+
 from .batching import batched_along
-from .build import apply, broadcast_axes, broadcast_to, full, index_node, sum_axes, transpose
-from .index import Affine, axes_of, shift_axes
+from .build import apply, broadcast_axes, broadcast_to, full, index_node, sum_axes, transpose, zeros
+from .index import axes_of, shift_axes
 from .node import REGISTRY, Node, Shape, new_input, topological
 from .ops.control import Body, make_body
 from .ops.movement import index
@@ -85,7 +87,8 @@ def side_by_side(
         window = (places[0], places[1])
     if go is not None and found[-1][1]:
         active = go
-        ones, none = (full(v, instances, _counted(body)) for v in (1.0, 0.0))
+        dtype = next((n.dtype for n in body.carries if n.dtype.kind == "f"), np.dtype("f8"))
+        ones, none = (full(v, instances, dtype) for v in (1.0, 0.0))
         total = sum_axes(apply("select", active, ones, none), range(lead))
         go = total > full(0.0, (), total.dtype)
     if active is not None:
@@ -112,8 +115,6 @@ def _replicated(node: Node, lead: int) -> Node | None:
     """What an array is for each place of its first axes, if that is the same everywhere."""
     rest = node.shape[lead:]
     if node.op.name == "assemble" and not node.inputs:
-        from .build import zeros
-
         return zeros(rest, node.dtype)
     if node.op is not index or any(a < lead for e in node.params.indices for a in axes_of(e)):
         return None
@@ -140,13 +141,6 @@ def _varying(body: Body, fixed: set[Node], first: Sequence[bool]) -> list[bool]:
 
 def _where(active: Node, new: Node, old: Node) -> Node:
     return apply("select", broadcast_axes(active, new.shape, range(active.ndim)), new, old)
-
-
-def _counted(body: Body):  # type: ignore[no-untyped-def]
-    floats = [n.dtype for n in (*body.inputs, *body.results) if n.dtype.kind == "f"]
-    import numpy as np
-
-    return floats[0] if floats else np.dtype("f8")
 
 
 def _steps_first(node: Node, lead: int) -> Node:
