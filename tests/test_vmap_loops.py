@@ -240,12 +240,15 @@ def test_cond(executor):
 
 def test_a_predicate_that_all_samples_share_runs_one_branch():
     def f(p, x):
-        return jc.cond(p > 0, lambda v: v @ v, lambda v: np.linalg.solve(np.outer(v, v) - np.outer(v, v), v).sum(), x)
+        return jc.cond(p > 0, lambda v: v @ v, lambda v: np.linalg.solve(np.diag(v), np.ones(2)).sum(), x)
 
     x = rng().normal(size=(3, 2))
     g = jc.vmap(f, in_axes=(None, 0))
     np.testing.assert_allclose(g(1.0, x), np.sum(x**2, axis=1), rtol=1e-15)
-    np.testing.assert_allclose(jc.jacobian(g, argnums=1, format="blocks")(1.0, x)[:, 0], 2 * x, rtol=1e-15)
+    np.testing.assert_allclose(g(-1.0, x), np.sum(1 / x, axis=1), rtol=1e-14)
+    x[1] = 0.0  # where the branch that is not taken would raise
+    np.testing.assert_allclose(g(1.0, x), np.sum(x**2, axis=1), rtol=1e-15)
+    np.testing.assert_allclose(jc.jacobian(g, argnums=1, format="blocks")(1.0, x), 2 * x, rtol=1e-15)
     with pytest.raises(np.linalg.LinAlgError):
         g(-1.0, x)
 

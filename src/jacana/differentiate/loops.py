@@ -27,7 +27,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from ..graph.batching import batched_along
-from ..graph.build import broadcast_to, cast_to, contract_labels, movement_reshape, sum_axes, zeros
+from ..graph.build import broadcast_to, cast_to, contract_labels, movement_reshape, sum_axes, transpose, zeros
 from ..graph.index import identity, shift_axes
 from ..graph.node import DType, Node, Shape, Term, literal, new_input, substitute_nodes, topological
 from ..graph.ops.control import (
@@ -408,8 +408,9 @@ def pull(matrix: Node, array: Node) -> Node:
 def _sum_later(
     terms: Sequence[_Later], extra: Sequence[Node], primal: _Primal, shape: Shape, flat: Shape, joint: bool
 ) -> Node | None:
+    # Steps before instances, as they are stored: sums over both are one product of matrices.
     lead = primal.lead
-    instances, first = primal.params.instances, tuple(range(lead))
+    instances, every = primal.params.instances, tuple(range(1, lead + 1))
     result: list[Term] = []
     for later in terms:
         term = later.term
@@ -418,21 +419,24 @@ def _sum_later(
             moved = tuple(a + lead + 1 for a in axes)
             if isinstance(what, Node):
                 found, each = _outside(what, primal)
-                factors.append((found, (*(first if each else ()), *moved)))
+                factors.append((found, (*(every if each else ()), *moved)))
                 continue
             if isinstance(what, int):
                 found = extra[what]
             else:
                 stored = {"before": primal.results.befores, "stack": primal.stacks, "output": primal.results.outputs}
                 found = stored[what[0]][what[1]]
-            each = found.ndim > node.ndim + 1
-            factors.append((found, (*(first if each else ()), lead, *moved)))
+            if found.ndim > node.ndim + 1:
+                found = transpose(found, (lead, *range(lead), *range(lead + 1, found.ndim)))
+                factors.append((found, (0, *every, *moved)))
+            else:
+                factors.append((found, (0, *moved)))
         col = tuple(shift_axes(e, lead + 1) for e in term.col)
         whole = normalise(
             Term(
-                (*instances, primal.params.length, *term.domain),
+                (primal.params.length, *instances, *term.domain),
                 tuple(shift_axes(e, lead + 1) for e in term.row),
-                col if joint else (*identity(lead), *col),
+                col if joint else (*identity(lead + 1)[1:], *col),
                 tuple(factors),
             )
         )
