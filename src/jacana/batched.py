@@ -56,9 +56,11 @@ def vmap(function: Callable[..., Any], in_axes: Any = 0, out_axes: int = 0, *, c
     Raises:
         InvalidInputError: batch axes that are missing or differ in length; an empty batch; inside another recorded
             function, samples that take different branches (use ``np.where`` there).
-        UnsupportedOperationError: an operation that cannot be carried out on a batch.
+        UnsupportedOperationError: an operation that cannot be carried out on a batch; the message names its line.
 
-    Where the function looks at values (``if x[0] > 0``), the samples of a call are sorted by the way they take.
+    Loops and branches (:func:`scan`, :func:`while_loop`, :func:`cond`) run for all samples together, each for as long,
+    and on the branch, that it takes. Where the function looks at values (``if x[0] > 0``), the samples of a call are
+    sorted by the way they take.
 
     >>> import numpy as np
     >>> import jacana as jc

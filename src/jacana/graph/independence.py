@@ -23,6 +23,8 @@ from .ops.movement import assemble, index
 from .ops.position import read_at, write_at
 from .ops.reduction import AxesParams, AxisParams
 
+FEW_BESIDES = 8  # numbers carried besides an axis that never keep it from being one of instances
+
 
 class _MixedError(Exception):
     """Places along the axis depend on one another, or an operation does not say whether they do."""
@@ -183,7 +185,7 @@ class _Axes:
         """Whether little is carried besides, which each instance would carry again."""
         carries = [n for n in self.body.carries if n.dtype.kind == "f"]
         apart = sum(n.size // self.size for n in carries if n in self.place)
-        return sum(n.size for n in carries if n not in self.place) <= apart
+        return sum(n.size for n in carries if n not in self.place) <= apart + FEW_BESIDES
 
     def note(self, node: Node, axis: int) -> None:
         """``node`` has the axis here."""
