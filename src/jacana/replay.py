@@ -149,6 +149,13 @@ class _Path:
         return results if results.pop() else None
 
 
+def _equal(found: Sequence[Array] | None, expected: Sequence[Array]) -> bool:
+    """Whether two recordings gave the same numbers: what changed between them (a counter) is then no part of them."""
+    if found is None or len(found) != len(expected):
+        return False
+    return all(np.array_equal(a, b, equal_nan=True) for a, b in zip(found, expected, strict=True))
+
+
 def guard_node(guards: Sequence[tuple[Node, Array]]) -> Node | None:
     """One boolean: whether everything that the program looked at still says the same."""
     total = None
@@ -238,8 +245,10 @@ class Replay:
         with self._lock:
             paths = self._paths.get(arguments.key)
             candidates = list(reversed(paths)) if paths else []
+        before = None  # the recording before this one, of a function that changes what it reads
         for path in candidates:
             if not path.watches.unchanged():
+                before = path if path.watches.restless and before is None else before
                 with self._lock:
                     if path in self._paths.get(arguments.key, ()):
                         self._paths[arguments.key].remove(path)
@@ -274,6 +283,8 @@ class Replay:
             # (random numbers, a clock) or compares NaNs. The answer of this call is right; it is not kept.
             free = [np.asarray(leaf_value(node), order="C") for node in path.free]
             return path.finish(path.compiled([*values, *free])[:-1])
+        if before is not None and path.watches.settles and outer is None:
+            path.watches.restless = path.watches.restless and not _equal(before.run(values), results)
         with self._lock:
             paths = self._paths.setdefault(arguments.key, [])
             self._paths.move_to_end(arguments.key)

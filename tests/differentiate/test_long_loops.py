@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from support import examples
 
 import jacana as jc
+from jacana.datasets import posegraph
 from jacana.differentiate.eliminate import PACKED, eliminate
 from jacana.record import as_node, record
 
@@ -178,3 +179,16 @@ def test_random_steps(seed):
     found.append(jc.jacobian(loop(step, steps), format="csr")(x).toarray())
     for one in found:
         np.testing.assert_allclose(one, expected, atol=1e-8)
+
+
+def test_terms_of_items_found_through_tables_stay_apart() -> None:
+    """They share a loop over the items; packed, every entry would be looked up, and those in masks be masked singly."""
+    graph = posegraph.load("tinyGrid3D")
+    recording = record(graph.residual, [graph.x0])
+    found = eliminate([as_node(recording.result)], recording.inputs).terms[0][0]
+    edges = len(graph.moves)
+    assert len(found) > 24
+    assert {t.domain[0] % edges for t in found} == {0}
+    jacobian = jc.jacobian(graph.residual, format="csr")(graph.x0)
+    expected = step_jacobian(lambda x: graph.residual(x).ravel(), graph.x0)
+    np.testing.assert_allclose(jacobian.toarray(), expected, rtol=1e-8, atol=1e-8)

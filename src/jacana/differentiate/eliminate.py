@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from ..graph.index import identity
+from ..graph.index import Lookup, identity
 from ..graph.node import Node, Term, topological
 from ..structure.formats import dense_node
 from ..structure.packing import pack_terms
@@ -30,7 +30,8 @@ DENSE_LIMIT = 256  # ``unrestricted`` of dense results
 AUTO_LIMIT = 60  # vertices up to which "auto" also estimates pure forward and pure reverse
 AUTO_WORTH = 10_000  # multiplications from which another order can save what is worth an estimate
 ESTIMATED_PAIRS = 5_000  # pairs of terms after which an estimate is given up
-PACKED = 24  # terms of an edge that is composed again from which they become one
+PACKED = 48  # terms of an edge that is composed again from which they become one
+PACKED_TABLES = 256  # the same for terms with tables: those of one table share a loop, which a table of entries has not
 
 
 @dataclass(frozen=True)
@@ -232,7 +233,8 @@ class _Run:
         if len(terms) < 2 or any([opaque_map(t) is not None for t in terms]):
             return terms
         rows = self._shape(to)
-        if (len(terms) <= PACKED or not multiplied) and (to, source) not in self.packed:
+        few = len(terms) <= PACKED or (len(terms) <= PACKED_TABLES and any([_has_table(t) for t in terms]))
+        if (few or not multiplied) and (to, source) not in self.packed:
             # Pieces of one row or column that overlap are added up at once, as reverse and forward mode do.
             size = math.prod(rows) * source.size
             if size != max(math.prod(rows), source.size) or _size(terms) <= size or any([t.masks for t in terms]):
@@ -401,6 +403,10 @@ def _work(matrix: Node, width: int) -> float:
     assert matrix.op.matrix is not None
     batch = matrix.op.matrix.batch(matrix)
     return float(sum(matrix.shape[batch:]) * max(width, math.prod(matrix.shape[:batch]), 1))
+
+
+def _has_table(term: Term) -> bool:
+    return any([isinstance(e, Lookup) for e in (*term.row, *term.col)])
 
 
 def _bare(terms: Sequence[Term]) -> Terms:

@@ -31,6 +31,8 @@ SUM_UNROLL = 16  # terms of a sum that are unrolled
 SMALL_CONTRACTION = 600  # multiplications up to which a contraction is unrolled rather than given to BLAS
 LANE_MIN = 16  # an axis shorter than this is not worth the lanes if there is a longer one
 LANE_LOOP = 32  # an axis from which even a small job is a loop in lanes
+LANE_LOOP_LARGE = 8  # the same in a large program, whose code for every single point takes seconds to compile
+LARGE = 400  # nodes from which a program is large
 KINDS = (np.dtype("f8"), np.dtype("f4"), np.dtype("i8"), np.dtype("i4"), np.dtype(bool))
 KEEP_COST = 4  # operations from which a value that kernels on several levels need is stored by the first
 LOGIC = ("logical_and", "logical_or", "logical_not")
@@ -146,6 +148,7 @@ class Planner:
         # What is kept is stored for later kernels, and computed in place by those that run as early as it can be.
         self.forced, self.kept = forced | kept, kept - forced
         self.order = topological(outputs)
+        self.lane_loop = LANE_LOOP_LARGE if len(self.order) >= LARGE else LANE_LOOP
         self.users: dict[Node, list[Node]] = {node: [] for node in self.order}
         for node in self.order:
             for i in node.inputs:
@@ -420,7 +423,7 @@ class Planner:
         total = math.prod(domain)
         factors = ((value, tuple(range(value.ndim))),)
         added = value.op is assemble and not value.params.disjoint  # found at constant places only
-        straight = total <= STRAIGHT and (added or max(domain, default=0) < LANE_LOOP)
+        straight = total <= STRAIGHT and (added or max(domain, default=0) < self.lane_loop)
         if straight and not scalar:
             return Job(buffer, domain, rows, factors, (), accumulate=accumulate)
         if scalar:

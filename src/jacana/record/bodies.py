@@ -29,9 +29,9 @@ from ..graph.node import (
 from ..graph.ops.control import INT, Body, Loop, loop_nodes, make_body, worth_storing
 from .constructors import patched_constructors
 from .location import recording_error
+from .reach import watch_function
 from .recording import Recording, _current
 from .variable import Variable, leaf_value, wrap_constant, wrap_node
-from .watch import watch_function
 
 STORED_BYTES = 2**28  # what a loop may store for its derivative before it is cut into blocks that are run again
 

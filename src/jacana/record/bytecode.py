@@ -1,16 +1,18 @@
-"""Two questions to the byte code of the user's functions, answered from ``dis`` alone.
+"""Three questions to the byte code of the user's functions, answered from ``dis`` alone.
 
 Which function does a call instruction call, as the program writes it? (``np.zeros(n)`` written in Python, or a
 compiled extension that happens to run beneath the same Python frame and would not survive a Variable?) And which
-instruction takes a loaded value from the stack? (Is an array used only where the recorder saw it?)
+instruction takes a loaded value from the stack? (Is an array used only where the recorder saw it?) And which names does
+code only write to? (A counter, a history that results are appended to: what they hold makes no difference.)
 
-Whatever is not understood is answered with None, and both callers have a safe way to go on then.
+Whatever is not understood is answered with None, or counts as read, and all callers have a safe way to go on then.
 """
 
 from __future__ import annotations
 
 import bisect
 import dis
+import functools
 import sys
 from types import CodeType
 from typing import Any
@@ -150,3 +152,37 @@ def _consumer(instructions: Instructions, k: int) -> int | None:
             return instruction.offset
         above += pushes - pops
     return None
+
+
+_GROWING = ("append", "appendleft", "extend", "add")  # methods that return nothing
+_CONSTANTS = ("LOAD_CONST", "LOAD_SMALL_INT")
+
+
+@functools.lru_cache(maxsize=4096)
+def only_written(code: CodeType) -> frozenset[str]:
+    """The names, of variables and attributes, to whose value nothing in a code object but themselves can be due."""
+    instructions = [i for i in dis.get_instructions(code) if i.opname not in _NOTHING]
+    names = {*code.co_names, *code.co_freevars}
+    for k, instruction in enumerate(instructions):
+        if instruction.opname.startswith(("STORE_", "LOAD_CLOSURE", "COPY_FREE_VARS")):
+            continue
+        found = instruction.argval if isinstance(instruction.argval, tuple) else (instruction.argval,)
+        for name in found:
+            if isinstance(name, str) and name in names and not _grows(instructions, k, name):
+                names.discard(name)
+    return frozenset(names)
+
+
+def _grows(instructions: Instructions, k: int, name: str) -> bool:
+    """Whether instruction ``k`` begins ``name.append(...)``, ``name += 1`` or ``name[key] += 1``."""
+    rest = instructions[k + 1 : k + 10]
+    if rest and rest[0].opname in ("LOAD_ATTR", "LOAD_METHOD") and rest[0].argval in _GROWING:
+        return True
+    if not rest or rest[0].opname not in _CONSTANTS:
+        return False
+    if rest[1].opname == "COPY" and rest[2].opname == "COPY" and rest[3].opname.startswith("BINARY_"):
+        rest = rest[4:]  # an item of it
+    if len(rest) < 3 or rest[0].opname not in _CONSTANTS or not rest[1].argrepr.endswith("="):
+        return False
+    stores = [i for i in rest[2:] if i.opname != "SWAP"]
+    return bool(stores) and (stores[0].opname == "STORE_SUBSCR" or stores[0].argval == name)

@@ -13,7 +13,8 @@ import numpy as np
 from ..errors import RecordingError
 from ..graph.node import Array, Node, new_input
 from .capture import Captures
-from .watch import Watches, watch_function
+from .reach import state_before, watch_function
+from .watch import Watches
 
 
 @dataclass(eq=False)
@@ -137,6 +138,7 @@ def record(function: Callable[..., Any], values: Sequence[Array], wrap: Callable
     recording.inputs = tuple(v.node for v in variables)
     # The caller's arrays: the Variables' own numbers change if the function writes into its arguments.
     recording.values = dict(zip(recording.inputs, (np.asarray(v) for v in values), strict=True))
+    before = state_before(function)
     token = _current.set(recording)
     try:
         with patched_constructors(), patched_libraries(function):
@@ -148,5 +150,7 @@ def record(function: Callable[..., Any], values: Sequence[Array], wrap: Callable
         raise
     finally:
         _current.reset(token)
+    changed = not before.unchanged()
     watch_function(recording.watches, function, recording.captures)
+    recording.watches.restless = recording.watches.restless or changed
     return recording

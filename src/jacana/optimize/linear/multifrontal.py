@@ -2,7 +2,8 @@
 
 What depends on the pattern alone is planned once: an order of elimination, the columns that are eliminated together,
 and for every entry of every product of two entries of a row where it will be added. A factorisation is then one
-histogram and a few LAPACK calls for each front.
+histogram and, for each front, a few dense products: by machine code that works through all fronts at once, or by
+LAPACK, front after front.
 
 Sources: I. S. Duff and J. K. Reid, "The multifrontal solution of indefinite sparse symmetric linear equations", ACM
 TOMS 9(3), 1983; C. C. Ashcraft and R. G. Grimes, "The influence of relaxed supernode partitions on the multifrontal
@@ -11,7 +12,9 @@ method", ACM TOMS 15(4), 1989, for eliminating more columns together than the pa
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -20,8 +23,10 @@ from scipy import sparse
 from scipy.linalg import blas
 from scipy.sparse.linalg import splu
 
+from ...run import current_executor, native_available
+from ...run.executors import compiles_in_background
 from .elements import Element, elements_of
-from .normal import Solve
+from .normal import Solve, SolveFailed
 from .small import cholesky, gram, solved_below, times
 
 __all__ = ["Multifrontal", "column_blocks", "plan_multifrontal"]
@@ -40,17 +45,18 @@ class _Front:
     Attributes:
         first, count: the columns are first .. first + count - 1.
         below: rows beneath them, rising.
-        offset: where the panel, (count + below.size) x count in C order, begins in the buffer of all panels.
+        panel: where the panel, count x (count + below.size) in C order, begins in the buffer of all panels: the upper
+            half of the columns, and what is to the right of it.
         parent: the front that takes the update, -1 for none.
-        into: where `below` stands among the rows of the parent: an array, or a slice where it is contiguous.
+        into: where `below` stands among the columns of the parent's panel.
     """
 
     first: int
     count: int
     below: IntArray
-    offset: int
+    panel: int
     parent: int
-    into: Any
+    into: IntArray
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,83 +65,157 @@ class Multifrontal:
 
     Attributes:
         elements: the dense blocks of J.
-        targets: for each element, where each entry of its w x w product goes in the buffer of panels.
+        kept: for each element, which entries of its w x w products count, shape (count,).
+        entries: for each element, which entry of ``J^T J`` these are added to.
+        places: where the entries of ``J^T J`` go in the buffer of panels.
         fronts: in an order in which children come before parents.
         position: of each column of J in the order of elimination.
         diagonal: where the diagonal is in the buffer, in the order of J's columns.
-        size: of the buffer; one more place takes what belongs above the diagonal.
+        size: of the buffer.
     """
 
     elements: tuple[Element, ...]
-    targets: tuple[IntArray, ...]
+    kept: tuple[IntArray, ...]
+    entries: tuple[IntArray, ...]
+    places: IntArray
     fronts: tuple[_Front, ...]
     position: IntArray
     diagonal: IntArray
     size: int
 
     def assembled(self, jacobian: Any) -> Float64Array:
-        """Return the panels of ``J^T J`` for a Jacobian of this pattern."""
-        total: Float64Array = np.zeros(self.size + 1)
-        for element, target in zip(self.elements, self.targets, strict=True):
+        """Return the entries of ``J^T J`` for a Jacobian of this pattern, in the order of `places`."""
+        total: Any = 0.0
+        for element, kept, entries in zip(self.elements, self.kept, self.entries, strict=True):
             blocks = element.blocks(jacobian.data)
-            products = blocks.transpose(0, 2, 1) @ blocks
-            total += np.bincount(target.ravel(), weights=products.ravel(), minlength=self.size + 1)
-        return total
+            products = (blocks.transpose(0, 2, 1) @ blocks).ravel().take(kept)
+            total = total + np.bincount(entries, weights=products, minlength=self.places.size)
+        return np.asarray(total)
 
-    def factorised(self, panels: Float64Array, diagonal: Float64Array) -> Solve:
-        """Return the solver of ``J^T J + diagonal``.
+    def factorised(self, gram: Float64Array, diagonal: Float64Array) -> Solve:
+        """Return the solver of ``J^T J + diagonal``: by machine code where there is some, else front after front.
 
         Raises:
             SolveFailed: it is not positive definite.
         """
-        buffer = panels.copy()
-        buffer[self.diagonal] += diagonal
-        updates: list[list[tuple[Any, Float64Array]]] = [[] for _ in self.fronts]
-        factors: list[tuple[Float64Array, Float64Array | None]] = []
+        panels = np.zeros(self.size)
+        panels[self.places] = gram
+        panels[self.diagonal] += diagonal
+        code = _machine_code()
+        solved = self._by_front(panels) if code is None else self._by_machine_code(code, panels)
+
+        def solve(right: Float64Array) -> Float64Array:
+            x = np.empty(right.size)
+            x[self.position] = right
+            solved(x)
+            return np.asarray(x[self.position])
+
+        return solve
+
+    @cached_property
+    def _tables(self) -> _Tables:
+        return _Tables.of(self.fronts)
+
+    def _by_machine_code(self, code: Any, panels: Float64Array) -> Callable[[Float64Array], None]:
+        tables = self._tables
+        work = np.empty(tables.work)
+        places, fronts = [array.ctypes.data for array in (panels, tables.table)], len(self.fronts)
+        lists = [array.ctypes.data for array in (tables.children, tables.lines)]
+        if code.factorise(places[0], work.ctypes.data, places[1], *lists, fronts):
+            raise SolveFailed
+
+        def solve(x: Float64Array) -> None:
+            work = np.empty(tables.widest)  # of this call's own: several threads may solve
+            code.solve(panels.ctypes.data, places[1], tables.below.ctypes.data, x.ctypes.data, work.ctypes.data, fronts)
+
+        return solve
+
+    def _by_front(self, panels: Float64Array) -> Callable[[Float64Array], None]:
+        updates: list[list[tuple[IntArray, Float64Array]]] = [[] for _ in self.fronts]
+        factors: list[tuple[Float64Array, Float64Array]] = []
         for k, front in enumerate(self.fronts):
-            count, below = front.count, front.below.size
-            size = count + below
-            panel = buffer[front.offset : front.offset + size * count].reshape(size, count)
+            count, size = front.count, front.count + front.below.size
+            panel, rest = panels[front.panel : front.panel + count * size].reshape(count, size), None
             if updates[k]:
                 whole = np.zeros((size, size))
-                whole[:, :count] = panel
+                whole[:count] = panel
                 for into, update in updates[k]:
-                    if isinstance(into, slice):
-                        whole[into, into] += update
-                    else:
-                        whole[into[:, None], into] += update
+                    whole[into[:, None], into] += update
                 updates[k] = []
-                panel, rest = whole[:, :count], whole[count:, count:]
-            else:
-                rest = None
-            top = cholesky(panel[:count].copy()).T
-            if not below:
-                factors.append((top, None))
-                continue
-            lower = solved_below(top, panel[count:])
-            factors.append((top, lower))
-            update = gram(lower)
-            np.negative(update, out=update) if rest is None else np.subtract(rest, update, out=update)
-            updates[front.parent].append((front.into, update))
-        return lambda right: self._solved(factors, right)
+                panel, rest = whole[:count], whole[count:, count:]
+            top = cholesky(panel[:, :count].T.copy()).T
+            right = solved_below(top, panel[:, count:].T)
+            factors.append((top, right))
+            if front.parent >= 0:
+                update = gram(right)
+                np.negative(update, out=update) if rest is None else np.subtract(rest, update, out=update)
+                updates[front.parent].append((front.into, update))
+        return lambda x: self._solved(factors, x)
 
-    def _solved(self, factors: list[tuple[Float64Array, Float64Array | None]], right: Float64Array) -> Float64Array:
-        x = np.empty_like(right)
-        x[self.position] = right
-        for front, (top, lower) in zip(self.fronts, factors, strict=True):
+    def _solved(self, factors: list[tuple[Float64Array, Float64Array]], x: Float64Array) -> None:
+        for front, (top, rest) in zip(self.fronts, factors, strict=True):
             here = slice(front.first, front.first + front.count)
-            y = blas.dtrsv(top, x[here], lower=0, trans=1)
-            x[here] = y
-            if lower is not None:
-                x[front.below] -= times(y, lower)
-        for front, (top, lower) in zip(reversed(self.fronts), reversed(factors), strict=True):
+            x[here] = y = blas.dtrsv(top, x[here], lower=0, trans=1)
+            x[front.below] -= times(y, rest)
+        for front, (top, rest) in zip(reversed(self.fronts), reversed(factors), strict=True):
             here = slice(front.first, front.first + front.count)
-            y = x[here]
-            if lower is not None:
-                y = y - times(x[front.below], lower.T)
-            x[here] = blas.dtrsv(top, y, lower=0)
-        solution: Float64Array = x[self.position]
-        return solution
+            x[here] = blas.dtrsv(top, x[here] - times(x[front.below], rest.T), lower=0)
+
+
+@dataclass(frozen=True, eq=False)
+class _Tables:
+    """Fronts as machine code reads them: see `run.native.fronts`.
+
+    Attributes:
+        table: one row for each front, int64.
+        children: of all fronts, one after another.
+        lines, below: `_Front.into` and `_Front.below` of all fronts.
+        work: numbers that are needed for updates, and
+        widest: for one line of the widest panel.
+    """
+
+    table: IntArray
+    children: IntArray
+    lines: IntArray
+    below: IntArray
+    work: int
+    widest: int
+
+    @classmethod
+    def of(cls, fronts: Sequence[_Front]) -> _Tables:
+        children: list[list[int]] = [[] for _ in fronts]
+        for k, front in enumerate(fronts):
+            if front.parent >= 0:
+                children[front.parent].append(k)
+        rows: list[tuple[int, ...]] = []
+        updates: list[tuple[int, int]] = []
+        listed = lines = work = 0
+        for front, own in zip(fronts, children, strict=True):
+            # A stack: the updates of the children are on top, and the one of their parent takes their place.
+            size = front.below.size
+            update = updates[len(updates) - len(own)][0] if own else sum(updates[-1]) if updates else 0
+            top = sum(updates[-1]) if updates else 0
+            del updates[len(updates) - len(own) :]
+            updates.append((update, size * size))
+            work = max(work, top + size * size)
+            ends = (listed, listed + len(own))
+            rows.append((front.count, size, front.panel, top, update, *ends, lines, front.first))
+            listed, lines = listed + len(own), lines + size
+        together = np.concatenate([np.array(own, dtype=np.int64) for own in children])
+        into, below = (np.concatenate([getattr(front, name) for front in fronts]) for name in ("into", "below"))
+        widest = max(row[0] + row[1] for row in rows)
+        table = np.array(rows, dtype=np.int64)
+        return cls(table, together, into.astype(np.int64), below.astype(np.int64), max(work, 1), widest)
+
+
+def _machine_code() -> Any:
+    """What makes a factorisation of panels; None where there is no machine code, or not yet."""
+    executor = current_executor()
+    if executor == "numpy" or not native_available():
+        return None
+    from ...run.native.fronts import fronts_code
+
+    return fronts_code(wait=executor == "native" or not compiles_in_background())
 
 
 def plan_multifrontal(jacobian: Any) -> Multifrontal:
@@ -159,45 +239,50 @@ def plan_multifrontal(jacobian: Any) -> Multifrontal:
     owner = np.empty(order.size, dtype=np.intp)
     for k, (first, last, _) in enumerate(supernodes):
         owner[first : last + 1] = k
-    fronts, offset = [], 0
-    all_rows = []
+    fronts: list[tuple[int, int, IntArray, int, int]] = []
+    size, columns = 0, []
     for first, last, below_blocks in supernodes:
         count = int(starts[last + 1] - starts[first])
         spans = [np.arange(starts[b], starts[b + 1]) for b in below_blocks]
         below = np.concatenate(spans) if spans else np.empty(0, dtype=np.intp)
         parent = int(owner[below_blocks[0]]) if len(below_blocks) else -1
-        fronts.append((int(starts[first]), count, below, offset, parent))
-        all_rows.append(np.concatenate((np.arange(starts[first], starts[last + 1]), below)))
-        offset += (count + below.size) * count
+        fronts.append((int(starts[first]), count, below, size, parent))
+        columns.append(np.concatenate((np.arange(starts[first], starts[last + 1]), below)))
+        size += (count + below.size) * count
     finished = []
-    for first, count, below, start, parent in fronts:
-        into: Any = np.searchsorted(all_rows[parent], below) if parent >= 0 else None
-        if into is not None and into[-1] - into[0] + 1 == into.size:
-            into = slice(int(into[0]), int(into[-1]) + 1)
-        finished.append(_Front(first, count, below, start, parent, into))
+    for first, count, below, panel, parent in fronts:
+        into = np.searchsorted(columns[parent], below) if parent >= 0 else np.empty(0, dtype=np.intp)
+        finished.append(_Front(first, count, below, panel, parent, into))
 
-    counts = np.array([front.count for front in finished])
-    offsets = np.array([front.offset for front in finished])
+    panels = np.array([front.panel for front in finished])
     firsts = np.array([front.first for front in finished])
-    front_of_column = np.repeat(np.arange(len(finished)), counts)
-    keys = np.concatenate([k * n + rows for k, rows in enumerate(all_rows)])
-    begins = np.concatenate(([0], np.cumsum([rows.size for rows in all_rows])))
+    front_of = np.repeat(np.arange(len(finished)), [front.count for front in finished])
+    keys = np.concatenate([k * n + own for k, own in enumerate(columns)])
+    ends = np.cumsum([own.size for own in columns])
+    strides = np.array([own.size for own in columns])
 
     def places(rows: IntArray, columns: IntArray) -> IntArray:
-        front = front_of_column[columns]
-        line = np.searchsorted(keys, front * n + rows) - begins[front]
-        return np.asarray(offsets[front] + line * counts[front] + columns - firsts[front])
+        front = front_of[rows]
+        place = np.searchsorted(keys, front * n + columns) - (ends - strides)[front]
+        return np.asarray(panels[front] + (rows - firsts[front]) * strides[front] + place)
 
-    targets = []
+    sources, targets = [], []
     for element in elements:
-        columns = position[element.columns]
-        row, column = columns[:, :, None], columns[:, None, :]
-        kept = row >= column
-        target = np.full(kept.shape, offset, dtype=np.intp)
-        target[kept] = places(np.broadcast_to(row, kept.shape)[kept], np.broadcast_to(column, kept.shape)[kept])
-        targets.append(target)
+        column = position[element.columns]
+        shape = (*column.shape, column.shape[1])
+        row, column = (np.broadcast_to(side, shape).ravel() for side in (column[:, :, None], column[:, None, :]))
+        kept = np.flatnonzero(row <= column)
+        sources.append(kept)
+        targets.append(places(row[kept], column[kept]))
+    used = np.zeros(size, dtype=bool)
+    for target in targets:
+        used[target] = True
+    rank = np.cumsum(used) - 1
+    entries = tuple([rank[target] for target in targets])
     diagonal = places(position, position)
-    return Multifrontal(elements, tuple(targets), tuple(finished), position, diagonal, offset)
+    return Multifrontal(
+        elements, tuple(sources), entries, np.flatnonzero(used), tuple(finished), position, diagonal, size
+    )
 
 
 def column_blocks(elements: tuple[Element, ...], n: int) -> IntArray:

@@ -7,9 +7,11 @@ to do, a hundred times longer.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import blas, lapack
+from scipy.linalg import lapack
 
 from .normal import SolveFailed
 
@@ -74,26 +76,27 @@ def cholesky(matrix: Float64Array) -> Float64Array:
         matrix[begin:end, begin:end] = root
         if end < n:
             # Rows below a factor L of 64 columns are A L^-T; LAPACK's own solver for them would be threaded.
-            inverse, _ = lapack.dtrtri(root, lower=True)
+            inverse = _upper(lapack.dtrtri(root, lower=True)[0].T)
             for row in range(end, n, _WIDTH):
                 below = slice(row, min(row + _WIDTH, n))
-                matrix[below, begin:end] = matrix[below, begin:end] @ np.tril(inverse).T
+                matrix[below, begin:end] = matrix[below, begin:end] @ inverse
             matrix[end:, end:] -= gram(np.ascontiguousarray(matrix[end:, begin:end].T))
     return matrix
 
 
 def solved_below(upper: Float64Array, below: Float64Array) -> Float64Array:
     """Return ``inverse(upper).T @ below.T``, shape (n, m), for a triangle of shape (n, n) and rows of shape (m, n)."""
-    n = len(upper)
-    if n > _WIDTH:
-        return np.asarray(blas.dtrsm(1.0, upper, below.T, side=0, lower=0, trans_a=1))
-    inverse = np.triu(lapack.dtrtri(upper, lower=False)[0]).T
-    step = max(1, _ALONE // (n * n))
-    if len(below) <= step:
-        return np.asarray(inverse @ below.T)
-    result = np.empty((n, len(below)))
-    for begin in range(0, len(below), step):
-        result[:, begin : begin + step] = inverse @ below[begin : begin + step].T
+    n, m = len(upper), len(below)
+    result = np.empty((n, m))
+    for begin in range(0, n, _WIDTH):
+        here = slice(begin, begin + _WIDTH)
+        inverse = _upper(lapack.dtrtri(upper[here, here], lower=False)[0]).T
+        for row in range(0, m, _WIDTH):
+            rows = slice(row, row + _WIDTH)
+            right = below[rows, here].T
+            if begin:
+                right = right - _product(upper[:begin, here], result[:begin, rows])
+            result[here, rows] = inverse @ right
     return result
 
 
@@ -102,6 +105,15 @@ def times(vector: Float64Array, matrix: Float64Array) -> Float64Array:
     if _VECTOR_ALONE < matrix.size < _ALONE:
         return np.asarray(np.einsum("i,ij->j", vector, matrix))
     return np.asarray(vector @ matrix)
+
+
+def _upper(matrix: Float64Array) -> Float64Array:
+    return np.where(_above(len(matrix)), matrix, 0.0)
+
+
+@lru_cache(_LARGE)
+def _above(n: int) -> NDArray[np.bool_]:
+    return np.tri(n, k=0, dtype=bool).T  # NumPy's own triu makes it each time, which takes longer than all the rest
 
 
 def _factor(matrix: Float64Array) -> Float64Array:

@@ -68,8 +68,8 @@ class SparseCholesky(NormalEquations):
         if self.backend == "fronts" or self.backend == "auto":
             plan = self._plans(jacobian) if self.backend == "auto" else plan_multifrontal(jacobian)
             if plan is not None:
-                fronts, panels = plan, plan.assembled(jacobian)
-                return lambda diagonal: fronts.factorised(panels, diagonal)
+                fronts, entries = plan, plan.assembled(jacobian)
+                return lambda diagonal: fronts.factorised(entries, diagonal)
         gram = sparse.csc_array(jacobian.T @ jacobian)
         solver = _superlu if self.backend in ("auto", "superlu") else _PACKAGES[self.backend]
         return lambda diagonal: solver(sparse.csc_array(gram + sparse.diags_array(diagonal)))

@@ -165,7 +165,7 @@ class LoopFunction:
         name = "call_group" if quick else "group"
         if quick:
             wrapper(self.module, group, count + 1, name, True, self.symbols)
-        addresses, keep = link(_image(str(self.module)), self.symbols, [name])
+        addresses, keep = link(module_image(str(self.module)), self.symbols, [name])
         return builtin(addresses[name], keep) if quick else slow_call(addresses[name], count + 1, keep)
 
     @property
@@ -544,7 +544,7 @@ class LoopFunction:
         return run
 
 
-def _image(text: str) -> bytes:
+def module_image(text: str) -> bytes:
     """Machine code for a module, from the disk if some process has left it there."""
     key = (hashlib.blake2b(text.encode(), digest_size=SIZE).digest(), environment())
     found = store.fetch(*key)
@@ -579,4 +579,4 @@ def _kernels_of(plan: NativePlan) -> list[Kernel]:
     return [kernel for step in plan.steps if isinstance(step, Group) for kernel in step.kernels]
 
 
-__all__ = ["ALIGNMENT", "SHARES", "LoopFunction", "native_loop"]
+__all__ = ["ALIGNMENT", "SHARES", "LoopFunction", "module_image", "native_loop"]

@@ -1,0 +1,79 @@
+"""Pose graphs from g2o files: cost, steps and seconds of `least_squares` with default settings.
+
+    python benchmarks/pose_graphs.py sphere2500.g2o torus3D.g2o
+
+Each file is solved from its own poses and from relaxed ones, the first call and later ones; the first pose is held. A
+graph in space is solved with its poses as an `SE3` and the logarithms of rotations as errors ("log", as GTSAM has them;
+in shifts it leaves out what the rotation adds), and as the residual of `jacana.datasets.posegraph` has it ("vector").
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.spatial.transform import Rotation
+
+import jacana as jc
+from jacana.datasets import posegraph
+from jacana.optimize import SE3
+
+
+def logarithms(graph: posegraph.PoseGraph) -> tuple[Callable[[Any], Any], Any]:
+    """Residual and start of a graph in space, its poses as homogeneous matrices."""
+    poses = np.tile(np.eye(4), (len(graph.poses), 1, 1))
+    poses[:, :3, :3] = Rotation.from_rotvec(graph.poses[:, 3:]).as_matrix()
+    poses[:, :3, 3] = graph.poses[:, :3]
+    turned = Rotation.from_quat(graph.moves[:, 3:]).as_matrix()
+
+    def residual(free: Any) -> Any:
+        every = np.concatenate((poses[:1], free))
+        a, b = every[graph.first], every[graph.second]
+        seen = np.einsum("eji,ej->ei", a[:, :3, :3], b[:, :3, 3] - a[:, :3, 3])
+        shift = np.einsum("eji,ej->ei", turned, seen - graph.moves[:, :3])
+        turn = np.einsum("eji,ejk->eik", turned, np.einsum("eji,ejk->eik", a[:, :3, :3], b[:, :3, :3]))
+        axis = 0.5 * np.stack(
+            (turn[:, 2, 1] - turn[:, 1, 2], turn[:, 0, 2] - turn[:, 2, 0], turn[:, 1, 0] - turn[:, 0, 1]), 1
+        )
+        square = np.sum(axis**2, axis=1)
+        small = square < 1e-14
+        sine = np.sqrt(np.where(small, 1.0, square))
+        cosine = 0.5 * (turn[:, 0, 0] + turn[:, 1, 1] + turn[:, 2, 2] - 1.0)
+        factor = np.where(small, 1.0, np.arctan2(sine, cosine) / sine)
+        return np.einsum("eij,ej->ei", graph.weights, np.concatenate((shift, factor[:, None] * axis), axis=1))
+
+    return residual, SE3(poses[1:])
+
+
+def vectors(graph: posegraph.PoseGraph) -> tuple[Callable[[Any], Any], Any]:
+    """Residual and start of a graph as the data set has it."""
+    head = graph.poses[0]
+    return lambda x: graph.residual(np.concatenate((head, x))), graph.x0[head.size :]
+
+
+def main(files: list[str]) -> None:
+    for file in files:
+        own = posegraph.parse(Path(file).read_text())
+        begin = time.perf_counter()
+        relaxed = own.relaxed()
+        print(f"{Path(file).stem}: {len(own.poses)} poses, {len(own.first)} edges, relaxed in "
+              f"{time.perf_counter() - begin:.2f} s")  # fmt: skip
+        kinds = (vectors, logarithms) if own.poses.shape[1] == 6 else (vectors,)
+        for kind in kinds:
+            for name, graph in (("own poses", own), ("relaxed", relaxed)):
+                residual, start = kind(graph)
+                solve, seconds = jc.LeastSquares(residual), []
+                for _ in range(5):
+                    begin = time.perf_counter()
+                    fit = solve(start)
+                    seconds.append(time.perf_counter() - begin)
+                print(f"  {kind.__name__:10} {name:9} cost {fit.cost:.6g} in {fit.nit} steps, "
+                      f"first {seconds[0]:.2f} s, then {min(seconds[1:]):.2f} s: {fit.message}")  # fmt: skip
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
