@@ -102,8 +102,10 @@ def mean(
         return _store(wrap_constant(value), out)
     axes = axes_of(axis, node.ndim)
     count = float(np.prod([node.shape[k] for k in axes]))
-    total = sum_axes(cast_to(node, value.dtype), axes)
-    return _store(_finish(total / count, value), out)
+    # NumPy adds half precision in single precision unless told otherwise.
+    within = np.dtype("f4") if dtype is None and value.dtype == np.float16 else value.dtype
+    total = sum_axes(cast_to(node, within), axes)
+    return _store(_finish(cast_to(total / count, value.dtype), value), out)
 
 
 def _own_record(name: str, function: Callable[..., Any]) -> Handler:
