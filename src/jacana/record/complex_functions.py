@@ -539,10 +539,12 @@ def norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> A
         lines = np.reshape(np.moveaxis(both, axes, range(-1 - len(axes), -1)), (*_rest(x.shape, axes), -1))
         found = np.reshape(np.linalg.norm(lines, axis=-1), np.shape(value))
     elif len(axes) == 2 and ord in (2, -2, "nuc"):
-        # Each singular value twice: no more than the largest, the smallest, and half the sum of the real matrix's.
+        from .complex_spectra import singular_values
+
         first, second = axis if axis is not None else (0, 1)
-        found = np.linalg.norm(_embedded(np.moveaxis(x, (first, second), (-2, -1))), ord, (-2, -1))
-        found = np.reshape(found * 0.5 if ord == "nuc" else found, np.shape(value))
+        s = singular_values(np.moveaxis(x, (first, second), (-2, -1)))
+        found = np.sum(s, axis=-1) if ord == "nuc" else s[..., 0 if ord == 2 else -1]
+        found = np.reshape(found, np.shape(value))
     else:
         found = np.linalg.norm(np.abs(x), ord, axis, keepdims)
     return wrap_node(as_part(found).node, value)

@@ -1,8 +1,8 @@
 """``numpy.linalg`` of complex matrices by the real matrix ``[[A, -B], [B, A]]`` of twice the size.
 
-It acts on stacked parts as ``A + iB`` does on complex numbers, so its singular values, and its eigenvalues where
-``A + iB`` is Hermitian, are those of ``A + iB``, each twice (Horn and Johnson, "Matrix Analysis", 2nd edition, 1.3.P20). A
-perturbation of ``A + iB`` moves both of a pair alike, so their mean has the derivative of either.
+It acts on stacked parts as ``A + iB`` does on complex numbers, so where ``A + iB`` is Hermitian its eigenvalues are those
+of ``A + iB``, each twice (Horn and Johnson, "Matrix Analysis", 2nd edition, 1.3.P20). A perturbation of ``A + iB`` moves
+both of a pair alike, so their mean has the derivative of either, and turns neither vector towards the other.
 """
 
 from __future__ import annotations
@@ -11,25 +11,40 @@ from typing import Any
 
 import numpy as np
 
+from ..graph.ops import spectral
 from . import norms
-from .complex import depends, joined, part_of, plain
+from .complex import depends, joined, part_of, plain, real_dtype
 from .complex_functions import _embedded, _valued, of_complex
 from .composed import as_numpy
-from .factorizations import svdvals
 from .lift import plain_operand
+from .linalg import float_node
 from .location import unsupported
-from .variable import raw_deep, wrap_constant
+from .variable import raw, raw_deep, wrap_constant, wrap_node
 
 
-def _pairs(values: Any) -> Any:
-    """The means of neighbours along the last axis."""
-    shape = np.shape(raw_deep(values))
+def _eigenvalues(re: Any, im: Any, dtype: Any) -> Any:
+    """Of ``re + i im``, whose parts are symmetric and antisymmetric: the mean of each pair of neighbours."""
+    rows = [np.concatenate([re, np.negative(im)], axis=-1), np.concatenate([im, re], axis=-1)]
+    whole = np.concatenate(rows, axis=-2)
+    found = spectral.eigvalsh(float_node(whole, dtype), pairs=True)
+    values = wrap_node(found, np.linalg.eigvalsh(raw(whole).astype(dtype)))
+    shape = np.shape(raw(values))
     return np.mean(np.reshape(values, (*shape[:-1], shape[-1] // 2, 2)), axis=-1)
 
 
 def singular_values(a: Any) -> Any:
-    """Of a complex matrix, or a stack of them, largest first."""
-    return _pairs(svdvals(_embedded(a)))
+    """Of a complex matrix A, or a stack of them, largest first: the positive eigenvalues of [[0, A], [A*, 0]]."""
+    m, n = a.shape[-2:]
+    corners = [(np.zeros((*a.shape[:-2], k, k)), part_of(a, j)) for j, k in ((0, m), (1, m))]
+    below = [np.zeros((*a.shape[:-2], n, n))] * 2
+    parts = []
+    for (corner, part), rest, sign in zip(corners, below, (1.0, -1.0), strict=True):
+        rows = [
+            np.concatenate([corner, part], axis=-1),
+            np.concatenate([sign * np.swapaxes(part, -1, -2), rest], axis=-1),
+        ]
+        parts.append(np.concatenate(rows, axis=-2))
+    return _eigenvalues(*parts, real_dtype(a.dtype))[..., ::-1][..., : min(m, n)]
 
 
 @of_complex(np.linalg.svd)
@@ -65,8 +80,7 @@ def eigvalsh(a: Any, UPLO: str = "L") -> Any:
     below_re, below_im = np.tril(re, -1), np.tril(im, -1)
     re = np.tril(re) + np.swapaxes(below_re, -1, -2)
     im = below_im - np.swapaxes(below_im, -1, -2)
-    rows = [np.concatenate([re, np.negative(im)], axis=-1), np.concatenate([im, re], axis=-1)]
-    return as_numpy(value, _pairs(np.linalg.eigvalsh(np.concatenate(rows, axis=-2))))
+    return as_numpy(value, _eigenvalues(re, im, real_dtype(a.dtype)))
 
 
 @of_complex(np.linalg.eigh)
