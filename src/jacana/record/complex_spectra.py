@@ -1,8 +1,9 @@
 """``numpy.linalg`` of complex matrices by the real matrix ``[[A, -B], [B, A]]`` of twice the size.
 
-It acts on stacked parts as ``A + iB`` does on complex numbers, so where ``A + iB`` is Hermitian its eigenvalues are those
-of ``A + iB``, each twice (Horn and Johnson, "Matrix Analysis", 2nd edition, 1.3.P20). A perturbation of ``A + iB`` moves
-both of a pair alike, so their mean has the derivative of either, and turns neither vector towards the other.
+It acts on stacked parts as ``A + iB`` does on complex numbers, so where ``A + iB`` is Hermitian its eigenvalues are
+those of ``A + iB``, each twice (Horn and Johnson, "Matrix Analysis", 2nd edition, 1.3.P20). A perturbation of
+``A + iB`` moves both of a pair alike, so their mean has the derivative of either, and turns neither vector towards the
+other.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ def singular_values(a: Any) -> Any:
             np.concatenate([sign * np.swapaxes(part, -1, -2), rest], axis=-1),
         ]
         parts.append(np.concatenate(rows, axis=-2))
-    return _eigenvalues(*parts, real_dtype(a.dtype))[..., ::-1][..., : min(m, n)]
+    return _eigenvalues(parts[0], parts[1], real_dtype(a.dtype))[..., ::-1][..., : min(m, n)]
 
 
 @of_complex(np.linalg.svd)
@@ -71,7 +72,7 @@ def complex_svdvals(x: Any, /) -> Any:
 def eigvalsh(a: Any, UPLO: str = "L") -> Any:
     """The eigenvalues of a Hermitian matrix, of which one triangle is read."""
     a = plain_operand(a)
-    value = np.linalg.eigvalsh(plain(a), UPLO)
+    value = np.linalg.eigvalsh(plain(a), UPLO)  # type: ignore[call-overload]
     if not depends(a):
         return wrap_constant(value)
     re, im = part_of(a, 0), part_of(a, 1)
@@ -88,7 +89,7 @@ def eigh(a: Any, UPLO: str = "L") -> Any:
     """Refused: the phase of an eigenvector is arbitrary."""
     if depends(a):
         raise unsupported("numpy.linalg.eigh of complex numbers", "The eigenvalues are numpy.linalg.eigvalsh(z).")
-    found = np.linalg.eigh(plain(a), UPLO)  # type: ignore[arg-type]
+    found = np.linalg.eigh(plain(a), UPLO)  # type: ignore[call-overload]
     return type(found)(*map(wrap_constant, found))
 
 

@@ -95,7 +95,9 @@ def vectorized(vectorize: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> A
         if len(args) < len(given):
             raise unsupported("numpy.vectorize with a signature and keywords", "Give the arguments by position.")
         before = vectorize.signature.partition("->")[0]
-        names = [tuple(n for n in core.replace(" ", "").split(",") if n) for core in re.findall(r"\(([^()]*)\)", before)]
+        names = [
+            tuple(n for n in core.replace(" ", "").split(",") if n) for core in re.findall(r"\(([^()]*)\)", before)
+        ]
         cores = dict(zip(varied, names, strict=True))
     sizes: dict[str, int] = {}
     leads = []

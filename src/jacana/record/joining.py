@@ -17,7 +17,7 @@ from .location import unsupported
 from .movement import along_axis, join, movement, shifted
 from .padding import constant_frame, frame
 from .reduction import axes_of
-from .table import FUNCTIONS, implements
+from .table import implements
 from .variable import Variable, raw, raw_deep, tracked, wrap_constant, wrap_node
 
 _MISSING: Any = np._NoValue

@@ -48,7 +48,7 @@ def _of_nests(original: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _of_points(original: Callable[..., Any]) -> Callable[..., Any]:
-    """``polyval(x, c)`` with the axes of x after those of c: it asks whether x is an ndarray, which a Variable is not."""
+    """``polyval(x, c)`` with the axes of x after those of c: it asks whether x is an ndarray: no Variable is."""
 
     @functools.wraps(original)
     def function(x: Any, c: Any, tensor: bool = True) -> Any:

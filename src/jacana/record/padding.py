@@ -87,9 +87,7 @@ def _ramps(array: Any, along: int, widths: tuple[int, int], targets: Sequence[An
     for edge, width, target, side in zip(edges, widths, targets, (1, -1), strict=True):
         shape = [-1 if j == along else 1 for j in range(np.ndim(raw(array)))]
         way = (np.arange(1, width) / max(width, 1)).reshape(shape)
-        ends = np.broadcast_to(target * 1.0, np.shape(raw(edge)))[
-            (slice(None),) * along + (slice(width),)
-        ]
+        ends = np.broadcast_to(target * 1.0, np.shape(raw(edge)))[(slice(None),) * along + (slice(width),)]
         ramp = np.concatenate([ends, target + (edge - target) * way], axis=along)
         ramps.append(ramp if side > 0 else np.flip(ramp, along))
     return ramps[0], ramps[1]

@@ -245,7 +245,9 @@ def std(
         return _store(wrap_constant(value), out)
     a, axes, count = _of_dtype(a, axis, value.dtype)
     with np.errstate(all="ignore"):
-        scaled = (a - (mean_of(a, axes) if mean is _MISSING else mean)) * float(1.0 / np.sqrt(np.maximum(count - ddof, 0.0)))
+        scaled = (a - (mean_of(a, axes) if mean is _MISSING else mean)) * float(
+            1.0 / np.sqrt(np.maximum(count - ddof, 0.0))
+        )
     found = REGISTRY["norm"](scaled.node, params=AxesParams(axes))
     return _store(wrap_node(movement_reshape(found, np.shape(value)), value), out)
 

@@ -15,6 +15,7 @@ import numpy as np
 Handler = Callable[..., Any]
 F = TypeVar("F", bound=Handler)
 
+
 class _Functions(dict[Handler, Handler]):
     """Functions of NumPy, also asked for by the wrapper that stands in for one while something is recorded."""
 

@@ -16,8 +16,19 @@ import scipy.special as sc
 
 from ..build import cast_to, full
 from ..node import REGISTRY, Node, Operation, Partial, register
-from .elementwise import _edges, cos, cosh, equal, exp, maximum, number, select, sin, sinh, sqrt
-from .special import POSITIVE, REAL, ROOT_PI, UNIT_INTERVAL, S, _bell, _gamma_density, safe_where, special
+from .elementwise import _edges, cos, cosh, equal, exp, log, maximum, number, select, sin, sinh, sqrt
+from .special import (
+    POSITIVE,
+    REAL,
+    ROOT_PI,
+    UNIT_INTERVAL,
+    S,
+    _bell,
+    _chi_square_density,
+    _gamma_density,
+    safe_where,
+    special,
+)
 from .special import special_name as named
 
 

@@ -26,8 +26,8 @@ from .linalg import inverse
 class SymmetricParams(NamedTuple):
     """Which triangle LAPACK reads, and whose LAPACK: the signs of eigenvectors may depend on both.
 
-    ``pairs``: the matrix stands for a complex one of half the size; each eigenvalue is there twice, and no change of the
-    matrix parts the two or turns one's vector to the other's.
+    ``pairs``: the matrix stands for a complex one of half the size; each eigenvalue is there twice, and no change of
+    the matrix parts the two or turns one's vector to the other's.
     """
 
     uplo: str
