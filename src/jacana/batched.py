@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 
 from . import trees
-from .errors import InvalidInputError
-from .graph.batching import batched
+from .errors import InvalidInputError, UnsupportedOperationError
+from .graph.batching import NotBatchedError, batched
 from .graph.node import Array, Node, new_input, substitute_nodes
 from .record import ComplexVariable, Variable, as_node, current_recording, is_complex, leaf_value, wrap_node
 from .record.complex import plain
+from .record.location import Lines
+from .record.recording import Recording, with_room
 from .replay import Built, Replay, Traced, guard_node, is_array, parts, whole_leaves
 from .run import Program, compile_numpy
 from .transforms import Transformed
@@ -54,9 +56,11 @@ def vmap(function: Callable[..., Any], in_axes: Any = 0, out_axes: int = 0, *, c
     Raises:
         InvalidInputError: batch axes that are missing or differ in length; an empty batch; inside another recorded
             function, samples that take different branches (use ``np.where`` there).
-        UnsupportedOperationError: an operation that cannot be carried out on a batch.
+        UnsupportedOperationError: an operation that cannot be carried out on a batch; the message names its line.
 
-    Where the function looks at values (``if x[0] > 0``), the samples of a call are sorted by the way they take.
+    Loops and branches (:func:`scan`, :func:`while_loop`, :func:`cond`) run for all samples together, each for as long,
+    and on the branch, that it takes. Where the function looks at values (``if x[0] > 0``), the samples of a call are
+    sorted by the way they take.
 
     >>> import numpy as np
     >>> import jacana as jc
@@ -133,30 +137,57 @@ class _Batch:
         leaves, tree = trees.flatten(args)
         moved = [leaf if k is None else np.moveaxis(leaf, k, 0) for leaf, k in zip(leaves, axes, strict=True)]
         first = [m if k is None else np.array(_number(m)[0]) for m, k in zip(moved, axes, strict=True)]
-        recording, traced = self.sample.trace(trees.unflatten(tree, first), kwargs)
+        sample = trees.unflatten(tree, first)
         given = [m for m, k in zip(moved, axes, strict=True) if k is not None or is_array(m)]
         given += [leaf for leaf in trees.flatten(kwargs)[0] if is_array(leaf)]
         given = [part for m in given for part in (parts(m) if is_complex(m) else (m,))]
         numbers = [np.asarray(_number(m), order="C") for m in given]
         inputs = [new_input(value.shape, value.dtype) for value in numbers]
-        guard = guard_node(recording.guards)
-        sources = [*traced.outputs, *([] if guard is None else [guard])]
-        nodes = batched(sources, dict(zip(recording.inputs, inputs, strict=True)), count)
-        values = _evaluated(nodes, inputs, numbers)
-        if guard is not None and not values[-1].all():
-            raise _PathsDifferError(values[-1])
+        room = 0
+        while True:
+            with with_room(room):
+                recording, traced = self.sample.trace(sample, kwargs)
+            guard = guard_node(recording.guards)
+            looks = [] if guard is None else [guard]
+            sources = [*traced.outputs, *looks, *recording.counts]
+            nodes = self._widened(recording, sources, inputs, count, sample, kwargs)
+            values = _evaluated(nodes, inputs, numbers)
+            last = len(traced.outputs) + len(looks)
+            if not looks or values[last - 1].all():
+                break
+            steps = max((int(v.max()) for v in values[last:]), default=0)
+            if steps <= room:
+                raise _PathsDifferError(values[last - 1])
+            room = steps  # a loop takes more of them in some sample than in the first
         nodes = substitute_nodes(nodes, {i: as_node(m) for i, m in zip(inputs, given, strict=True)})
         outer = current_recording()
         if outer is not None:
             outer.watches.include(recording.watches)
+            outer.counts.extend(nodes[last:])
             if guard is not None:
-                outer.guard(nodes[-1], values[-1])
+                outer.guard(nodes[last - 1], values[last - 1])
         results: list[Any] = [wrap_node(node, value) for node, value in zip(nodes, values, strict=True)]
         moved = [
             np.moveaxis(v, 0, self.out_axes)
             for v in whole_leaves(results[: len(traced.outputs)], traced.complex_outputs)
         ]
         return trees.unflatten(traced.output_tree, moved)
+
+    def _widened(
+        self, recording: Recording, sources: Sequence[Node], inputs: list[Node], count: int, sample: Any, kwargs: Any
+    ) -> list[Node]:
+        """The program of a sample for all of them; an operation that has no batch is named with its line."""
+        try:
+            return batched(sources, dict(zip(recording.inputs, inputs, strict=True)), count)
+        except NotBatchedError as error:
+            lines = Lines()
+            with lines.watching():
+                again, traced = self.sample.trace(sample, kwargs)
+            try:
+                batched(traced.outputs, dict(zip(again.inputs, inputs, strict=True)), count)
+            except NotBatchedError as found:
+                raise UnsupportedOperationError(f"{error}{lines.told(found.node)}") from None
+            raise
 
     def _axes(self, args: tuple[Any, ...]) -> list[int | None]:
         """The batch axis of every leaf of the positional arguments."""

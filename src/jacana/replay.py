@@ -352,11 +352,12 @@ class Replay:
         free = program.free_inputs()
         run = compile_numpy(Program((*recording.inputs, *free), tuple(built.nodes)))
         results = run([*values, *(np.asarray(leaf_value(node), order="C") for node in free)])
-        moved = substitute_nodes([*built.nodes, *guard_nodes], dict(mapping))
+        moved = substitute_nodes([*built.nodes, *guard_nodes, *recording.counts], dict(mapping))
         outer = current_recording()
         if outer is not None:
             outer.watches.include(recording.watches)
-            for node, (_, value) in zip(moved[len(built.nodes) :], recording.guards, strict=True):
+            outer.counts.extend(moved[len(built.nodes) + len(guard_nodes) :])
+            for node, (_, value) in zip(moved[len(built.nodes) :], recording.guards, strict=False):
                 outer.guard(node, value)
         variables = [wrap_node(node, value) for node, value in zip(moved, results, strict=False)]
         return built.finish(variables)

@@ -35,9 +35,9 @@ from .graph.node import (
 )
 from .recurrences import rolled_steps
 from .replay import Built, Traced
-from .run import Compiled, Program
+from .run import Compiled, Program, expects_machine_code
 from .structure import SPARSE_FORMATS, Terms, blocks_node, dense_node, sparse_plan, transposed
-from .structure.operator import entry_count, factor_nodes, product_node, unmasked
+from .structure.operator import entry_count, factor_nodes, product_node, stored_nodes, unmasked
 
 Format: TypeAlias = Literal["dense", "csr", "csc", "coo", "bsr", "dia", "blocks", "operator", "auto"]
 
@@ -222,6 +222,10 @@ class Products:
         self.shape = (math.prod(stacked.rows), math.prod(stacked.cols))
         self.stacked = stacked
         self.factors = factor_nodes(stacked.terms)
+        if expects_machine_code():
+            self.factors = stored_nodes(
+                self.factors
+            )  # one loop multiplies again; NumPy would pass over memory for each
         self._given = [new_input(node.shape, node.dtype) for node in self.factors]
         given = dict(zip(self.factors, self._given, strict=True))
         terms = list(map(unmasked, stacked.terms))

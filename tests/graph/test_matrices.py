@@ -16,7 +16,7 @@ from jacana.graph import REGISTRY, build
 from jacana.graph.index import Affine, identity, rename
 from jacana.graph.node import Array, Node, Term, new_input, topological
 from jacana.graph.ops.cofactors import cofactor_terms
-from jacana.graph.ops.control import LoopParams, make_body
+from jacana.graph.ops.control import EdgeParams, LoopParams, make_body
 from jacana.graph.ops.custom import CustomParams
 from jacana.graph.ops.fourier import TrigonometricMatrixParams, WaveParams
 from jacana.graph.ops.implicit import ImplicitParams, MapParams, PartParams, Pattern, SystemParams
@@ -93,7 +93,8 @@ def _loop(reverse: bool) -> tuple[Node, Array]:
     floats = build.constant_array(np.array([c, *x, a]))
     ints = build.zeros((0,), np.dtype(np.int64))
     params = LoopParams(body, 2, reverse, F8, True)
-    matrix = op("loop_matrix", floats, ints, op("loop", floats, ints, params=params), params=params)
+    edge = EdgeParams(params, False, False)
+    matrix = op("loop_matrix", floats, ints, op("loop", floats, ints, params=params), params=edge)
     # Columns: c, x[0], x[1], a. Rows: the last carry, carries before each step, outputs of each step.
     first, second = (1, 0) if reverse else (0, 1)
     middle = np.zeros(4)

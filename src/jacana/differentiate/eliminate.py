@@ -282,9 +282,9 @@ class _Run:
         for to, outer in self.after.get(node, {}).items():
             for source, inner in self.before.get(node, {}).items():
                 if maps := [m for t in inner if (m := opaque_map(t)) is not None]:
-                    price += sum(sum(m.shape) for m in maps) * max(math.prod(self._shape(to)), 1)
+                    price += sum(_work(m, math.prod(self._shape(to))) for m in maps)
                 elif maps := [m for t in outer if (m := opaque_map(t)) is not None]:
-                    price += sum(sum(m.shape) for m in maps) * max(source.size, 1)
+                    price += sum(_work(m, source.size) for m in maps)
                 else:
                     price += _size(outer) * _size(inner) / max(node.size, 1)
         return price
@@ -403,6 +403,13 @@ class _Run:
                 if renewed != current[v]:
                     current[v] = renewed
                     heapq.heappush(heap, (renewed, rank[v], v))
+
+
+def _work(matrix: Node, width: int) -> float:
+    """What a map costs that is multiplied by ``width`` rows or columns, which its instances share among themselves."""
+    assert matrix.op.matrix is not None
+    batch = matrix.op.matrix.batch(matrix)
+    return float(sum(matrix.shape[batch:]) * max(width, math.prod(matrix.shape[:batch]), 1))
 
 
 def _has_table(term: Term) -> bool:

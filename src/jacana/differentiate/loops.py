@@ -9,6 +9,9 @@ The cotangent of a constant is a sum over steps. Where a step's share is a produ
 that a matrix-vector product leaves), the factors are stored and multiplied after the loop, in one contraction: that
 is a matrix product instead of as many rank-one updates as there are steps.
 
+Loops that run side by side (``LoopParams.instances``) are derived as the one loop whose body they have: what a step
+makes of tangents or cotangents is that of one instance, and the derived loop has the same instances.
+
 Source of the method: Griewank and Walther, "Evaluating Derivatives", 2nd edition (2008), sections 3.1, 3.2 and 12.2.
 """
 
@@ -23,14 +26,17 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from ..graph.build import broadcast_to, cast_to, contract_labels, movement_reshape, zeros
+from ..graph.batching import batched_along
+from ..graph.build import broadcast_to, cast_to, contract_labels, movement_reshape, sum_axes, transpose, zeros
 from ..graph.index import identity, shift_axes
 from ..graph.node import DType, Node, Shape, Term, literal, new_input, substitute_nodes, topological
 from ..graph.ops.control import (
     INT,
     Body,
+    EdgeParams,
     Loop,
     LoopParams,
+    Slot,
     filled,
     loop,
     loop_nodes,
@@ -38,6 +44,7 @@ from ..graph.ops.control import (
     make_body,
     pack,
     result_slots,
+    source_groups,
     source_slots,
     total,
     unpack,
@@ -79,20 +86,30 @@ class _Primal:
     def body(self) -> Body:
         return self.params.body
 
+    @property
+    def lead(self) -> int:
+        """How many axes of instances are in front of what belongs to each of them."""
+        return len(self.params.instances)
+
+    def blank(self, shape: Shape) -> Node:
+        """Zeros of a shape for each instance."""
+        return zeros((*self.params.instances, *shape), self.params.dtype)
+
 
 def _primal(matrix: Node) -> _Primal:
-    params: LoopParams = matrix.params
-    floats, ints, result = matrix.inputs
+    params: LoopParams = matrix.params.loop
+    *sources, result = matrix.inputs
     body = params.body
     given: dict[tuple[str, int], Node] = {}
     found: dict[tuple[str, int], Node] = {}
-    for kind, source in ((True, floats), (False, ints)):
+    for group, source in zip(source_groups(params), sources, strict=True):
+        given.update({(s.kind, s.place): unpack(source, s, len(group.lead)) for s in group.slots})
+    for kind in (True, False):
         these = params._replace(floats=kind)
-        given.update({(s.kind, s.place): unpack(source, s) for s in source_slots(these)})
         slots = result_slots(these)
         if slots:
-            node = result if kind else loop(floats, ints, params=these)
-            found.update({(s.kind, s.place): unpack(node, s) for s in slots})
+            node = result if kind else loop(*sources, params=these)
+            found.update({(s.kind, s.place): unpack(node, s, len(params.instances)) for s in slots})
     stacks = [given["stack", k] for k in range(len(body.stacks))]
     consts = [given["const", k] for k in range(len(body.consts))]
     return _Primal(params, stacks, consts, loop_results(body, found))
@@ -128,7 +145,8 @@ class _Derived:
             *(primal.results.outputs[k] for k in self.saved),
         ]
         all_consts = [*consts, *_window(primal), *(primal.consts[k] for k in self.consts)]
-        return loop_nodes(self.body, primal.params.length, reverse, inits, all_stacks, all_consts)
+        params = primal.params
+        return loop_nodes(self.body, params.length, reverse, inits, all_stacks, all_consts, params.instances)
 
 
 def _close(
@@ -193,13 +211,17 @@ def _flat(rest: Shape) -> Shape:
     return (math.prod(rest),) if rest else ()
 
 
-def _taken(vector: Node, params: LoopParams, results: bool) -> dict[tuple[str, int], Node]:
-    """The arrays in the slots of a tangent or cotangent vector, those that are not structurally zero."""
-    flat = movement_reshape(vector, _spread(vector.shape[:1], vector.shape[1:])) if vector.ndim > 2 else vector
-    if vector.ndim > 2 and vector.op.name == "assemble":
-        flat = _flattened(vector)
-    slots = (result_slots if results else source_slots)(params)
-    return {(s.kind, s.place): node for s in slots if (node := filled(flat, s)) is not None}
+def _taken(vector: Node, slots: Sequence[Slot], lead: int) -> dict[tuple[str, int], Node]:
+    """The arrays in the slots of a tangent or cotangent vector, those that are not structurally zero.
+
+    ``lead``: axes of instances in front of the packed one; behind it there is one axis then, or none.
+    """
+    flat = vector
+    if vector.ndim > lead + 2:
+        assert not lead, vector
+        joined = _spread(vector.shape[:1], vector.shape[1:])
+        flat = _flattened(vector) if vector.op.name == "assemble" else movement_reshape(vector, joined)
+    return {(s.kind, s.place): node for s in slots if (node := filled(flat, s, lead)) is not None}
 
 
 def _flattened(vector: Node) -> Node:
@@ -231,34 +253,36 @@ def _flattened(vector: Node) -> Node:
 
 def push(matrix: Node, array: Node) -> Node:
     """The derivative of a loop times tangents of its packed arguments: one loop over the tangents."""
+    edge: EdgeParams = matrix.params
     primal = _primal(matrix)
     params, body = primal.params, primal.body
-    rest = array.shape[1:]
-    given = _taken(array, params, results=False)
+    lead = 0 if edge.shared else primal.lead
+    rest = array.shape[lead + 1 :]
+    given = _taken(array, source_slots(params, edge.shared), lead)
 
     def given_of(kind: str, nodes: Sequence[Node]) -> Mask:
         return tuple((kind, k) in given for k in range(len(nodes)))
 
     masks = given_of("carry", body.carries), given_of("stack", body.stacks), given_of("const", body.consts)
     key = ("tangent", masks, _flat(rest))
-    derived, active, outputs = _remembered(matrix.inputs[2], key, lambda: _tangent_body(body, masks, _flat(rest)))
-    inits = [given.get(("carry", k), zeros(_spread(body.carries[k].shape, rest), params.dtype)) for k in active]
+    derived, active, outputs = _remembered(matrix.inputs[-1], key, lambda: _tangent_body(body, masks, _flat(rest)))
+    inits = [given.get(("carry", k), primal.blank(_spread(body.carries[k].shape, rest))) for k in active]
     stacks = [given["stack", k] for k, on in enumerate(masks[1]) if on]
     consts = [given["const", k] for k, on in enumerate(masks[2]) if on]
     found = derived.run(primal, params.reverse, inits, stacks, consts)
     pieces = {("final", k): found.finals[j] for j, k in enumerate(active)}
     pieces.update({("before", k): found.befores[j] for j, k in enumerate(active)})
     pieces.update({("output", k): found.outputs[j] for j, k in enumerate(outputs)})
-    return _packed(pieces, result_slots(params), rest, params.dtype)
+    return _packed(pieces, result_slots(params), params.instances, rest, params.dtype)
 
 
-def _packed(pieces: dict[tuple[str, int], Node], slots: Sequence[Any], rest: Shape, dtype: DType) -> Node:
+def _packed(pieces: dict[tuple[str, int], Node], slots: Sequence[Slot], lead: Shape, rest: Shape, dtype: DType) -> Node:
     parts = [
-        (s.offset, movement_reshape(pieces[s.kind, s.place], (s.size, *rest)))
+        (s.offset, movement_reshape(pieces[s.kind, s.place], (*lead, s.size, *rest)))
         for s in slots
         if (s.kind, s.place) in pieces
     ]
-    return pack(parts, total(slots), rest, dtype)
+    return pack(parts, total(slots), rest, dtype, lead)
 
 
 def _tangent_body(
@@ -344,62 +368,88 @@ class _Later:
 
 
 def pull(matrix: Node, array: Node) -> Node:
-    """Cotangents of the packed results of a loop times its derivative: one loop from the last step to the first."""
+    """Cotangents of the packed results of a loop times its derivative: one loop from the last step to the first.
+
+    Of what instances share, each has a cotangent of its own, or they are added up (``joint``).
+    """
+    edge: EdgeParams = matrix.params
     primal = _primal(matrix)
     params, body = primal.params, primal.body
-    rest = array.shape[1:]
+    rest = array.shape[primal.lead + 1 :]
     flat = _flat(rest)
-    given = _taken(array, params, results=True)
+    given = _taken(array, result_slots(params), primal.lead)
     masks = tuple(
         tuple((kind, k) in given for k in range(len(nodes)))
         for kind, nodes in (("final", body.carries), ("before", body.carries), ("output", body.outputs))
     )
     key = ("cotangent", masks, flat)
-    plan = _remembered(matrix.inputs[2], key, lambda: _reverse_body(body, masks, flat, params.dtype))
-    inits = [given.get(("final", k), zeros(_spread(body.carries[k].shape, rest), params.dtype)) for k in plan.active]
-    inits += [zeros(_spread(body.consts[k].shape, rest), params.dtype) for k in plan.sums]
+    plan = _remembered(matrix.inputs[-1], key, lambda: _reverse_body(body, masks, flat, params.dtype))
+    inits = [given.get(("final", k), primal.blank(_spread(body.carries[k].shape, rest))) for k in plan.active]
+    inits += [primal.blank(_spread(body.consts[k].shape, rest)) for k in plan.sums]
     stacks = [given["output", k] for k, on in enumerate(masks[2]) if on]
     stacks += [given["before", k] for k, on in enumerate(masks[1]) if on]
     found = plan.derived.run(primal, not params.reverse, inits, stacks, [])
     pieces = {("carry", k): found.finals[j] for j, k in enumerate(plan.active)}
     pieces.update({("stack", k): found.outputs[j] for j, k in enumerate(plan.stacks)})
     pieces.update({("const", k): found.finals[len(plan.active) + j] for j, k in enumerate(plan.sums)})
+    if edge.joint:
+        pieces = {name: sum_axes(piece, range(primal.lead)) for name, piece in pieces.items()}
     extra = found.outputs[len(plan.stacks) :]
+    slots = source_slots(params, edge.shared)
     for k, terms in plan.later:
-        node = _sum_later(terms, extra, primal, body.consts[k].shape, flat)
+        if ("const", k) not in {(s.kind, s.place) for s in slots}:
+            continue
+        node = _sum_later(terms, extra, primal, body.consts[k].shape, flat, edge.joint)
         if node is not None:
             pieces["const", k] = pieces["const", k] + node if ("const", k) in pieces else node
-    return _packed(pieces, source_slots(params), rest, params.dtype)
+    return _packed(pieces, slots, () if edge.joint else params.instances, rest, params.dtype)
 
 
 def _sum_later(
-    terms: Sequence[_Later], extra: Sequence[Node], primal: _Primal, shape: Shape, flat: Shape
+    terms: Sequence[_Later], extra: Sequence[Node], primal: _Primal, shape: Shape, flat: Shape, joint: bool
 ) -> Node | None:
-    outer = dict(zip(primal.body.consts, primal.consts, strict=True))
+    # Steps before instances, as they are stored: sums over both are one product of matrices.
+    lead = primal.lead
+    instances, every = primal.params.instances, tuple(range(1, lead + 1))
     result: list[Term] = []
     for later in terms:
         term = later.term
         factors = []
-        for what, (_, axes) in zip(later.factors, term.factors, strict=True):
-            moved = tuple(a + 1 for a in axes)
+        for what, (node, axes) in zip(later.factors, term.factors, strict=True):
+            moved = tuple(a + lead + 1 for a in axes)
             if isinstance(what, Node):
-                factors.append((substitute_nodes([what], dict(outer))[0], moved))
-            elif isinstance(what, int):
-                factors.append((extra[what], (0, *moved)))
+                found, each = _outside(what, primal)
+                factors.append((found, (*(every if each else ()), *moved)))
+                continue
+            if isinstance(what, int):
+                found = extra[what]
             else:
                 stored = {"before": primal.results.befores, "stack": primal.stacks, "output": primal.results.outputs}
-                factors.append((stored[what[0]][what[1]], (0, *moved)))
+                found = stored[what[0]][what[1]]
+            if found.ndim > node.ndim + 1:
+                found = transpose(found, (lead, *range(lead), *range(lead + 1, found.ndim)))
+                factors.append((found, (0, *every, *moved)))
+            else:
+                factors.append((found, (0, *moved)))
+        col = tuple(shift_axes(e, lead + 1) for e in term.col)
         whole = normalise(
             Term(
-                (primal.params.length, *term.domain),
-                tuple(shift_axes(e, 1) for e in term.row),
-                tuple(shift_axes(e, 1) for e in term.col),
+                (primal.params.length, *instances, *term.domain),
+                tuple(shift_axes(e, lead + 1) for e in term.row),
+                col if joint else (*identity(lead + 1)[1:], *col),
                 tuple(factors),
             )
         )
         if whole is not None:
             result.append(whole)
-    return dense_node(transposed(result), shape, flat, primal.params.dtype) if result else None
+    own = shape if joint else (*instances, *shape)
+    return dense_node(transposed(result), own, flat, primal.params.dtype) if result else None
+
+
+def _outside(node: Node, primal: _Primal) -> tuple[Node, bool]:
+    """A program over the constants of the body, where these are around the loop; whether each instance has its own."""
+    outer = dict(zip(primal.body.consts, primal.consts, strict=True))
+    return batched_along([node], outer, primal.params.instances)[0]
 
 
 def _reverse_body(body: Body, masks: tuple[Mask, ...], rest: Shape, dtype: DType) -> _Reverse:

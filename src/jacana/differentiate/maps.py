@@ -3,18 +3,26 @@
 Such an edge is one term whose factor is a matrix that is never formed. Where elimination composes it with other terms,
 these are stored as one array (all rows, or all columns, at once), and the map multiplies it: a reverse or a forward
 sweep through the operation. What the map works on in slots stays apart, so that a slot with no term is skipped.
+
+A map may be a batch: a matrix for each of several instances. What a term says about instances then stays structure:
+an axis of its rows that tells the instance is no further row to be pulled through each of them, so that Jacobians that
+are block-diagonal are pushed and pulled block by block.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
-from ..graph.build import zeros
-from ..graph.index import Affine, bounds, identity, substitute
+import numpy as np
+
+from ..graph.build import index_node, zeros
+from ..graph.index import Affine, Index, axes_of, axis, bounds, flatten, identity, rename, substitute
 from ..graph.node import DType, Node, Shape, Term, new_input
 from ..graph.ops.control import pack
 from ..structure.formats import dense_node, transposed
-from ..structure.terms import Terms, compose_terms, normalise
+from ..structure.terms import Terms, add_terms, compose_terms, normalise
 
 
 def opaque_map(term: Term) -> Node | None:
@@ -33,8 +41,8 @@ def through_maps(outer: Terms, inner: Terms, to: Shape, node: Node, source: Node
     result: list[Term] = []
     plain_outer = tuple(t for t in outer if opaque_map(t) is None)
     plain_inner = tuple(t for t in inner if opaque_map(t) is None)
-    left = [m for t in outer if (m := opaque_map(t)) is not None]
-    right = [m for t in inner if (m := opaque_map(t)) is not None]
+    left = [t for t in outer if opaque_map(t) is not None]
+    right = [t for t in inner if opaque_map(t) is not None]
     if left and right:
         # Two maps in a row: the inner one becomes an array, all of its columns at once.
         unit = Term(source.shape, identity(source.ndim), identity(source.ndim))
@@ -53,8 +61,11 @@ def through_maps(outer: Terms, inner: Terms, to: Shape, node: Node, source: Node
     return result
 
 
-def pulled(matrix: Node, outer: Sequence[Term], to: Shape, dry: bool = False) -> Terms:
-    """``outer @ matrix`` as one dense term: rows over ``to``."""
+def pulled(edge: Term, outer: Sequence[Term], to: Shape, dry: bool = False) -> Terms:
+    """``outer @ matrix``: as one dense term with rows over ``to``, or blocks of instances."""
+    matrix = _matrix(edge)
+    if batch := _batch(matrix):
+        return _blocks(edge, batch, [(t, t.col, t.row) for t in outer], True, dry)
     split = _split(matrix)
     own, cols = matrix.shape[:split], matrix.shape[split:]
     if dry:
@@ -66,8 +77,14 @@ def pulled(matrix: Node, outer: Sequence[Term], to: Shape, dry: bool = False) ->
     return _normal(Term(value.shape, axes[len(cols) :], axes[: len(cols)], ((value, tuple(range(value.ndim))),)))
 
 
-def pushed(matrix: Node, inner: Sequence[Term], by: Shape, dry: bool = False) -> Terms:
-    """``matrix @ inner`` as one dense term: columns over ``by``."""
+def pushed(edge: Term, inner: Sequence[Term], by: Shape, dry: bool = False) -> Terms:
+    """``matrix @ inner``: as one dense term with columns over ``by``, or blocks of instances."""
+    matrix = _matrix(edge)
+    if batch := _batch(matrix):
+        if edge.col[:batch] == identity(batch):
+            return _blocks(edge, batch, [(t, t.row, t.col) for t in inner], False, dry)
+        # What all instances share is the same tangent for each of them.
+        matrix = _joint(matrix)
     split = _split(matrix)
     rows, own = matrix.shape[:split], matrix.shape[split:]
     if dry:
@@ -79,9 +96,144 @@ def pushed(matrix: Node, inner: Sequence[Term], by: Shape, dry: bool = False) ->
     return _normal(Term(value.shape, axes[: len(rows)], axes[len(rows) :], ((value, tuple(range(value.ndim))),)))
 
 
+# --- batches ------------------------------------------------------------------------------------------------------
+
+
+class _Block(NamedTuple):
+    """Rows (columns) that go through each instance side by side: those of all terms that are placed alike.
+
+    ``domain``: the axes that the far side of the term or its instance mentions. ``far``, ``instance``: these as
+    expressions over it. ``inner``: its axes that an instance does not tell, which are numbered within the instance.
+    """
+
+    domain: Shape
+    far: tuple[Index, ...]
+    instance: tuple[Index, ...]
+    inner: tuple[int, ...]
+
+    @property
+    def width(self) -> int:
+        return math.prod(self.domain[a] for a in self.inner)
+
+
+def _blocks(
+    edge: Term, batch: int, terms: Sequence[tuple[Term, tuple[Index, ...], tuple[Index, ...]]], pull: bool, dry: bool
+) -> Terms:
+    """Terms, each with what meets the map and its far side, multiplied by it instance by instance."""
+    matrix = _matrix(edge)
+    members: dict[_Block, list[tuple[Term, tuple[Index, ...], tuple[int, ...]]]] = {}
+    for term, meeting, far in terms:
+        block, kept = _block(term, meeting[:batch], far)
+        members.setdefault(block, []).append((term, meeting, kept))
+    offsets: dict[_Block, int] = {}
+    width = 0
+    for block in members:
+        offsets[block] = width
+        width += block.width
+    rest: Shape = () if len(members) == 1 and not next(iter(members)).inner else (width,)
+    common = pull and edge.col[:batch] != identity(batch)
+    joint = common and all(set(_axes(b.far)).isdisjoint(_axes(b.instance)) for b in members)
+    map_ = _joint(matrix) if joint else matrix
+    split = _split(matrix)
+    instances, kept_shape = matrix.shape[:batch], matrix.shape[split:] if pull else matrix.shape[batch:split]
+    value: Node | None = None
+    if not dry:
+        placed: list[Term] = []
+        for block, found in members.items():
+            for term, meeting, kept in found:
+                number = _number(block, [kept[a] for a in block.inner], offsets[block])
+                placed.extend(_normal(term._replace(row=meeting, col=(number,) if rest else ())))
+        own = (*instances, *(matrix.shape[batch:split] if pull else matrix.shape[split:]))
+        array = _gathered(placed, own, rest, matrix.dtype, _slots(matrix, pull), batch)
+        value = _product(map_, array, pull)
+    result: list[Term] = []
+    for block in members:
+        numbers = offsets[block] if rest else None
+        instance = () if joint else block.instance
+        result.extend(_result(block, instance, common, value, kept_shape, numbers, pull, matrix.dtype))
+    return add_terms(result)
+
+
+def _result(
+    block: _Block, instance: tuple[Index, ...], common: bool, value: Node | None, kept: Shape,
+    offset: int | None, pull: bool, dtype: DType,
+) -> Terms:  # fmt: skip
+    """The entries of a block in what the map gave, whose rows (columns) begin at ``offset`` in each instance."""
+    if common and not instance:
+        # Summed over instances already: what is left are the far axes.
+        names = {a: k for k, a in enumerate(sorted({*_axes(block.far), *block.inner}))}
+        block = _Block(
+            tuple(block.domain[a] for a in names), tuple(rename(e, names) for e in block.far), (),
+            tuple(names[a] for a in block.inner),
+        )  # fmt: skip
+    first = len(block.domain)
+    domain = (*block.domain, *kept)
+    near = tuple(axis(first + k) for k in range(len(kept)))
+    if value is None:
+        coefficient = new_input(domain, dtype)
+    else:
+        places = () if offset is None else (_number(block, block.inner, offset),)
+        coefficient = index_node(value, domain, (*instance, *near, *places))
+    side = near if common else (*instance, *near)
+    row, col = (block.far, side) if pull else (side, block.far)
+    return _normal(Term(domain, row, col, ((coefficient, tuple(range(len(domain)))),)))
+
+
+def _block(term: Term, instance: tuple[Index, ...], far: tuple[Index, ...]) -> tuple[_Block, tuple[int, ...]]:
+    """The block of a term, and its axes that make up the block's domain."""
+    kept = tuple(sorted(set(_axes((*far, *instance)))))
+    told: set[int] = set()
+    for e in instance:
+        axes = axes_of(e)
+        if len(axes) == 1 and axes[0] not in told and _one_to_one(e):
+            told.add(axes[0])
+    names = {a: k for k, a in enumerate(kept)}
+    block = _Block(
+        tuple(term.domain[a] for a in kept),
+        tuple(rename(e, names) for e in far),
+        tuple(rename(e, names) for e in instance),
+        tuple(names[a] for a in kept if a not in told),
+    )
+    return block, kept
+
+
+def _one_to_one(index: Index) -> bool:
+    return isinstance(index, Affine) or len(np.unique(index.table.values)) == index.table.values.size
+
+
+def _axes(indices: Sequence[Index]) -> list[int]:
+    return [a for e in indices for a in axes_of(e)]
+
+
+def _number(block: _Block, axes: Sequence[int], offset: int) -> Index:
+    """The number of a row within its instance, over the axes that stand for the inner ones of a block."""
+    found = flatten([axis(a) for a in axes], [block.domain[a] for a in block.inner], ())
+    assert isinstance(found, Affine)
+    return Affine(offset + found.offset, found.strides)
+
+
+# --- products -----------------------------------------------------------------------------------------------------
+
+
+def _matrix(edge: Term) -> Node:
+    found = opaque_map(edge)
+    assert found is not None
+    return found
+
+
+def _joint(matrix: Node) -> Node:
+    assert matrix.op.matrix is not None and matrix.op.matrix.joint is not None
+    return matrix.op.matrix.joint(matrix)
+
+
+def _batch(matrix: Node) -> int:
+    assert matrix.op.matrix is not None
+    return matrix.op.matrix.batch(matrix)
+
+
 def _split(matrix: Node) -> int:
     assert matrix.op.matrix is not None
-    return matrix.op.matrix.rows(matrix)
+    return _batch(matrix) + matrix.op.matrix.rows(matrix)
 
 
 def _slots(matrix: Node, is_transposed: bool) -> tuple[tuple[int, int], ...]:
@@ -92,9 +244,10 @@ def _slots(matrix: Node, is_transposed: bool) -> tuple[tuple[int, int], ...]:
 def _product(matrix: Node, array: Node, is_transposed: bool) -> Node:
     assert matrix.op.matrix is not None
     if array.op.name == "assemble" and not array.inputs:
-        split = _split(matrix)
-        kept, own = (matrix.shape[split:], split) if is_transposed else (matrix.shape[:split], matrix.ndim - split)
-        return zeros((*kept, *array.shape[own:]), matrix.dtype)
+        first, split = _batch(matrix), _split(matrix)
+        rows, cols = matrix.shape[first:split], matrix.shape[split:]
+        kept, own = (cols, rows) if is_transposed else (rows, cols)
+        return zeros((*matrix.shape[:first], *kept, *array.shape[first + len(own) :]), matrix.dtype)
     return matrix.op.matrix.product(matrix, array, is_transposed)
 
 
@@ -103,20 +256,24 @@ def _normal(term: Term) -> Terms:
     return () if found is None else (found,)
 
 
-def _gathered(terms: Sequence[Term], own: Shape, rest: Shape, dtype: DType, slots: Sequence[tuple[int, int]]) -> Node:
+def _gathered(
+    terms: Sequence[Term], own: Shape, rest: Shape, dtype: DType, slots: Sequence[tuple[int, int]], batch: int = 0
+) -> Node:
     """Terms with rows over ``own`` as one array of shape ``own + rest``, stored slot by slot where there are slots."""
-    if len(own) != 1 or not slots:
+    if len(own) != batch + 1 or not slots:
         return dense_node(terms, own, rest, dtype)
     inside: dict[tuple[int, int], list[Term]] = {}
     for term in terms:
-        low, high = bounds(term.row[0], term.domain)
+        low, high = bounds(term.row[batch], term.domain)
         slot = next((s for s in slots if s[0] <= low and high < s[0] + s[1]), None)
         if slot is None:
             return dense_node(terms, own, rest, dtype)
-        moved = substitute(Affine(-slot[0], ((0, 1),)), [term.row[0]], term.domain)
-        inside.setdefault(slot, []).append(term._replace(row=(moved,)))
-    parts = [(slot[0], dense_node(found, (slot[1],), rest, dtype)) for slot, found in inside.items()]
-    return pack(parts, own[0], rest, dtype)
+        moved = substitute(Affine(-slot[0], ((0, 1),)), [term.row[batch]], term.domain)
+        row = (*term.row[:batch], moved)
+        inside.setdefault(slot, []).append(term._replace(row=row))
+    lead = own[:batch]
+    parts = [(slot[0], dense_node(found, (*lead, slot[1]), rest, dtype)) for slot, found in inside.items()]
+    return pack(parts, own[batch], rest, dtype, lead)
 
 
 __all__ = ["opaque_map", "pulled", "pushed", "through_maps"]

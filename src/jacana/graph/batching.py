@@ -10,11 +10,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from ..errors import UnsupportedOperationError
-from .build import contract_labels, index_node
+from .build import broadcast_axes, contract_labels, index_node
 from .index import axis, shift_axes
-from .node import REGISTRY, Node, topological
+from .node import REGISTRY, Node, Shape, new_input, substitute_nodes, topological
 from .ops.contraction import contract
+from .ops.control import LoopParams, loop, packed_sources, source_groups, unpack
 from .ops.movement import AssembleParams, assemble, index
+from .ops.position import read_at, write_at
+from .positions import at_each
 
 
 def batched(outputs: Sequence[Node], mapping: Mapping[Node, Node], count: int) -> list[Node]:
@@ -31,19 +34,89 @@ def batched(outputs: Sequence[Node], mapping: Mapping[Node, Node], count: int) -
     Raises:
         UnsupportedOperationError: an operation that cannot be carried out on a batch.
     """
-    new: dict[Node, Node] = dict(mapping)
-    many = {old for old, node in mapping.items() if node.ndim == old.ndim + 1}
-    for node in topological(outputs):
-        if node in new:
-            continue
-        inputs = [new[i] for i in node.inputs]
-        flags = [i in many for i in node.inputs]
-        if any(flags):
-            new[node] = _batched_node(node, inputs, flags, count)
-            many.add(node)
-        else:
-            new[node] = node if inputs == list(node.inputs) else node.op(*inputs, params=node.params)
-    return [_spread(new[node], node in many, count) for node in outputs]
+    return [_spread(*found, count) for found in _Widened(mapping, count).of(outputs)]
+
+
+def batched_along(outputs: Sequence[Node], mapping: Mapping[Node, Node], lead: Shape) -> list[tuple[Node, bool]]:
+    """The same for a batch of any number of axes, with nothing spread: what each output is, and whether it has them."""
+    every = [node for node in mapping if node.op.family == "leaf"]
+    many = {node for node in every if mapping[node].ndim > node.ndim}
+    if not many or not lead:
+        return [(node, False) for node in substitute_nodes(outputs, dict(mapping))]
+    # One axis at a time, from the last to the first, over inputs of their own; then these become what they stand for.
+    own = {node: node for node in every}
+    flags = [False] * len(outputs)
+    for k in reversed(range(len(lead))):
+        wide = {node: new_input((*lead[k:], *node.shape), node.dtype) if node in many else node for node in every}
+        found = _Widened({own[node]: wide[node] for node in every}, lead[k]).of(outputs)
+        outputs, flags, own = [node for node, _ in found], [flag for _, flag in found], wide
+    moved = substitute_nodes(outputs, {own[node]: mapping[node] for node in every})
+    return list(zip(moved, flags, strict=True))
+
+
+class NotBatchedError(UnsupportedOperationError):
+    """An operation has no batch axis.
+
+    Attributes:
+        node: the operation, in the program of one sample.
+    """
+
+    def __init__(self, node: Node) -> None:
+        super().__init__(
+            f"vmap: {node.op.name} cannot be carried out on a batch; compute it outside of vmap, call the function "
+            "sample by sample, or write it with operations of the whole batch"
+        )
+        self.node = node
+
+
+class _Widened:
+    """A program for many samples as far as it has been made: what each node became, and whether it has the axis."""
+
+    def __init__(self, mapping: Mapping[Node, Node], count: int) -> None:
+        self.count = count
+        self.new: dict[Node, Node] = dict(mapping)
+        self.many = {old for old, node in mapping.items() if node.ndim == old.ndim + 1}
+
+    def of(self, outputs: Sequence[Node]) -> list[tuple[Node, bool]]:
+        """Each node for the batch, and whether it has the batch axis."""
+        new, many = self.new, self.many
+        for node in topological(outputs):
+            if node in new:
+                continue
+            inputs = [new[i] for i in node.inputs]
+            flags = [i in many for i in node.inputs]
+            if any(flags):
+                new[node] = self._loop(node) if node.op is loop else _batched_node(node, inputs, flags, self.count)
+                many.add(node)
+            else:
+                new[node] = node if inputs == list(node.inputs) else node.op(*inputs, params=node.params)
+        return [(new[node], node in many) for node in outputs]
+
+    def _loop(self, node: Node) -> Node:
+        """Loops side by side, of which each slot that a sample changes has one for each.
+
+        The layout of the results stays what it was, so that whatever reads them is a node like any other.
+        """
+        params: LoopParams = node.params
+        instances = (self.count, *params.instances)
+        given: dict[tuple[str, int], Node] = {}
+        shared: dict[str, list[int]] = {"stack": [], "const": []}
+        for group, source in zip(source_groups(params), node.inputs, strict=True):
+            pieces = [unpack(source, s, len(group.lead)) for s in group.slots]
+            for slot, (piece, has_batch) in zip(group.slots, self.of(pieces), strict=True):
+                if not has_batch and slot.kind != "carry" and not group.lead:
+                    shared[slot.kind].append(slot.place)
+                else:
+                    own = (*instances, *slot.shape)
+                    lead = [0] if has_batch else []
+                    lead += range(1, len(instances)) if group.lead else []
+                    axes = [*lead, *range(len(instances), len(own))]
+                    piece = broadcast_axes(piece, own, axes) if piece.shape != own else piece
+                given[slot.kind, slot.place] = piece
+        wide = params._replace(
+            instances=instances, shared=(tuple(sorted(shared["stack"])), tuple(sorted(shared["const"])))
+        )
+        return loop(*packed_sources(wide, given), params=wide)
 
 
 def _spread(node: Node, has_batch: bool, count: int) -> Node:
@@ -55,6 +128,9 @@ def _batched_node(node: Node, inputs: list[Node], flags: list[bool], count: int)
     shape = (count, *node.shape)
     if node.op is index:
         return index_node(inputs[0], shape, (axis(0), *(shift_axes(e, 1) for e in node.params.indices)))
+    if node.op is read_at or node.op is write_at:
+        params = node.params.batched(count)
+        return at_each(node.op, params, _spread(inputs[0], flags[0], count), inputs[1:], flags[1:])
     if node.op is contract:
         last = len(node.params.sizes)
         factors = [
@@ -74,12 +150,10 @@ def _batched_node(node: Node, inputs: list[Node], flags: list[bool], count: int)
     elif hasattr(params, "batched"):
         params = params.batched()
     elif params is not None and node.op.family != "elementwise":
-        raise UnsupportedOperationError(
-            f"vmap: {node.op.name} cannot be carried out on a batch; write it for the batch"
-        )
+        raise NotBatchedError(node)
     result = REGISTRY[node.op.name](*inputs, params=params)
     assert result.shape == shape, (node, result)
     return result
 
 
-__all__ = ["batched"]
+__all__ = ["NotBatchedError", "batched", "batched_along"]

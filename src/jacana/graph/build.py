@@ -276,11 +276,22 @@ class _Shaped:
         self.shape = shape
 
 
+def _alone(factor: Factor, sizes: Sequence[int], others: set[int]) -> Factor:
+    """The factor summed over the labels that nothing else has."""
+    labels = factor[1]
+    kept = tuple(x for x in dict.fromkeys(labels) if x in others)
+    return factor if len(kept) == len(set(labels)) else (_contract([factor], sizes, kept), kept)
+
+
 def _contract(factors: Sequence[Factor], sizes: Sequence[int], out: tuple[int, ...]) -> Node:
     """One or two factors, multiplied and summed."""
     unformed = _matrix_product(factors, sizes, out)
     if unformed is not None:
         return unformed
+    if len(factors) == 2:
+        # What only one of them has is summed first: the rest may then be a product that nothing is summed in.
+        first, second = factors
+        factors = [_alone(first, sizes, {*second[1], *out}), _alone(second, sizes, {*first[1], *out})]
     used = sorted({x for _, labels in factors for x in labels})
     compact = {x: k for k, x in enumerate(used)}
     small = tuple(sizes[x] for x in used)

@@ -140,6 +140,9 @@ class Matrix(NamedTuple):
     ``slots(matrix, transposed)``: the map is *opaque*. It is never left as a factor; elimination multiplies by it at
     once, by an array that is filled in slots, ``(offset, size)`` along its first axis, so that slots which are
     structurally zero can be told. A map without slots of its own gives none.
+
+    ``joint(matrix)``: of an opaque batch whose matrices may have the same columns, all as one matrix, with the axes of
+    the batch among its rows.
     """
 
     rows: Callable[[Node], int]
@@ -148,6 +151,7 @@ class Matrix(NamedTuple):
     batch: Callable[[Node], int] = lambda matrix: 0
     needs: Callable[[Node], tuple[Node, ...]] = lambda matrix: matrix.inputs
     slots: Callable[[Node, bool], tuple[tuple[int, int], ...]] | None = None
+    joint: Callable[[Node], Node] | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,29 +3,34 @@
 In the graph a loop is one vector of everything that its steps make. Here each loop whose results are read becomes a
 ``loop_run`` of a smaller body (without the carries, outputs and arguments that nobody needs), whose arguments are the
 arrays that had been packed and whose results are arrays of their own. The float and the integer results of one loop
-come out of the same run.
+come out of the same run. Loops that run side by side become one loop over arrays of all instances.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from ..graph.build import assembled, index_node
-from ..graph.index import Affine, bounds, substitute
-from ..graph.node import Node, topological
+from ..graph.index import Affine, Index, bounds, evaluate, flatten, from_table, identity, substitute
+from ..graph.instances import side_by_side
+from ..graph.node import Node, Shape, topological
 from ..graph.ops.control import (
     Body,
     LoopParams,
     PartParams,
     RunParams,
+    Slot,
     loop,
     loop_part,
     loop_run,
     make_body,
     result_slots,
-    source_slots,
+    source_groups,
     unpack,
 )
 from ..graph.ops.movement import index
@@ -51,6 +56,7 @@ class _Group:
     sources: tuple[Node, ...] = ()
     run: RunParams | None = None
     parts: dict[tuple[bool, int], int] = field(default_factory=dict)
+    common: set[tuple[bool, int]] = field(default_factory=set)  # results that are the same for all instances
 
 
 class _Lowering:
@@ -125,22 +131,29 @@ class _Lowering:
         finals = tuple(j for j, k in enumerate(carries) if ("final", k) in wanted)
         befores = tuple(j for j, k in enumerate(carries) if ("before", k) in wanted)
         outputs = [k for k in range(len(params.body.outputs)) if ("output", k) in wanted]
-        group.run = RunParams(body, params.length, params.reverse, finals, befores)
+        kept = {"carry": carries, "stack": stacks, "const": consts}
         given: dict[Wanted, Node] = {}
-        for floats, source in ((True, group.inputs[0]), (False, group.inputs[1])):
-            for slot in source_slots(params._replace(floats=floats)):
-                keep = {"carry": carries, "stack": stacks, "const": consts}[slot.kind]
-                if slot.place in keep:
-                    given[slot.kind, slot.place] = unpack(source, slot)
-        group.sources = tuple(
-            given[kind, k] for kind, keep in (("carry", carries), ("stack", stacks), ("const", consts)) for k in keep
-        )
+        for sources, source in zip(source_groups(params), group.inputs, strict=True):
+            for slot in sources.slots:
+                if slot.place in kept[slot.kind]:
+                    given[slot.kind, slot.place] = unpack(source, slot, len(sources.lead))
+        inits, stacked, constant = ([given[kind, k] for k in keep] for kind, keep in kept.items())
+        common: set[Wanted] = set()
+        if params.instances:
+            wide = side_by_side(body, params.instances, inits, stacked, constant)
+            body, inits, stacked, constant = wide.body, wide.inits, wide.stacks, wide.consts
+            common = {(kind, carries[k]) for k, each in enumerate(wide.carries) if not each for kind in _OF_CARRIES}
+            common |= {("output", outputs[k]) for k, each in enumerate(wide.outputs) if not each}
+        group.run = RunParams(body, params.length, params.reverse, finals, befores)
+        group.sources = (*inits, *stacked, *constant)
         names: list[Wanted] = [("final", carries[j]) for j in finals]
         names += [("before", carries[j]) for j in befores]
         names += [("output", k) for k in outputs]
         for floats, k in group.wanted:
             slot = result_slots(params._replace(floats=floats))[k]
             group.parts[floats, k] = names.index((slot.kind, slot.place))
+            if (slot.kind, slot.place) in common:
+                group.common.add((floats, k))
 
     # --- the new program
 
@@ -173,18 +186,35 @@ class _Lowering:
         inputs = tuple(self.new[i] for i in node.inputs)
         return node if inputs == node.inputs else node.op(*inputs, params=node.params)
 
-    def _part(self, node: Node, k: int) -> Node:
+    def _read_slot(self, node: Node, k: int, shape: Shape, indices: Sequence[Index]) -> Node:
+        """What is read of one slot, at places of the instances and then of the packed axis within the slot."""
         group = self._group(node)
         assert group.run is not None
         sources = tuple(self.new[s] for s in group.sources)
-        slot = result_slots(node.params)[k]
+        params: LoopParams = node.params
+        slot = result_slots(params)[k]
+        *instance, place = indices
+        size = slot.size
+        if params.instances and (params.floats, k) not in group.common:
+            size *= math.prod(params.instances)
+            steps = 1 if slot.kind == "final" else params.length
+            step, inner = _divided(place, slot.size // steps, shape)
+            whole = (steps, *params.instances, slot.size // steps)
+            place = flatten((step, *instance, inner), whole, shape)
         run = loop_run(*sources, params=group.run)
-        return loop_part(run, params=PartParams(group.parts[node.params.floats, k], slot.size, node.dtype))
+        part = loop_part(run, params=PartParams(group.parts[params.floats, k], size, node.dtype))
+        return index_node(part, shape, (place,))
 
     def _whole(self, node: Node, slots: Sequence[int] | None = None) -> Node:
-        every = result_slots(node.params)
-        chosen = range(len(every)) if slots is None else slots
-        parts = [(self._part(node, k), (Affine(every[k].offset, ((0, 1),)),)) for k in chosen if every[k].size]
+        every: tuple[Slot, ...] = result_slots(node.params)
+        lead: Shape = node.params.instances
+        first = len(lead)
+        parts = []
+        for k in range(len(every)) if slots is None else slots:
+            if every[k].size:
+                shape = (*lead, every[k].size)
+                rows = (*identity(first), Affine(every[k].offset, ((first, 1),)))
+                parts.append((self._read_slot(node, k, shape, identity(first + 1)), rows))
         return assembled(parts, node.shape, node.dtype, disjoint=True)
 
     def _reader(self, node: Node) -> Node:
@@ -192,9 +222,29 @@ class _Lowering:
         touched = _touched(node)
         if len(touched) == 1:
             slot = result_slots(source.params)[touched[0]]
-            moved = substitute(Affine(-slot.offset, ((0, 1),)), [node.params.indices[0]], node.shape)
-            return index_node(self._part(source, touched[0]), node.shape, (moved,))
+            *instance, place = node.params.indices
+            moved = substitute(Affine(-slot.offset, ((0, 1),)), [place], node.shape)
+            return self._read_slot(source, touched[0], node.shape, (*instance, moved))
         return index_node(self._whole(source, touched), node.shape, node.params.indices)
+
+
+_OF_CARRIES = ("final", "before")
+
+
+def _divided(place: Index, size: int, shape: Shape) -> tuple[Index, Index]:
+    """Quotient and remainder of a place by the size of a step."""
+    if size == 1:
+        return place, Affine(0)
+    if isinstance(place, Affine):
+        step, offset = divmod(place.offset, size)
+        steps = tuple((a, s // size) for a, s in place.strides if s % size == 0)
+        inner = Affine(offset, tuple((a, s) for a, s in place.strides if s % size))
+        low, high = bounds(inner, shape)
+        if low >= 0 and high < size:
+            return Affine(step, steps), inner
+    quotient, remainder = np.divmod(evaluate(place, shape), size)
+    axes = range(len(shape))
+    return from_table(quotient, axes), from_table(remainder, axes)
 
 
 def _reads_loop(node: Node) -> bool:
@@ -205,7 +255,7 @@ def _touched(node: Node) -> list[int]:
     """The slots of a loop that an index reads."""
     if node.size == 0:
         return []
-    low, high = bounds(node.params.indices[0], node.shape)
+    low, high = bounds(node.params.indices[-1], node.shape)
     slots = result_slots(node.inputs[0].params)
     return [k for k, s in enumerate(slots) if s.size and s.offset <= high and low < s.offset + s.size]
 

@@ -11,9 +11,22 @@ import numpy as np
 
 from .. import trees
 from ..graph.build import apply, assembled, cast_to, index_node, movement_reshape
+from ..graph.independence import separate
 from ..graph.index import Affine, identity
-from ..graph.node import CONSTANT, INPUT, LITERAL, Array, DType, Node, literal, new_input, substitute_nodes, topological
-from ..graph.ops.control import INT, Body, loop_nodes, make_body, worth_storing
+from ..graph.node import (
+    CONSTANT,
+    INPUT,
+    LITERAL,
+    Array,
+    DType,
+    Node,
+    Shape,
+    literal,
+    new_input,
+    substitute_nodes,
+    topological,
+)
+from ..graph.ops.control import INT, Body, Loop, loop_nodes, make_body, worth_storing
 from .constructors import patched_constructors
 from .location import recording_error
 from .reach import watch_function
@@ -180,10 +193,13 @@ def _in_blocks(
     A block is one step of an outer loop, whose derivative runs the block again: what is stored is the carries before
     each block and everything of one block (Griewank and Walther, "Evaluating Derivatives", section 12.2).
     """
+    apart = separate(body, inits, stacks, consts)
+    body, instances = apart.body, apart.instances
+    inits, stacks, consts = apart.inits, apart.stacks, apart.consts
     results = [n for n in (*body.carries, *body.outputs) if n.dtype.kind == "f"]
-    stored = steps * sum(n.size * n.dtype.itemsize for n in results)
+    stored = math.prod(instances) * steps * sum(n.size * n.dtype.itemsize for n in results)
     if stored <= STORED_BYTES or body.dynamic or steps < 4:
-        found = loop_nodes(body, steps, reverse, inits, stacks, consts)
+        found = apart.joined(loop_nodes(body, steps, reverse, inits, stacks, consts, instances))
         return list(found.finals), list(found.outputs)
     size = math.isqrt(steps)
     whole = steps // size
@@ -196,36 +212,47 @@ def _in_blocks(
     inner = loop_nodes(block, size, reverse, carries, slices, [*given, *([base] if number else [])])
     outer = make_body(step, carries, slices, given, inner.finals, inner.outputs)
 
-    def rows(node: Node, first: int, count: int) -> Node:
-        return index_node(node, (count, *node.shape[1:]), (Affine(first, ((0, 1),)), *identity(node.ndim)[1:]))
+    def rows(node: Node, own: Node, first: int, count: int, shape: Shape) -> Node:
+        """Some steps of a stack, in another shape."""
+        lead = node.ndim - own.ndim - 1
+        axes = identity(node.ndim)
+        part = index_node(node, (*node.shape[:lead], count, *own.shape), (
+            *axes[:lead], Affine(first, ((lead, 1),)), *axes[lead + 1 :],
+        ))  # fmt: skip
+        return movement_reshape(part, (*node.shape[:lead], *shape, *own.shape))
 
-    blocked = [movement_reshape(rows(n, 0, whole * size), (whole, size, *n.shape[1:])) for n in stacks]
     tail = steps - whole * size
-    rest = [rows(n, whole * size, tail) for n in stacks]
+    pairs = list(zip(stacks, body.stacks, strict=True))
+    blocked = [rows(n, own, 0, whole * size, (whole, size)) for n, own in pairs]
+    rest = [rows(n, own, whole * size, tail, (tail,)) for n, own in pairs]
     offset = [literal(whole * size, INT)] if number else []
 
-    def run_tail(start: Sequence[Node]) -> Any:
-        return loop_nodes(block, tail, reverse, start, rest, [*consts, *offset])
+    def run_tail(start: Sequence[Node]) -> Loop:
+        return loop_nodes(block, tail, reverse, start, rest, [*consts, *offset], instances)
 
     if reverse:
         last = run_tail(inits)
-        found = loop_nodes(outer, whole, True, last.finals, blocked, consts)
+        found = loop_nodes(outer, whole, True, last.finals, blocked, consts, instances)
         finals = found.finals
     else:
-        found = loop_nodes(outer, whole, False, inits, blocked, consts)
+        found = loop_nodes(outer, whole, False, inits, blocked, consts, instances)
         last = run_tail(found.finals)
         finals = last.finals
-    outputs = [
-        _joined(movement_reshape(a, (whole * size, *a.shape[2:])), b)
+    lead = len(instances)
+    outputs = tuple(
+        _joined(movement_reshape(a, (*instances, whole * size, *a.shape[lead + 2 :])), b, lead)
         for a, b in zip(found.outputs, last.outputs, strict=True)
-    ]
-    return list(finals), outputs
+    )
+    result = apart.joined(Loop(tuple(finals), (), outputs))
+    return list(result.finals), list(result.outputs)
 
 
-def _joined(a: Node, b: Node) -> Node:
+def _joined(a: Node, b: Node, lead: int) -> Node:
+    """The steps of ``b`` after those of ``a``."""
     every = identity(a.ndim)
-    later = (Affine(a.shape[0], ((0, 1),)), *every[1:])
-    return assembled([(a, every), (b, later)], (a.shape[0] + b.shape[0], *a.shape[1:]), a.dtype, disjoint=True)
+    later = (*every[:lead], Affine(a.shape[lead], ((lead, 1),)), *every[lead + 1 :])
+    shape = (*a.shape[:lead], a.shape[lead] + b.shape[lead], *a.shape[lead + 1 :])
+    return assembled([(a, every), (b, later)], shape, a.dtype, disjoint=True)
 
 
 def _shifted(body: Body) -> tuple[Body, bool]:

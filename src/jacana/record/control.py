@@ -22,7 +22,7 @@ from ..graph.ops.control import INT
 from .bodies import BodyRecording, ClosedBody, body_recording, evaluate, known_values, wrapped_values
 from .constants import check_dtype
 from .location import user_line
-from .recording import current_recording
+from .recording import current_recording, least_room
 from .variable import Variable, as_node, raw, wrap_constant, wrap_node
 
 UNBOUNDED = 2**40
@@ -413,15 +413,19 @@ def _while_nodes(loop: _Loop, closed: ClosedBody, inits: list[Node], known: dict
     capacity = loop.steps
     recording = current_recording()
     if capacity is None:
-        capacity = max(LEAST_CAPACITY, 1 << taken.bit_length()) if recording is not None else max(taken, 1)
+        capacity = max(taken, 1)
+        if recording is not None:
+            capacity = max(LEAST_CAPACITY, 1 << max(taken, least_room()).bit_length())
         if capacity >= 2 ** (np.finfo(closed.dtype).nmant + 1):
             raise InvalidInputError(
                 f"while_loop: {taken} steps are more than a {closed.dtype} carry can count; use float64{user_line()}"
             )
     if not tracked:
         return trees.unflatten(loop.tree, [wrap_constant(v) for v in numbers[:-1]])
+    unlimited = closed.steps_run
     finals, _ = closed.nodes(capacity, False, inits, [])
     if loop.steps is None and recording is not None:
+        recording.counts.append(unlimited)
         enough = apply("less", closed.steps_run, literal(capacity, closed.steps_run.dtype))
         recording.guard(enough, np.True_)
     return trees.unflatten(loop.tree, [wrap_node(node, value) for node, value in zip(finals, numbers, strict=False)])

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import bisect
 import linecache
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
+from typing import Any, NamedTuple
 
 from ..errors import RecordingError, UnsupportedOperationError
+from ..graph.node import Node, next_serial
 
 # Code that acts for the user. The standard library is in between when it calls back (functools, contextlib, threading).
 _MACHINERY = frozenset({"jacana", "numpy", "scipy", "opt_einsum", "optree"}) | (sys.stdlib_module_names - {"__main__"})
@@ -51,3 +56,59 @@ def unsupported(what: str, remedy: str = "") -> UnsupportedOperationError:
     """An ``UnsupportedOperationError`` that names the function and ends with the user's line."""
     advice = remedy or "Write this step with supported functions (see dir(jacana.functions))."
     return UnsupportedOperationError(f"jacana has no derivative rule for {what}. {advice}{user_line()}")
+
+
+class Place(NamedTuple):
+    """A line of the user's code."""
+
+    file: str
+    line: int
+    function: str
+
+
+class Lines:
+    """Which line of the user was being run when a node was made."""
+
+    def __init__(self) -> None:
+        self.serials: list[int] = []
+        self.places: list[Place] = []
+
+    def note(self, frame: FrameType | None) -> None:
+        while frame is not None and not is_user(frame):
+            frame = frame.f_back
+        if frame is not None:
+            self.serials.append(next_serial())
+            self.places.append(Place(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name))
+
+    def of(self, node: Node) -> Place | None:
+        k = bisect.bisect(self.serials, node.serial) - 1
+        return self.places[k] if k >= 0 else None
+
+    def told(self, node: Node) -> str:
+        """The line of a node for a message, as ``user_line`` writes it, or nothing."""
+        place = self.of(node)
+        if place is None:
+            return ""
+        source = linecache.getline(place.file, place.line).strip()
+        return f"\n  at {place.file}:{place.line} in {place.function}" + (f"\n    {source}" if source else "")
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Follow this thread line by line; a debugger that does so too gets its turn again afterwards."""
+
+        def inside(frame: FrameType, event: str, argument: Any) -> Any:
+            if event == "line":
+                self.note(frame)
+            elif event == "return":
+                self.note(frame.f_back)
+            return inside
+
+        def calls(frame: FrameType, event: str, argument: Any) -> Any:
+            return inside if is_user(frame) else None
+
+        before = sys.gettrace()
+        sys.settrace(calls)
+        try:
+            yield
+        finally:
+            sys.settrace(before)

@@ -26,6 +26,7 @@ class Recording:
         result: what the function returned, Variables and all.
         guards: ``(node, value)``: the recording holds for arguments for which every node has its value.
         watches: the plain Python state the function read; the recording holds while it is unchanged.
+        counts: the steps of ``while_loop``s, for which the recording has room up to what is guarded.
     """
 
     inputs: tuple[Node, ...] = ()
@@ -35,6 +36,7 @@ class Recording:
     captures: Captures = field(default_factory=Captures, repr=False)
     outer: Recording | None = field(default=None, repr=False)
     values: dict[Node, Array] = field(default_factory=dict, repr=False)
+    counts: list[Node] = field(default_factory=list, repr=False)
     _seen: dict[Node, list[Array]] = field(default_factory=dict, repr=False)
 
     bodies = False  # whether this is the body of a loop
@@ -54,6 +56,22 @@ class Recording:
 
 
 _current: ContextVar[Recording | None] = ContextVar("jacana_recording", default=None)
+_room: ContextVar[int] = ContextVar("jacana_room", default=0)
+
+
+def least_room() -> int:
+    """Steps for which each ``while_loop`` is to have room at least, because some sample of a batch takes so many."""
+    return _room.get()
+
+
+@contextmanager
+def with_room(steps: int) -> Iterator[None]:
+    """Recordings made within have room for so many steps of every ``while_loop``."""
+    token = _room.set(max(steps, _room.get()))
+    try:
+        yield
+    finally:
+        _room.reset(token)
 
 
 def current_recording() -> Recording | None:

@@ -1,9 +1,10 @@
-"""``scipy.spatial.transform.Rotation`` of recorded values: unit quaternions, with SciPy's own numbers where it has them.
+"""``scipy.spatial.transform.Rotation`` of recorded values, as unit quaternions.
 
 While something is recorded, the ways to make a Rotation give a ``RecordedRotation`` if what they are made of depends on
 the arguments; its methods are those of SciPy's class, written in NumPy. Where SciPy chooses between formulas (small
 angles, the largest component of a matrix) the choice is the same, and guarded. Formulas: K. Shoemake, "Animating
-rotation with quaternion curves", 1985; E. Bernardes and S. Viollet, "Quaternion to Euler angles conversion", PLOS ONE 17, 2022.
+rotation with quaternion curves", 1985; E. Bernardes and S. Viollet, "Quaternion to Euler angles conversion", PLOS ONE
+17, 2022.
 """
 
 from __future__ import annotations

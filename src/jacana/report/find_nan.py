@@ -8,14 +8,10 @@ local partial derivatives belong to the line of the operation that they are of.
 
 from __future__ import annotations
 
-import bisect
 import linecache
-import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from types import FrameType
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -24,7 +20,7 @@ from ..differentiate import sparse_jacobian
 from ..errors import InvalidInputError
 from ..graph.node import CONSTANT, INPUT, LITERAL, Array, Node, next_serial, topological
 from ..record import Variable, as_node, leaf_value, record
-from ..record.location import is_user
+from ..record.location import Lines, Place
 from ..record.table import is_complex
 from ..replay import parts
 from ..run import Program, compile_numpy
@@ -68,52 +64,6 @@ class NonFinite:
         return what + place + where
 
 
-class _Place(NamedTuple):
-    file: str
-    line: int
-    function: str
-
-
-class _Lines:
-    """Which line of the user was being run when a node was made."""
-
-    def __init__(self) -> None:
-        self.serials: list[int] = []
-        self.places: list[_Place] = []
-
-    def note(self, frame: FrameType | None) -> None:
-        while frame is not None and not is_user(frame):
-            frame = frame.f_back
-        if frame is not None:
-            self.serials.append(next_serial())
-            self.places.append(_Place(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name))
-
-    def of(self, node: Node) -> _Place | None:
-        k = bisect.bisect(self.serials, node.serial) - 1
-        return self.places[k] if k >= 0 else None
-
-    @contextmanager
-    def watching(self) -> Iterator[None]:
-        """Follow this thread line by line; a debugger that does so too gets its turn again afterwards."""
-
-        def inside(frame: FrameType, event: str, argument: Any) -> Any:
-            if event == "line":
-                self.note(frame)
-            elif event == "return":
-                self.note(frame.f_back)
-            return inside
-
-        def calls(frame: FrameType, event: str, argument: Any) -> Any:
-            return inside if is_user(frame) else None
-
-        before = sys.gettrace()
-        sys.settrace(calls)
-        try:
-            yield
-        finally:
-            sys.settrace(before)
-
-
 def find_nan(function: Callable[..., Any], *args: Any) -> NonFinite | None:
     """Name the line where a NaN or an infinity first came into the value of a function, or into its derivative.
 
@@ -146,7 +96,7 @@ def find_nan(function: Callable[..., Any], *args: Any) -> NonFinite | None:
     arrays = [np.asarray(leaf.data if isinstance(leaf, Variable) else leaf) for leaf in leaves]
     if any(a.dtype.kind == "c" for a in arrays):
         raise InvalidInputError("find_nan takes real arguments; take apart z.real and z.imag")
-    lines = _Lines()
+    lines = Lines()
 
     def traced(called: Callable[..., Any], *variables: Any) -> Any:
         with lines.watching():
@@ -165,7 +115,7 @@ def _real_nodes(result: Any) -> list[Node]:
     return [node for node in map(as_node, leaves) if node.dtype.kind == "f"]
 
 
-def _in_derivative(outputs: list[Node], given: dict[Node, Array], lines: _Lines) -> NonFinite | None:
+def _in_derivative(outputs: list[Node], given: dict[Node, Array], lines: Lines) -> NonFinite | None:
     """Local partials are made first, operation by operation, so that each is known to be of that operation."""
     owners: dict[Node, Node] = {}
     alive = []
@@ -182,7 +132,7 @@ def _in_derivative(outputs: list[Node], given: dict[Node, Array], lines: _Lines)
 
 
 def _origin(
-    part: str, outputs: Sequence[Node], given: Mapping[Node, Array], lines: _Lines, owners: Mapping[Node, Node]
+    part: str, outputs: Sequence[Node], given: Mapping[Node, Array], lines: Lines, owners: Mapping[Node, Node]
 ) -> NonFinite | None:
     order = topological([*given, *outputs])
     program = Program(tuple(given), tuple(order))
@@ -208,7 +158,7 @@ def _origin(
         at = element if len(element) == owner.ndim and value.shape == owner.shape else ()
         operands = tuple(float(v[at]) for v in shown) if at or not owner.ndim else ()
     kind = "nan" if np.isnan(value).any() and not np.isinf(value[element]) else "inf"
-    file, line, function = place or _Place("", 0, "")
+    file, line, function = place or Place("", 0, "")
     return NonFinite(
         part, kind, name, element, operands, file, line, function, linecache.getline(file, line).strip() if file else ""
     )

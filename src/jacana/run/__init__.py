@@ -8,6 +8,7 @@ from .executors import (
     current_executor,
     executor,
     executor_is,
+    expects_machine_code,
     native_available,
     set_executor,
 )
@@ -27,6 +28,7 @@ __all__ = [
     "current_executor",
     "executor",
     "executor_is",
+    "expects_machine_code",
     "native_available",
     "num_threads",
     "set_executor",

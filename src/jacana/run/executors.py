@@ -112,8 +112,18 @@ def check_compilable(what: str) -> None:
     Raises:
         InvalidInputError: llvmlite is not installed, and NumPy has not been asked for instead.
     """
-    if current_executor() != "numpy" and importlib.util.find_spec("llvmlite") is None:
+    if current_executor() != "numpy" and not _llvmlite_found():
         raise InvalidInputError(f"{what} {NEEDS_LLVMLITE}")
+
+
+def expects_machine_code() -> bool:
+    """Whether a program that is run again and again ends up as machine code."""
+    return current_executor() != "numpy" and _llvmlite_found()
+
+
+def _llvmlite_found() -> bool:
+    # It is looked for and not imported: that takes longer than many programs do.
+    return importlib.util.find_spec("llvmlite") is not None
 
 
 def native_available() -> bool:
@@ -258,9 +268,7 @@ class Compiled:
     def _compile_price(self) -> float:
         if self._price is None:
             work = sum(_unrolled_work(node) for node in self.program.nodes())
-            # llvmlite is looked for and not imported: that takes longer than many programs do.
-            found = importlib.util.find_spec("llvmlite") is not None
-            self._price = COMPILE_SECONDS + INSTRUCTION_SECONDS * work if found else float("inf")
+            self._price = COMPILE_SECONDS + INSTRUCTION_SECONDS * work if _llvmlite_found() else float("inf")
         return self._price
 
     def _with_numpy(self) -> Runnable:

@@ -6,7 +6,7 @@ import itertools
 import math
 from collections.abc import Iterable, Sequence
 
-from ..graph.index import Affine, axes_of, axis, flatten
+from ..graph.index import Affine, Index, axes_of, axis, flatten
 from ..graph.node import Term
 from .terms import Terms, add_terms, at_points, spread_product
 
@@ -95,43 +95,68 @@ def _share_boxes(terms: Sequence[Term], shape: Sequence[int], longest: int) -> S
     """The same for terms over two or more long axes: every one is cut, axis by axis, to the common rows of all.
 
     A stencil on a grid, periodic or not, becomes one box of interior rows that all its terms share, and sides, edges
-    and corners that have loops over one axis less.
+    and corners that have loops over one axis less. Rows may be those of a flattened grid.
     """
     if not any(sum(n >= LONG for n in t.domain) > 1 and math.prod(t.domain) >= BOX for t in terms):
         return terms
     for k, length in enumerate(shape):
-        spans = [_span(term, k) for term in terms]
-        long = [(low, high) for _, low, high in filter(None, spans) if high - low >= LONG]
-        if length < LONG or not long:
-            continue
-        low, high = max(s[0] for s in long), min(s[1] for s in long)
-        if max(low - first + last - high for first, last in long) > longest:
-            continue
-        result: list[Term] = []
-        for term, span in zip(terms, spans, strict=True):
-            if span is None or span[1:] == (low, high):
-                result.append(term)
+        for step, count in _radices([t.row[k] for t in terms], length):
+            spans = [_span(term, k, step, count) for term in terms]
+            long = [(low, high) for _, low, high in filter(None, spans) if high - low >= LONG]
+            if count < LONG or not long:
                 continue
-            axis_, first, last = span
-            if last - first >= LONG:
-                result.extend(_slices(term, axis_, low - first, high - low + 1))
-            elif last - first < longest:
-                result.extend(_slices(term, axis_, 0, 0))
-            else:
-                result.append(term)
-        terms = result
+            low, high = max(s[0] for s in long), min(s[1] for s in long)
+            if max(low - first + last - high for first, last in long) > longest:
+                continue
+            result: list[Term] = []
+            for term, span in zip(terms, spans, strict=True):
+                if span is None or span[1:] == (low, high):
+                    result.append(term)
+                    continue
+                axis_, first, last = span
+                if last - first >= LONG:
+                    result.extend(_slices(term, axis_, low - first, high - low + 1))
+                elif last - first < longest:
+                    result.extend(_slices(term, axis_, 0, 0))
+                else:
+                    result.append(term)
+            terms = result
     return add_terms(terms)
 
 
-def _span(term: Term, k: int) -> tuple[int, int, int] | None:
-    """The axis of the domain that runs over consecutive indices of row axis ``k``, the first and the last of them."""
+def _radices(rows: Sequence[Index], length: int) -> list[tuple[int, int]]:
+    """How an axis of rows counts the points of a grid: for each digit, the step from one to the next and how many.
+
+    An axis is one digit unless the rows run along it in steps that divide one another: ``n_x n_y`` points one after
+    another are counted by ``n_y`` and by 1.
+    """
+    steps = sorted({s for e in rows if isinstance(e, Affine) for _, s in e.strides})
+    if not steps or steps[0] < 1:
+        return [(1, length)]
+    steps = [1, *(s for s in steps if s > 1), length]
+    if any(b % a for a, b in itertools.pairwise(steps)):
+        return [(1, length)]
+    return [(a, b // a) for a, b in itertools.pairwise(steps)][::-1]
+
+
+def _span(term: Term, k: int, step: int, count: int) -> tuple[int, int, int] | None:
+    """The axis of the domain that runs over consecutive values of a digit of row axis ``k``, its first and last value.
+
+    None also where the rows of the term, counted on, would carry into the next digit.
+    """
     row = term.row[k]
-    if not isinstance(row, Affine) or len(row.strides) != 1 or row.strides[0][1] != 1:
+    if not isinstance(row, Affine):
         return None
-    (a, _), *_ = row.strides
+    along = [a for a, s in row.strides if s == step]
+    lower = row.offset % step + sum(s * (term.domain[a] - 1) for a, s in row.strides if 0 < s < step)
+    if len(along) != 1 or lower >= step or any(s < 0 for _, s in row.strides):
+        return None
+    (a,) = along
     if any(a in axes_of(e) for j, e in enumerate(term.row) if j != k):
         return None
-    return a, row.offset, row.offset + term.domain[a] - 1
+    first = row.offset // step % count
+    last = first + term.domain[a] - 1
+    return (a, first, last) if last < count else None
 
 
 def _slices(term: Term, a: int, front: int, size: int) -> Terms:

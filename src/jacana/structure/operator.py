@@ -12,9 +12,14 @@ import numpy as np
 
 from ..graph.build import assembled, cast_to, contract_labels, full, index_node, linear_map
 from ..graph.index import Index, axes_of, axis, rename
-from ..graph.node import DType, Factor, Node, Shape, Term
+from ..graph.node import LITERAL, DType, Factor, Node, Shape, Term
 from ..graph.ops.elementwise import add, select
+from ..graph.ops.movement import index
 from .terms import align, conjunction, spread_product
+
+LARGE = 2**15  # elements from which a factor's memory counts
+CHEAP = 2  # cost of an operation up to which doing it again is cheaper than reading its result
+OPERATIONS = 4  # for each element of a factor
 
 
 def factor_nodes(terms: Sequence[Term]) -> list[Node]:
@@ -32,6 +37,43 @@ def factor_nodes(terms: Sequence[Term]) -> list[Node]:
                 assert part.matrix.op.matrix is not None
                 nodes.extend(part.matrix.op.matrix.needs(part.matrix))
     return list(dict.fromkeys(nodes))
+
+
+def stored_nodes(factors: Sequence[Node]) -> list[Node]:
+    """What to keep at a point so that the factors can be had: they themselves, or what a few operations make them from.
+
+    Large products wait for memory. ``x^2 * sum(x)`` has the factors ``2 x sum(x)`` and ``x^2``; to read ``x`` and the
+    sum, and to multiply again, is half the traffic.
+    """
+    large = [node for node in factors if node.size >= LARGE]
+    roots: list[Node] = []
+    for node in large:
+        found = _roots(node)
+        if found is None:
+            return list(factors)
+        roots += found
+    kept = list(dict.fromkeys([*roots, *(node for node in factors if node.size < LARGE)]))
+    return kept if sum(node.size for node in kept) < sum(node.size for node in factors) else list(factors)
+
+
+def _roots(node: Node) -> list[Node] | None:
+    """What a factor is made from by a few cheap operations on each element; None if there would be more of them."""
+    found: list[Node] = []
+    stack, operations = [node], 0
+    while stack:
+        current = stack.pop()
+        if current.op is LITERAL:
+            continue
+        spread = current.op is index and current.size > current.inputs[0].size
+        cheap = current.op.family == "elementwise" and current.op.cost <= CHEAP and current.size == node.size
+        if not (spread or cheap):
+            found.append(current)
+            continue
+        operations += cheap
+        if operations > OPERATIONS:
+            return None
+        stack.extend(current.inputs)
+    return found
 
 
 def unmasked(term: Term) -> Term:

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ...errors import DifferentiationError
-from ..index import Affine, identity
+from ..index import Affine, Index, identity
 from ..node import INPUT, Array, DType, Edges, InputParams, Matrix, Node, Operation, Shape, Term, register
 from ..node import substitute_nodes as _substitute
 
@@ -116,13 +116,20 @@ def worth_storing(ends: Sequence[Node], varying: set[Node], dtype: DType) -> lis
 
 
 class LoopParams(NamedTuple):
-    """A body and how often it runs; ``reverse``: from the last step to the first; ``floats``: which slots are meant."""
+    """A body and how often it runs; ``reverse``: from the last step to the first; ``floats``: which slots are meant.
+
+    ``instances``: the shape of a batch of loops that run side by side. The body is that of one of them; every packed
+    vector is then an array with the axes of the instances in front. ``shared``: the stacks and the constants that are
+    the same for all instances and lie in two more packed vectors, without these axes.
+    """
 
     body: Body
     length: int
     reverse: bool
     dtype: DType
     floats: bool
+    instances: Shape = ()
+    shared: tuple[tuple[int, ...], tuple[int, ...]] = ((), ())
 
 
 class Slot(NamedTuple):
@@ -148,17 +155,36 @@ def _slots(pieces: Sequence[tuple[str, int, Shape]]) -> tuple[Slot, ...]:
 
 
 @lru_cache(maxsize=512)
-def source_slots(params: LoopParams) -> tuple[Slot, ...]:
-    """Where each argument of a loop lies in the packed vector of its kind of dtype."""
+def source_slots(params: LoopParams, shared: bool = False) -> tuple[Slot, ...]:
+    """Where each argument of a loop lies in the packed vector of its kind of dtype (``shared``: of all instances)."""
     body, length = params.body, (params.length,)
+    common = {("stack", k) for k in params.shared[0]} | {("const", k) for k in params.shared[1]}
     groups = (("carry", body.carries, ()), ("stack", body.stacks, length), ("const", body.consts, ()))
     return _slots(
         [
             (kind, k, (*lead, *node.shape))
             for kind, nodes, lead in groups
             for k, node in enumerate(nodes)
-            if (node.dtype.kind == "f") == params.floats
+            if (node.dtype.kind == "f") == params.floats and ((kind, k) in common) == shared
         ]
+    )
+
+
+class Group(NamedTuple):
+    """One packed vector among the arguments of a loop: its slots, and how many axes of instances are in front."""
+
+    slots: tuple[Slot, ...]
+    floats: bool
+    lead: Shape
+
+
+def source_groups(params: LoopParams) -> tuple[Group, ...]:
+    """The packed vectors that a loop takes, in order: floats and integers, then those that all instances share."""
+    kinds = [(floats, False) for floats in (True, False)]
+    kinds += [(floats, True) for floats in (True, False) if params.instances]
+    return tuple(
+        Group(source_slots(params._replace(floats=floats), shared), floats, () if shared else params.instances)
+        for floats, shared in kinds
     )
 
 
@@ -182,52 +208,62 @@ def total(slots: Sequence[Slot]) -> int:
     return slots[-1].offset + slots[-1].size if slots else 0
 
 
-def pack(parts: Sequence[tuple[int, Node]], size: int, rest: Shape, dtype: DType) -> Node:
-    """A vector (with axes ``rest`` behind it) that has each ``(offset, node)``, flattened, at its offset."""
+def pack(parts: Sequence[tuple[int, Node]], size: int, rest: Shape, dtype: DType, lead: Shape = ()) -> Node:
+    """A vector (with axes ``rest`` behind it) that has each ``(offset, node)``, flattened, at its offset.
+
+    ``lead``: axes in front, one vector for each of their places.
+    """
     from ..build import assembled, movement_reshape
 
-    axes = identity(1 + len(rest))
-    flat = [(o, movement_reshape(n, (n.size // max(math.prod(rest), 1), *rest))) for o, n in parts if n.size]
-    placed = [(n, (Affine(o, ((0, 1),)), *axes[1:])) for o, n in flat]
-    return assembled(placed, (size, *rest), dtype, disjoint=True)
+    first = len(lead)
+    axes = identity(first + 1 + len(rest))
+    outer = max(math.prod(rest) * math.prod(lead), 1)
+    flat = [(o, movement_reshape(n, (*lead, n.size // outer, *rest))) for o, n in parts if n.size]
+    placed = [(n, (*axes[:first], Affine(o, ((first, 1),)), *axes[first + 1 :])) for o, n in flat]
+    return assembled(placed, (*lead, size, *rest), dtype, disjoint=True)
 
 
-def unpack(vector: Node, slot: Slot) -> Node:
-    """The array in a slot; axes behind the first stay. The packed part itself, where the vector was packed so."""
+def unpack(vector: Node, slot: Slot, lead: int = 0) -> Node:
+    """The array in a slot; axes around the packed one stay. The packed part itself, where the vector was packed so."""
     from ..build import index_node, movement_reshape, zeros
 
-    rest = vector.shape[1:]
-    shape = (*slot.shape, *rest)
+    before, rest = vector.shape[:lead], vector.shape[lead + 1 :]
+    shape = (*before, *slot.shape, *rest)
     if math.prod(shape) == 0:
         return zeros(shape, vector.dtype)
-    part = packed_part(vector, slot)
+    part = packed_part(vector, slot, lead)
     if part is not None:
         return movement_reshape(part, shape)
     strides = []
     stride = 1
     for a in reversed(range(len(slot.shape))):
         if slot.shape[a] > 1:
-            strides.append((a, stride))
+            strides.append((lead + a, stride))
         stride *= slot.shape[a]
-    lead = len(slot.shape)
-    axes = identity(lead + len(rest))
-    return index_node(vector, shape, (Affine(slot.offset, tuple(sorted(strides))), *axes[lead:]))
+    inner = lead + len(slot.shape)
+    axes = identity(inner + len(rest))
+    return index_node(vector, shape, (*axes[:lead], Affine(slot.offset, tuple(sorted(strides))), *axes[inner:]))
 
 
-def packed_part(vector: Node, slot: Slot) -> Node | None:
+def packed_part(vector: Node, slot: Slot, lead: int = 0) -> Node | None:
     """The part that fills a slot exactly."""
     if vector.op.name != "assemble" or not vector.params.disjoint:
-        whole = slot.offset == 0 and vector.shape[:1] == (slot.size,)
+        whole = slot.offset == 0 and vector.shape[lead] == slot.size
         return vector if whole and vector.op.name != "loop" else None
+    wanted = (*vector.shape[:lead], slot.size, *vector.shape[lead + 1 :])
     for part, rows in zip(vector.inputs, vector.params.rows, strict=True):
-        if part.shape == (slot.size, *vector.shape[1:]) and rows[1:] == identity(part.ndim)[1:]:
-            start = rows[0]
-            if isinstance(start, Affine) and start.offset == slot.offset and start.strides in (((0, 1),), ()):
+        if part.shape == wanted and (*rows[:lead], *rows[lead + 1 :]) == _but(identity(part.ndim), lead):
+            start = rows[lead]
+            if isinstance(start, Affine) and start.offset == slot.offset and start.strides in (((lead, 1),), ()):
                 return part
     return None
 
 
-def filled(vector: Node, slot: Slot) -> Node | None:
+def _but(axes: tuple[Index, ...], place: int) -> tuple[Index, ...]:
+    return (*axes[:place], *axes[place + 1 :])
+
+
+def filled(vector: Node, slot: Slot, lead: int = 0) -> Node | None:
     """The array in a slot of a packed vector; None where nothing was packed there (structural zeros)."""
     from ..index import bounds
 
@@ -236,12 +272,12 @@ def filled(vector: Node, slot: Slot) -> Node | None:
     if vector.op.name == "assemble":
         end = slot.offset + slot.size
         for part, rows in zip(vector.inputs, vector.params.rows, strict=True):
-            low, high = bounds(rows[0], part.shape)
+            low, high = bounds(rows[lead], part.shape)
             if low < end and high >= slot.offset:
                 break
         else:
             return None
-    return unpack(vector, slot)
+    return unpack(vector, slot, lead)
 
 
 class Loop(NamedTuple):
@@ -253,25 +289,47 @@ class Loop(NamedTuple):
 
 
 def loop_nodes(
-    body: Body, length: int, reverse: bool, inits: Sequence[Node], stacks: Sequence[Node], consts: Sequence[Node]
+    body: Body,
+    length: int,
+    reverse: bool,
+    inits: Sequence[Node],
+    stacks: Sequence[Node],
+    consts: Sequence[Node],
+    instances: Shape = (),
 ) -> Loop:
-    """A loop over the given arguments, each of the shape and dtype that the body has for it."""
-    given = {"carry": inits, "stack": stacks, "const": consts}
+    """A loop over the given arguments, each of the shape and dtype that the body has for it.
+
+    With ``instances`` each of them has these axes in front; stacks and constants without them are the same for all.
+    """
+    lead = len(instances)
+    shared = (
+        tuple(k for k, (n, own) in enumerate(zip(stacks, body.stacks, strict=True)) if n.ndim == own.ndim + 1),
+        tuple(k for k, (n, own) in enumerate(zip(consts, body.consts, strict=True)) if n.ndim == own.ndim),
+    )
     floats = [node.dtype for node in (*body.inputs, *body.results) if node.dtype.kind == "f"]
     dtype = floats[0] if floats else np.dtype("f8")
-    packed = []
-    for kind in (True, False):
-        slots = source_slots(LoopParams(body, length, reverse, dtype, kind))
-        parts = [(s.offset, given[s.kind][s.place]) for s in slots]
-        packed.append(pack(parts, total(slots), (), dtype if kind else INT))
+    given = {"carry": inits, "stack": stacks, "const": consts}
+    params = LoopParams(body, length, reverse, dtype, True, instances, shared if instances else ((), ()))
+    packed = packed_sources(params, {(kind, k): n for kind, nodes in given.items() for k, n in enumerate(nodes)})
     found: dict[tuple[str, int], Node] = {}
     for kind in (True, False):
-        params = LoopParams(body, length, reverse, dtype, kind)
-        slots = result_slots(params)
+        these = params._replace(floats=kind)
+        slots = result_slots(these)
         if slots:
-            node = loop(*packed, params=params)
-            found.update({(s.kind, s.place): unpack(node, s) for s in slots})
+            node = loop(*packed, params=these)
+            found.update({(s.kind, s.place): unpack(node, s, lead) for s in slots})
     return loop_results(body, found)
+
+
+def packed_sources(params: LoopParams, given: dict[tuple[str, int], Node]) -> list[Node]:
+    """The arguments of a loop packed into the vectors that it takes."""
+    return [
+        pack(
+            [(s.offset, given[s.kind, s.place]) for s in group.slots],
+            total(group.slots), (), params.dtype if group.floats else INT, group.lead,
+        )
+        for group in source_groups(params)
+    ]  # fmt: skip
 
 
 def loop_results(body: Body, found: dict[tuple[str, int], Node]) -> Loop:
@@ -287,19 +345,21 @@ def loop_results(body: Body, found: dict[tuple[str, int], Node]) -> Loop:
 # --- the records ------------------------------------------------------------------------------------------------
 
 
-def _loop_infer(params: LoopParams, floats: Node, ints: Node) -> tuple[Shape, DType]:
-    size = total(source_slots(params._replace(floats=True)))
-    assert floats.shape == (size,) and (floats.dtype == params.dtype or not size), (floats, params)
-    return (total(result_slots(params)),), params.dtype if params.floats else INT
+def _loop_infer(params: LoopParams, *packed: Node) -> tuple[Shape, DType]:
+    for node, group in zip(packed, source_groups(params), strict=True):
+        size = total(group.slots)
+        assert node.shape == (*group.lead, size), (node, params)
+        assert not group.floats or node.dtype == params.dtype or not size, (node, params)
+    return (*params.instances, total(result_slots(params))), params.dtype if params.floats else INT
 
 
-def _loop_evaluate(params: LoopParams, floats: Array, ints: Array) -> Array:
+def _loop_evaluate(params: LoopParams, *packed: Array) -> Array:
     # Programs of loops are taken apart by ``plan/loops.py``; this is for one loop alone, in tests and constants.
     from ...run import Program, compile_numpy
     from ..node import new_input
 
-    given = [new_input(a.shape, a.dtype) for a in (floats, ints)]
-    return compile_numpy(Program(tuple(given), (loop(*given, params=params),)))([floats, ints])[0]
+    given = [new_input(a.shape, a.dtype) for a in packed]
+    return compile_numpy(Program(tuple(given), (loop(*given, params=params),)))(list(packed))[0]
 
 
 def never_formed(node: Node) -> Edges:
@@ -310,12 +370,17 @@ def never_formed(node: Node) -> Edges:
 
 
 def _loop_edges(node: Node) -> Edges:
-    params = node.params
-    if not params.floats or 0 in (node.size, node.inputs[0].size):
-        return (None, None)
-    matrix = loop_matrix(*node.inputs, node, params=params)
-    (row, col) = identity(2)
-    return (Term(matrix.shape, (row,), (col,), ((matrix, (0, 1)),)),), None
+    params: LoopParams = node.params
+    edges: list[tuple[Term, ...] | None] = [None] * len(node.inputs)
+    for k in (0, 2)[: len(node.inputs) // 2]:
+        if not params.floats or 0 in (node.size, node.inputs[k].size):
+            continue
+        matrix = loop_matrix(*node.inputs, node, params=EdgeParams(params, k > 0, False))
+        axes = identity(matrix.ndim)
+        # The instances are an axis of row and column; of the row alone, for what they share.
+        col = (*axes[: 0 if k else len(params.instances)], axes[-1])
+        edges[k] = (Term(matrix.shape, axes[:-1], col, ((matrix, tuple(range(matrix.ndim))),)),)
+    return tuple(edges)
 
 
 loop = register(
@@ -323,8 +388,23 @@ loop = register(
 )
 
 
+class EdgeParams(NamedTuple):
+    """The derivative of a loop by one of its packed vectors: that of the instances, or the one that they share.
+
+    ``joint``: as one matrix of all instances, rather than one for each of them with columns of its own.
+    """
+
+    loop: LoopParams
+    shared: bool
+    joint: bool
+
+    @property
+    def batch(self) -> int:
+        return 0 if self.joint else len(self.loop.instances)
+
+
 def _matrix_rows(matrix: Node) -> int:
-    return 1
+    return matrix.ndim - 1 - int(matrix.params.batch)
 
 
 def _matrix_product(matrix: Node, array: Node, transposed: bool) -> Node:
@@ -336,30 +416,37 @@ def _matrix_product(matrix: Node, array: Node, transposed: bool) -> Node:
 
 
 def _matrix_slots(matrix: Node, transposed: bool) -> tuple[tuple[int, int], ...]:
-    slots = (result_slots if transposed else source_slots)(matrix.params)
+    params: EdgeParams = matrix.params
+    slots = result_slots(params.loop) if transposed else source_slots(params.loop, params.shared)
     return tuple((s.offset, s.size) for s in slots if s.size)
+
+
+def _joint_matrix(matrix: Node) -> Node:
+    return loop_matrix(*matrix.inputs, params=matrix.params._replace(joint=True))
 
 
 def formed(matrix: Node, leaves: Sequence[Node], arrays: Sequence[Array]) -> Array:
     """The matrix of a linear map as an array, by its own product with the identity on the smaller side."""
     from ...run import Program, compile_numpy
-    from ..build import constant_array, movement_reshape, transpose
+    from ..build import broadcast_axes, constant_array, movement_reshape, transpose
 
     assert matrix.op.matrix is not None
-    split = matrix.op.matrix.rows(matrix)
-    rows, cols = matrix.shape[:split], matrix.shape[split:]
+    first = matrix.op.matrix.batch(matrix)
+    split = first + matrix.op.matrix.rows(matrix)
+    batch, rows, cols = matrix.shape[:first], matrix.shape[first:split], matrix.shape[split:]
     by_rows = math.prod(rows) < math.prod(cols)
     axes = rows if by_rows else cols
     size = math.prod(axes)
     eye = movement_reshape(constant_array(np.eye(size, dtype=matrix.dtype)), (*axes, size))
+    eye = broadcast_axes(eye, (*batch, *eye.shape), range(first, first + eye.ndim))
     node = matrix.op.matrix.product(matrix, eye, by_rows)
     if by_rows:
-        node = transpose(node, (node.ndim - 1, *range(node.ndim - 1)))
+        node = transpose(node, (*range(first), node.ndim - 1, *range(first, node.ndim - 1)))
     node = movement_reshape(node, matrix.shape)
     return compile_numpy(Program(tuple(leaves), (node,)))(list(arrays))[0]
 
 
-def _loop_matrix_evaluate(params: LoopParams, *arrays: Array) -> Array:
+def _loop_matrix_evaluate(params: EdgeParams, *arrays: Array) -> Array:
     from ..node import new_input
 
     leaves = [new_input(a.shape, a.dtype) for a in arrays]
@@ -371,9 +458,15 @@ loop_matrix = register(
         name="loop_matrix",
         family="matrix",
         evaluate=_loop_matrix_evaluate,
-        infer=lambda params, floats, ints, result: ((result.size, floats.size), params.dtype),
+        infer=lambda params, *nodes: ((*nodes[-1].shape, nodes[2 * params.shared].shape[-1]), params.loop.dtype),
         edges=never_formed,
-        matrix=Matrix(_matrix_rows, _matrix_product, slots=_matrix_slots),
+        matrix=Matrix(
+            _matrix_rows,
+            _matrix_product,
+            batch=lambda matrix: int(matrix.params.batch),
+            slots=_matrix_slots,
+            joint=_joint_matrix,
+        ),
     )
 )
 
@@ -440,6 +533,8 @@ loop_part = register(
 
 __all__ = [
     "Body",
+    "EdgeParams",
+    "Group",
     "Loop",
     "LoopParams",
     "PartParams",
@@ -455,7 +550,9 @@ __all__ = [
     "loop_run",
     "make_body",
     "pack",
+    "packed_sources",
     "result_slots",
+    "source_groups",
     "source_slots",
     "total",
     "unpack",

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..index import Index, identity
+from ..index import Index, axis, identity, shift_axes
 from ..node import Array, DType, Edges, Matrix, Node, Operation, Shape, Term, register
 from .movement import AssembleParams, IndexParams, assemble, index
 
@@ -26,6 +26,11 @@ class AtParams(NamedTuple):
     source: Shape
     indices: tuple[Index, ...]
     axes: tuple[int, ...]
+
+    def batched(self, count: int) -> AtParams:
+        """The same of each of ``count`` samples, with their axis in front and the starts in common."""
+        indices = (axis(0), *(shift_axes(e, 1) for e in self.indices))
+        return AtParams((count, *self.shape), (count, *self.source), indices, tuple(a + 1 for a in self.axes))
 
 
 class SelectionParams(NamedTuple):
