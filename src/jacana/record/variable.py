@@ -185,14 +185,24 @@ class Variable:
         return (self[k] for k in range(self._value.shape[0]))
 
     def __repr__(self) -> str:
+        self._shown()
         text = np.array2string(np.asarray(self._value), separator=", ", prefix="Variable(")
         suffix = "" if self._value.dtype in (np.float64, np.int64, np.bool_) else f", dtype={self._value.dtype.name}"
         return f"Variable({text}{suffix})"
 
     def __str__(self) -> str:
+        self._shown()
         return str(self._value)
 
+    def _shown(self) -> None:
+        """Text is a look at the number: what the program makes of it holds for this number alone."""
+        if current_recording() is not None:
+            node = self._tracked()
+            if node is not None:
+                guard(node, self._value)
+
     def __format__(self, spec: str) -> str:
+        self._shown()
         value = self._value
         return format(value.item() if spec and not value.shape else value, spec)
 
