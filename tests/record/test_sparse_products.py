@@ -80,6 +80,13 @@ def test_recorded_entries_and_solvers_are_refused_by_name(call):
         jc.jacobian(call)(X)
 
 
+def test_questions_about_matrices_are_answered():
+    def f(x):
+        return x * (2.0 if sp.issparse(x) else 3.0) if sp.issparse(A) else x
+
+    np.testing.assert_array_equal(jc.jacobian(f)(X), 3.0 * np.eye(3))
+
+
 def test_define_by_run():
     x = Variable(X)
     np.testing.assert_array_equal((A @ x).jacobian(x), A.toarray())

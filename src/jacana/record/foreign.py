@@ -32,7 +32,10 @@ REMEDIES: dict[tuple[str, str], str] = {}
 # Functions that call the program back: what they depend on may be in a closure, which their handlers find out.
 CALLING_BACK: set[tuple[str, str]] = set()
 # Of these only what has an entry is wrapped: the rest calls NumPy, which knows Variables by itself.
-MADE_OF_UFUNCS = frozenset({"scipy.special", "scipy.interpolate", "scipy.spatial.transform", "scipy.integrate"})
+MADE_OF_UFUNCS = frozenset(
+    ("scipy.special", "scipy.interpolate", "scipy.spatial.transform", "scipy.integrate", "scipy.sparse",
+     "scipy.sparse.linalg")
+)  # fmt: skip
 # Here classes are replaced, too.
 _OF_CLASSES = frozenset({"scipy.interpolate"})
 _wrappers: dict[str, dict[str, Callable[..., Any]]] = {}
