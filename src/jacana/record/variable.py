@@ -268,10 +268,12 @@ class Variable:
         return self._value.tolist()
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
-        from .sparse import asked_by_sparse_product
+        from .sparse import asked_by_sparse_product, refuse_sparse_numbers
 
         if asked_by_sparse_product():
             return np.empty((), dtype=object)
+        if self._tracked() is not None:
+            refuse_sparse_numbers()
         self._look(
             "conversion to a plain ndarray",
             "Keep it a Variable: call NumPy as `np.function` (and scipy.linalg as `scipy.linalg.function`), join "
@@ -286,6 +288,11 @@ class Variable:
         if node.dtype.kind != "f":
             guard(node, self._value)
             return
+        if current_recording() is None:
+            raise recording_error(
+                f"{what} of a Variable would lose its derivative. For the plain number without derivative, write "
+                f"y.array (as in float(y.array)); to go on with the derivative: {remedy}."
+            )
         raise recording_error(
             f"{what} of a Variable that depends on the arguments would lose its derivative. "
             f"{remedy}; for the plain number without derivative, write y.data."
@@ -344,7 +351,10 @@ class Variable:
         return UFUNCS[np.multiply](self, other, operator.mul)
 
     def __rmul__(self, other: Any) -> Any:
-        return UFUNCS[np.multiply](other, self, operator.mul)
+        result = UFUNCS[np.multiply](other, self, operator.mul)
+        if result is NotImplemented and type(other).__name__.endswith("_matrix"):
+            return UFUNCS[np.matmul](other, self)  # what scipy.sparse.csr_matrix calls a product
+        return result
 
     def __truediv__(self, other: Any) -> Any:
         return UFUNCS[np.divide](self, other, operator.truediv)
