@@ -84,7 +84,9 @@ def test_one_bad_fit_does_not_disturb_the_others():
     fits = jc.fit_batch(misfit, start, args=(data,), shared=(T,), lanes=2)
     np.testing.assert_array_equal(fits.success, [True, True, True, False, True, True])
     assert fits.status[3] == -5
-    assert "not finite" in fits.message(3)
+    assert fits.message.shape == fits.status.shape
+    assert "not finite" in fits.message[3]
+    assert "Converged" in fits.message[0]
     assert np.isnan(fits.cost[3])
     np.testing.assert_array_equal(fits.x[3], start[3])
     assert np.isnan(fits.standard_errors[3]).all()

@@ -395,3 +395,18 @@ def test_plot(fit):
     pytest.importorskip("matplotlib")
     figure = fit.plot()
     assert len(figure.axes[0].collections) == 2
+
+
+def test_fewer_data_than_parameters_as_scipy_has_it():
+    def parabola(t, a, b, c):
+        return a * t * t + b * t + c
+
+    t, y = np.array([1.0, 2.0]), np.array([1.0, 5.0])
+    for given in ({}, {"method": "lm"}, {"p0": [1.0, 2.0, 3.0]}):
+        with pytest.raises(TypeError, match=r"parameters, 3, must not exceed the number of data points, 2"):
+            jc.curve_fit(parabola, t, y, **given)
+    for given in ({"method": "trf"}, {"bounds": (-9.0, 9.0)}):
+        with pytest.warns(scipy.optimize.OptimizeWarning):
+            popt, pcov = jc.curve_fit(parabola, t, y, **given)
+        np.testing.assert_allclose(parabola(t, *popt), y, rtol=1e-10)
+        assert np.isinf(pcov).all()

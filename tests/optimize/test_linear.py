@@ -182,8 +182,18 @@ def test_schur_with_points_in_any_order_and_columns_mixed():
     shuffled.sort_indices()
     residual = rng.standard_normal(jacobian.shape[0])
     point = Linearization.of(residual, shuffled)
+    wanted = expected(shuffled, residual, np.full(jacobian.shape[1], 0.5))
     step = Schur().factorise(point, np.ones(jacobian.shape[1]), 1.0).damped(0.5).step
-    np.testing.assert_allclose(step, expected(shuffled, residual, np.full(jacobian.shape[1], 0.5)), rtol=1e-9)
+    np.testing.assert_allclose(step, wanted, rtol=1e-9)
+    # Entries of a row in any order too.
+    falling = [np.arange(b, e)[::-1] for b, e in zip(shuffled.indptr[:-1], shuffled.indptr[1:], strict=True)]
+    places = np.concatenate(falling)
+    turned = sparse.csr_array((shuffled.data[places], shuffled.indices[places], shuffled.indptr), shape=shuffled.shape)
+    assert not turned.has_sorted_indices
+    point = Linearization.of(residual, turned)
+    assert Schur().suits(point)
+    step = Schur().factorise(point, np.ones(jacobian.shape[1]), 1.0).damped(0.5).step
+    np.testing.assert_allclose(step, wanted, rtol=1e-9)
 
 
 def test_operator_by_lsmr_and_conjugate_gradients():

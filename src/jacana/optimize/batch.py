@@ -36,11 +36,11 @@ _WORTH_CODE = 20_000  # numbers in a batch of residuals from which machine code 
 _WORTH_A_SEARCH = 200_000  # numbers in all residuals from which machine code of the whole search does
 
 _MESSAGES = {
-    2: "converged: a full step promises a reduction of the cost below ftol",
-    5: "converged to working precision",
-    0: "not converged: max_iterations reached",
-    -1: "not converged: no step reduces the cost",
-    -5: "the residual or its Jacobian is not finite at the start",
+    2: "Converged: a full step promises a reduction of the cost below ftol.",
+    5: "Converged to working precision.",
+    0: "Not converged: max_iterations reached.",
+    -1: "Not converged: no step reduces the cost.",
+    -5: "The residual or its Jacobian is not finite at the start.",
 }
 
 
@@ -70,9 +70,11 @@ class BatchResult:
     active_mask: NDArray[np.int_]
     residuals: int
 
-    def message(self, k: int) -> str:
-        """Return in words why fit k ended."""
-        return _MESSAGES[int(self.status[k])]
+    @property
+    def message(self) -> NDArray[np.str_]:
+        """Why each fit ended, in words, shape (B,)."""
+        kinds, which = np.unique(self.status, return_inverse=True)
+        return np.array([_MESSAGES[int(kind)] for kind in kinds])[which]
 
     @property
     def residual_variance(self) -> Float64Array:

@@ -55,8 +55,8 @@ def curve_fit(
     """Fit the parameters of ``f(xdata, *params)`` to `ydata`: ``scipy.optimize.curve_fit`` on exact Jacobians.
 
     The arguments and results are SciPy's, so one import is all there is to change. What differs: the Jacobian is
-    derived from `f`, so that fits end at working precision and covariances have ten digits; ``lower == upper`` fixes a
-    parameter; there may be fewer data than parameters.
+    derived from `f`, so that fits end at working precision and covariances have ten digits; and a parameter whose
+    bounds are equal is fixed there.
 
     Args:
         f: plain NumPy code; gets xdata and the parameters as numbers, returns an array of ydata's shape.
@@ -69,8 +69,9 @@ def curve_fit(
             variance of the residuals.
         check_finite: refuse NaN and infinity in the data; the default where there is no `nan_policy`.
         bounds: a pair (lower, upper) of numbers or arrays, or ``scipy.optimize.Bounds``.
-        method: "lm", "trf" or "dogbox". With bounds there is one method, reflective trust regions, under both of the
-            last names; "lm" takes no bounds.
+        method: "lm", the default without bounds, "trf" or "dogbox". With bounds there is one method, reflective trust
+            regions, under both of the last names; "lm" takes no bounds, and, as SciPy's, no fewer data than parameters:
+            the others find one of the curves that pass through all points, and say that its covariance is infinite.
         jac: accepted and not used: the Jacobian comes from `f`.
         full_output: return infodict, mesg and ier too.
         nan_policy: "raise", or "omit" to leave out points with NaN in xdata or ydata; None to hand NaN on.
@@ -86,6 +87,7 @@ def curve_fit(
     Raises:
         InvalidInputError: (a ``ValueError``) the data are empty or not finite, shapes do not fit together, the start
             is outside the bounds, an option is unknown.
+        TypeError: there are fewer data than parameters, and the method is "lm" or the default without bounds.
         RuntimeError: the search did not arrive at a minimum.
 
     >>> def decay(t, height, rate):
@@ -107,6 +109,11 @@ def curve_fit(
         raise InvalidInputError(f"method must be 'lm', 'trf' or 'dogbox', not {method!r}")
     if method == "lm" and bounded:
         raise InvalidInputError("the method 'lm' takes no bounds; use 'trf'")
+    if start.size > data.y.size and (method == "lm" or (method is None and not bounded)):
+        raise TypeError(
+            f"the number of parameters, {start.size}, must not exceed the number of data points, {data.y.size}; "
+            f"method='trf' finds one of the curves that pass through them"
+        )
     data.check(f(data.x, *start))
     settings = _settings(kwargs)
     settings = {

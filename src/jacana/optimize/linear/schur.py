@@ -120,16 +120,22 @@ class Schur(NormalEquations):
 
     def suits(self, point: Linearization) -> bool:
         """Whether most parameters of a Jacobian fall into small blocks that no residual connects."""
-        return point.sparse and point.jacobian.nnz > 0 and self._plans(point.jacobian) is not None
+        return point.sparse and point.jacobian.nnz > 0 and self._plans(_in_order(point.jacobian)) is not None
 
     def prepared(self, point: Linearization) -> Callable[[Float64Array], Solve]:
-        plan = self._plans(point.jacobian) if point.sparse else None
+        jacobian = _in_order(point.jacobian) if point.sparse else point.jacobian
+        plan = self._plans(jacobian) if point.sparse else None
         if plan is None:
             raise InvalidInputError(
                 "the Jacobian has no blocks of parameters to eliminate (or is not sparse); use linear_solver='sparse'"
             )
-        products = functools.cache(functools.partial(_Products, plan, point.jacobian.data))
+        products = functools.cache(functools.partial(_Products, plan, jacobian.data))
         return lambda diagonal: _solver(plan, products(), diagonal)
+
+
+def _in_order(jacobian: Any) -> Any:
+    """The matrix with the columns of each row rising."""
+    return jacobian if jacobian.has_sorted_indices else jacobian.sorted_indices()
 
 
 class _Products:
@@ -317,10 +323,8 @@ def _backward(root: Float64Array, right: Float64Array) -> Float64Array:
 
 
 def _plan(jacobian: Any) -> _Plan | None:
-    """The plan for a pattern, or None where not enough can be eliminated."""
+    """The plan for a pattern with rising columns, or None where not enough can be eliminated."""
     n = jacobian.shape[1]
-    if not jacobian.has_sorted_indices:
-        return None
     elements = elements_of(jacobian)
     block = column_blocks(elements, n)
     sizes = np.bincount(block)
