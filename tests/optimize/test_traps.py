@@ -295,3 +295,35 @@ def test_what_the_function_does_not_depend_on_stays():
     found = jc.minimize(lambda x: (x[0] - 1.0) ** 2 + 0.0 * x[1], [5.0, 2.0])
     assert found.success
     np.testing.assert_array_equal(found.x, [1.0, 2.0])
+
+
+@pytest.mark.parametrize("method", [None, "dogleg", "gauss-newton", "lm-geodesic", "trf"])
+def test_a_column_of_rounding_errors_at_the_start(method):
+    # Angles turn a tool that is at 0 at the start: the last one's column is 1e-17 there, and no measure of anything.
+    rng = np.random.default_rng(1)
+    joints = rng.uniform(-2.0, 2.0, (30, 2))
+
+    def tip(p, joints):
+        first, second = joints[:, 0] + 0.3, joints[:, 1] + p[0]
+        arm = np.stack((np.cos(first), np.sin(first)), axis=1) * p[1]
+        c, s = np.cos(first + second), np.sin(first + second)
+        lever = (0.1 + 0.2) - 0.3 + p[2]  # 5.6e-17 where p[2] is 0
+        return arm + np.stack((c, s), axis=1) * lever
+
+    true = np.array([0.4, 1.5, 0.2])
+    measured = tip(true, joints)
+    start = np.array([0.0, 1.0, 0.0])
+    assert 0.0 < abs(jc.jacobian(lambda p: np.ravel(tip(p, joints)))(start)[:, 0]).max() < 1e-15
+    fit = jc.least_squares(lambda p: tip(p, joints) - measured, start, method=method)
+    assert fit.success
+    np.testing.assert_allclose(fit.x, true, rtol=1e-9)
+
+
+def test_a_column_that_is_small_for_its_units_counts():
+    t = np.linspace(0.0, 5e-9, 20)  # seconds
+    true = np.array([1.0, 3e8, -4e16])
+    fit = jc.least_squares(
+        lambda p: p[0] + p[1] * t + p[2] * t**2 - (true[0] + true[1] * t + true[2] * t**2), np.zeros(3)
+    )
+    assert (fit.rank, fit.warnings) == (3, ())
+    np.testing.assert_allclose(fit.x, true, rtol=1e-9)

@@ -43,6 +43,8 @@ Float64Array = NDArray[np.float64]
 _ACCEPT = 1e-4  # least gain ratio of an accepted step (Moré 1978, section 6, as MINPACK has it)
 _UNMEASURABLE = 512.0  # a relative cost change of fewer roundings than this makes no gain ratio
 _NEAR_ROUNDING = 32.0  # the same for the change of the residual, in units of the rounding of the parameters
+SUSPECT = 1e-13  # relative size of a column that may be nothing but rounding errors
+_FURTHER = 1e-8  # relative distance to a point where it would be another then
 _STALE_SCALE = 1e-3  # a column this much smaller than its scale may be dropped for its scale alone
 _LEAST_SCALE = 1e-6  # what is left of the scale then: a column may be small by chance, where the parameter passes 0
 _FLAT = 1e-6  # relative decrement below which a search that cannot go on has arrived all the same
@@ -192,14 +194,19 @@ class TrustRegion(ABC):
         """
         values, jacobian = problem.linearise(x) if point is None else point
         model = problem.modelled(values, jacobian)
-        scale = np.where(model.norms > 0.0, model.norms, 1.0) if problem.scale is None else problem.scale
-        factors, active = self.model(problem, model, x, scale)
+        scale, probes = problem.scale, 0
         size = problem.size(x)
+        if scale is None:
+            empty, probes = _empty_columns(problem, x, model, size)
+            scale = np.where(empty, 1.0, model.norms)
+        factors, active = self.model(problem, model, x, scale)
         # The first Gauss-Newton step may be wild; the start itself says how large the parameters are. A start at 0 says
         # nothing, and there the scaled parameters' own unit, that of the residual, has to do.
         extent = euclidean_norm(scale * size) or model.norm or 1.0
         eps = max(_eps(x.dtype), _eps(np.asarray(values).dtype))
-        return State(x, model, scale, self.control.first(factors, extent), factors, size, eps, active)
+        first = self.control.first(factors, extent)
+        state = State(x, model, scale, first, factors, size, eps, active)
+        return replace(state, residual_evaluations=2, jacobian_evaluations=2) if probes else state
 
     def step(self, problem: Problem, state: State) -> State:
         """Make one trial step from `state` and return the state after it, at the new point or at the old one."""
@@ -381,6 +388,29 @@ class TrustRegion(ABC):
             step_length=trial.length,
             stuck=stuck,
         )
+
+
+def _empty_columns(
+    problem: Problem, x: FloatVector, model: Linearization, size: FloatVector
+) -> tuple[NDArray[np.bool_], int]:
+    """Which columns are zero, or nothing but rounding errors, and how many points it took to find out.
+
+    Where an angle turns about a point that is at 0, its column should be 0 and is 1e-17. As a scale that would make the
+    angle the most important parameter. A column may be as small as that for its units alone, though; but then it is
+    about the same a little further on.
+    """
+    norms = model.norms
+    empty = norms == 0.0
+    suspect = ~empty & (norms < SUSPECT * norms.max(initial=0.0)) & (norms * size <= SUSPECT * model.norm)
+    if not suspect.any() or not (model.dense or model.sparse):
+        return empty, 0
+    further = problem.moved(x, _FURTHER * np.where(size > 0.0, size, 1.0))
+    if problem.lower is not None and problem.upper is not None:
+        further = np.clip(further, problem.lower, problem.upper)
+    there = problem.at(further)
+    if not there.finite:
+        return empty, 1
+    return empty | (suspect & (np.abs(there.norms - norms) > 0.5 * norms)), 1
 
 
 def _measurable(state: State, predicted: float, linear_norm: float) -> bool:

@@ -21,12 +21,12 @@ from .bounded import _HELD
 from .controls import _GOOD, _POOR, Radius
 from .linear.dense import _RADIUS_TOLERANCE, _SECULAR_ITERATIONS
 from .problem import Outcome
-from .trust_region import _ACCEPT, _FLAT, _HARDLY, _LITTLE, _NEAR_ROUNDING, _NEARLY_FLAT, _UNMEASURABLE, _ZERO
+from .trust_region import _ACCEPT, _FLAT, _HARDLY, _LITTLE, _NEAR_ROUNDING, _NEARLY_FLAT, _UNMEASURABLE, _ZERO, SUSPECT
 
 __all__ = ["MOST_STEPS", "UNCLEAR", "Found", "parts_of", "searched_small"]
 
 MOST_STEPS = 48  # trial steps that are recorded
-UNCLEAR = -100  # the status of a search that the ordinary way has to do
+UNCLEAR = -100.0  # the status of a search that the ordinary way has to do
 _GOES_ON = 99
 _LEAST_PIVOT = 1e-12  # squared: a Jacobian this near to a singular one needs an orthogonal factorisation
 _EPS = float(np.finfo(np.float64).eps)
@@ -198,13 +198,14 @@ def _step(search: _Search, values: Any, jacobian: Any, patience: int, most: int,
 
     # Why it ends: `TrustRegion.terminate`; the first reason that holds counts, so the last is written first.
     near = (here.decrement <= np.maximum(_FLAT * norm, 1e3 * rounding)) | (optimality <= _FLAT)
-    status = np.where((steps >= most) | ((patience > 0) & (slow >= patience)), float(UNCLEAR), float(_GOES_ON))
+    status = np.where((steps >= most) | ((patience > 0) & (slow >= patience)), UNCLEAR, float(_GOES_ON))
     ended = stuck | (trust <= _EPS * extent)
-    status = np.where(ended, np.where(near, float(Outcome.WORKING_PRECISION), float(UNCLEAR)), status)
+    status = np.where(ended, np.where(near, float(Outcome.WORKING_PRECISION), UNCLEAR), status)
     status = np.where(accepted & (here.decrement <= rounding), float(Outcome.WORKING_PRECISION), status)
     status = np.where(accepted & (norm <= _ZERO), float(Outcome.GRADIENT), status)
-    # A matrix that is hardly positive definite, or a start where nothing is known, is for others.
-    status = np.where(~(here.pivot > _LEAST_PIVOT) | (fresh & ~finite), float(UNCLEAR), status)
+    # A matrix that is hardly positive definite, or a start where nothing is known, or that has columns of rounding
+    # errors, is for others.
+    status = np.where(~(here.pivot > _LEAST_PIVOT) | (fresh & (~finite | _suspect(norms, x, norm))), UNCLEAR, status)
 
     # Where even a full step would change the cost by too little to measure, it is tried first.
     relative = here.decrement / norm
@@ -443,6 +444,18 @@ def _cosine(gram: Any, gradient: Any, norm: Any, active: Any) -> Any:
         cosine = np.abs(gradient[i] / norm) / np.where(column > 0.0, column, 1.0)
         largest = np.maximum(largest, cosine if active is None else np.where(active[i], 0.0, cosine))
     return np.where(norm > 0.0, largest, 0.0)
+
+
+def _suspect(norms: Any, x: Any, norm: Any) -> Any:
+    """Whether a column may be nothing but rounding errors: `trust_region._empty_columns`."""
+    largest: Any = 0.0
+    for i in range(len(x)):
+        largest = np.maximum(largest, norms[i])
+    found: Any = np.bool_(False)
+    for i in range(len(x)):
+        small = (norms[i] < SUSPECT * largest) & (norms[i] * np.abs(x[i]) <= SUSPECT * norm)
+        found = found | ((norms[i] > 0.0) & small)
+    return found
 
 
 def _same(one: Any, other: Any) -> Any:
