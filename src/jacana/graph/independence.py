@@ -23,7 +23,7 @@ from .ops.movement import assemble, index
 from .ops.position import read_at, write_at
 from .ops.reduction import AxesParams, AxisParams
 
-FEW_BESIDES = 8  # numbers carried besides an axis that never keep it from being one of instances
+FEW_BESIDES = 8  # numbers in common that never keep an axis from being one of instances
 
 
 class _MixedError(Exception):
@@ -91,8 +91,8 @@ def separate_loop_nodes(
 
 def _separated(known: Separate) -> Separate | None:
     body = known.body
-    floats = [n for n in body.carries if n.dtype.kind == "f"]
-    for node in floats or [n for n in body.outputs if n.dtype.kind == "f"]:
+    # Steps that carry nothing are independent of one another in any case.
+    for node in [n for n in body.carries if n.dtype.kind == "f"]:
         for a, size in enumerate(node.shape):
             if size < 2:
                 continue
@@ -182,10 +182,15 @@ class _Axes:
             raise _MixedError
 
     def worth_while(self) -> bool:
-        """Whether little is carried besides, which each instance would carry again."""
-        carries = [n for n in self.body.carries if n.dtype.kind == "f"]
+        """Whether the instances have little in common that comes anew in each step.
+
+        Carries besides the axis would be carried by each instance again, and of a slice that all share each would have
+        a cotangent of its own in every step.
+        """
+        carries, stacks = ([n for n in nodes if n.dtype.kind == "f"] for nodes in (self.body.carries, self.body.stacks))
         apart = sum(n.size // self.size for n in carries if n in self.place)
-        return sum(n.size for n in carries if n not in self.place) <= apart + FEW_BESIDES
+        common = sum(n.size for n in (*carries, *stacks) if n not in self.place)
+        return common <= apart + FEW_BESIDES
 
     def note(self, node: Node, axis: int) -> None:
         """``node`` has the axis here."""
