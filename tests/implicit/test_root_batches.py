@@ -1,4 +1,4 @@
-"""Roots of a whole batch: the same roots as one search for each sample, where there are several, and where it is hard."""
+"""Roots of a whole batch: the same roots as one search for each sample, also where there are several."""
 
 from __future__ import annotations
 
@@ -19,9 +19,7 @@ def cubic(p):
 
 
 def two(p):
-    return jc.root(
-        lambda x: np.stack([x[0] ** 2 + x[1] ** 2 - 4.0 - p[0], np.exp(x[0]) + p[1] * x[1] - 1.0]), p[2:]
-    ).x
+    return jc.root(lambda x: np.stack([x[0] ** 2 + x[1] ** 2 - 4.0 - p[0], np.exp(x[0]) + p[1] * x[1] - 1.0]), p[2:]).x
 
 
 def searches(monkeypatch):

@@ -41,7 +41,7 @@ def newton_batches(method: Any) -> Batch | None:
     """What solves batches for a method of `jacana.root`, or None where it takes other steps than Newton's.
 
     The function returned takes the problem of one sample, starts of shape (count, n) and the arguments of all samples.
-    It returns x, shape (count, n), and which samples are solved, shape (count,); None where there is no program for all.
+    It returns x, shape (count, n), and which samples are solved, shape (count,); None where no program does for all.
     """
     if type(method) is not Newton or type(method.linear_solver) is not SquareLU or method.control != Radius():
         return None
