@@ -92,12 +92,17 @@ def separate_loop_nodes(
 def _separated(known: Separate) -> Separate | None:
     body = known.body
     # Steps that carry nothing are independent of one another in any case.
-    for node in [n for n in body.carries if n.dtype.kind == "f"]:
+    seeds = [n for n in body.carries if n.dtype.kind == "f" and n.size > 1]
+    users: dict[Node, list[Node]] = {}
+    for node in topological([*body.results, *(() if body.go is None else (body.go,))]) if seeds else ():
+        for source in dict.fromkeys(node.inputs):
+            users.setdefault(source, []).append(node)
+    for node in seeds:
         for a, size in enumerate(node.shape):
             if size < 2:
                 continue
             try:
-                axes = _Axes(body, node, a)
+                axes = _Axes(body, users, node, a)
             except _MixedError:
                 continue
             if axes.worth_while():
@@ -152,6 +157,7 @@ class _Axes:
     """Where the axis is in each node of a body that has it."""
 
     body: Body
+    users: dict[Node, list[Node]]
     seed: Node
     axis: int
     place: dict[Node, int] = field(default_factory=dict)
@@ -159,10 +165,6 @@ class _Axes:
     def __post_init__(self) -> None:
         body = self.body
         self.size = self.seed.shape[self.axis]
-        self.users: dict[Node, list[Node]] = {}
-        for node in topological([*body.results, *(() if body.go is None else (body.go,))]):
-            for source in dict.fromkeys(node.inputs):
-                self.users.setdefault(source, []).append(node)
         ties = list(zip(body.carries, body.carried, strict=True))
         self.waiting: list[Node] = []
         self.note(self.seed, self.axis)

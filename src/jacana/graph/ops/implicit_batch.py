@@ -28,7 +28,8 @@ def _evaluate(params: ImplicitParams, start: Array, *arguments: Array) -> Array:
     ]
     together = getattr(params.solver, "together", None)
     found = together(params, starts, each) if together is not None and count > 1 else None
-    result, solved = (np.empty_like(starts), np.zeros(count, dtype=bool)) if found is None else found
+    nothing = np.empty((count, *params.unknown.shape)), np.zeros(count, dtype=bool)
+    result, solved = nothing if found is None else found
     for k in np.flatnonzero(~solved):
         result[k] = params.solver.run(starts[k], [argument[k] for argument in each])
     return np.asarray(result.reshape(*lead, *params.unknown.shape), dtype=params.unknown.dtype)
