@@ -9,6 +9,7 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
+import scipy
 import scipy.fft
 import scipy.linalg
 import scipy.special
@@ -17,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import calls_methods
 import calls_numpy
+import calls_options
 import calls_scipy
 
 PAGE = Path(__file__).parents[2] / "docs" / "coverage.md"
@@ -122,6 +124,18 @@ LIBRARIES = [
         public=public(scipy.fft),
     ),
     Library("Methods of ufuncs", calls_methods.UFUNC_METHODS, calls_methods.UFUNC_STEPS, {}, {}),
+    Library("Options and lists", calls_options.OPTIONS, calls_options.OPTIONS_STEPS, {}, {}),
+    Library("numpy.polynomial", calls_options.POLYNOMIAL, set(), {}, {}),
+    Library("Complex numbers", calls_options.COMPLEX, set(), {}, {}),
+    Library(
+        "scipy.spatial.transform.Rotation",
+        calls_options.ROTATION,
+        set(),
+        calls_options.ROTATION_REFUSED,
+        {},
+        setup="from scipy.spatial.transform import Rotation as R",
+        public=None if scipy.__version__ >= "1.17" else set(),  # compiled before, and refused
+    ),
     Library(
         "numpy.ndarray",
         calls_methods.METHODS,

@@ -120,7 +120,9 @@ def test_constant_rotations_of_recorded_vectors():
     assert jc.check(lambda x: many.apply(x), X)
 
 
-def test_recorded_rotations_are_refused():
+def test_recorded_rotations_are_refused_where_the_class_is_compiled():
+    if isinstance(vars(Rotation).get("apply"), type(lambda: 0)):
+        pytest.skip("this version of SciPy has a class in Python: see test_rotations")
     for make in (Rotation.from_rotvec, Rotation.from_quat, lambda v: Rotation.from_euler("xyz", v)):
         with pytest.raises(jc.RecordingError):
             jc.jacobian(lambda v, make=make: make(v).as_matrix())(

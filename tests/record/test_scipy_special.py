@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mpmath
 import numpy as np
 import pytest
 import scipy.special as sc
@@ -102,3 +103,51 @@ def test_functions_of_integers_stay_what_they_are():
 def test_refusals(function, words):
     with pytest.raises(jc.RecordingError, match=words):
         jc.jacobian(function)(X)
+
+
+@pytest.mark.parametrize("m", [0.0, 1e-12, 1e-6, 0.1, 0.2499, 0.2501, 0.9, -0.3, -5.0])
+@pytest.mark.parametrize("name", ["ellipk", "ellipe"])
+def test_complete_elliptic_integrals_near_zero(name, m):
+    reference, function = getattr(mpmath, name), getattr(sc, name)
+    with mpmath.workdps(40):
+        first, second = (float(mpmath.diff(reference, m, n)) for n in (1, 2))
+    np.testing.assert_allclose(jc.grad(function)(m), first, rtol=1e-14)
+    np.testing.assert_allclose(jc.hessian(function)(m), second, rtol=2e-14)
+
+
+@pytest.mark.parametrize("point", [(0.31, 0.72), (0.72, 0.31), (0.6, 0.6), (0.6, 0.6000001), (2.0, 0.1)])
+def test_second_derivatives_of_agm(point):
+    with mpmath.workdps(40):
+        expected = [
+            [float(mpmath.diff(mpmath.agm, point, n)) for n in row] for row in (((2, 0), (1, 1)), ((1, 1), (0, 2)))
+        ]
+    found = jc.hessian(lambda v: sc.agm(v[0], v[1]))(np.array(point))
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
+def test_second_derivatives_where_a_factor_is_zero():
+    at = np.array([0.0, 2.0])
+    np.testing.assert_allclose(jc.hessian(lambda v: sc.xlogy(v[0], v[1]))(at), [[0.0, 0.5], [0.5, 0.0]])
+    np.testing.assert_allclose(jc.hessian(lambda v: sc.xlog1py(v[0], v[1]))(at), [[0.0, 1 / 3], [1 / 3, 0.0]])
+
+
+@pytest.mark.parametrize("call", [lambda v: sc.elliprf(v, 0.4, 0.7), lambda v: sc.elliprc(v, 0.7)])
+def test_second_derivatives_without_a_rule_are_refused(call):
+    assert np.isfinite(jc.grad(call)(0.5))
+    with pytest.raises(jc.UnsupportedOperationError, match=r"scipy.special.elliprd by its argument 2"):
+        jc.hessian(call)(0.5)
+
+
+@pytest.mark.parametrize("df", [1.5, 2.0, 5.0])
+@pytest.mark.parametrize("centre", [0.0, 0.7])
+def test_non_central_chi_square_of_few_degrees_of_freedom(df, centre):
+    def density(x):
+        weights = [mpmath.exp(-centre / 2) * (mpmath.mpf(centre) / 2) ** j / mpmath.factorial(j) for j in range(40)]
+        return sum(
+            w * x ** (df / 2 + j - 1) * mpmath.exp(-x / 2) / 2 ** (df / 2 + j) / mpmath.gamma(df / 2 + j)
+            for j, w in enumerate(weights)
+        )
+
+    for x in (0.3, 2.5):
+        found = jc.grad(lambda x: sc.chndtr(x, df, centre))(x)
+        np.testing.assert_allclose(found, float(density(mpmath.mpf(x))), rtol=1e-12)

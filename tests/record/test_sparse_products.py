@@ -47,9 +47,44 @@ def test_changes_are_seen():
     np.testing.assert_array_equal(f(X), matrix.toarray())
 
 
-def test_other_formats_are_refused():
-    with pytest.raises(UnsupportedOperationError, match="tocsr"):
-        record(lambda x: A.tolil() @ x, [X])
+@pytest.mark.parametrize("kind", ["lil", "dok", "dia", "bsr"])
+def test_other_formats(kind):
+    matrix = A.asformat(kind)
+    derivative = jc.jacobian(lambda x: matrix @ x, format="csr")
+    np.testing.assert_array_equal(derivative(X).toarray(), A.toarray())
+    if kind in ("lil", "dok"):
+        matrix[1, 0] = 7.0
+    else:
+        matrix.data *= 2.0
+    np.testing.assert_array_equal(derivative(X).toarray(), matrix.toarray())
+
+
+def test_products_of_matrices_are_written_with_a_star():
+    matrix = sp.csc_matrix(A)
+    np.testing.assert_array_equal(jc.jacobian(lambda x: matrix * x)(X), A.toarray())
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda x: A * x[0],
+        lambda x: A.multiply(x),
+        lambda x: sp.csr_array((x, (np.arange(3), np.arange(3)))) @ np.ones(3),
+        lambda x: sp.diags_array(x) @ x,
+        lambda x: sp.linalg.spsolve(sp.csc_array(np.eye(3)), x),
+        lambda x: sp.linalg.cg(sp.csc_array(np.eye(3)), x)[0],
+    ],
+)
+def test_recorded_entries_and_solvers_are_refused_by_name(call):
+    with pytest.raises(UnsupportedOperationError, match=r"scipy\.sparse|sparse matrix of recorded numbers"):
+        jc.jacobian(call)(X)
+
+
+def test_questions_about_matrices_are_answered():
+    def f(x):
+        return x * (2.0 if sp.issparse(x) else 3.0) if sp.issparse(A) else x
+
+    np.testing.assert_array_equal(jc.jacobian(f)(X), 3.0 * np.eye(3))
 
 
 def test_define_by_run():

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+from ..errors import UnsupportedOperationError
 from ..graph.index import Lookup, identity
 from ..graph.node import Node, Term, topological
 from ..structure.formats import dense_node
@@ -178,6 +179,12 @@ class _Edges:
         return ("forward", forward * points) if forward < reverse else ("reverse", reverse * points)
 
     def _connect(self, node: Node, active: set[Node]) -> None:
+        for k in node.op.fixed:
+            if node.inputs[k] in active:
+                raise UnsupportedOperationError(
+                    f"jacana has no derivative rule for {node.op.name.replace('special_', 'scipy.special.')} by its "
+                    f"argument {k}, which a derivative of a higher order needs here. First derivatives can be had."
+                )
         for source, terms in zip(node.inputs, node.op.edges(node), strict=True):
             if terms is not None and source in active:
                 for term in terms:

@@ -173,6 +173,7 @@ class Operation:
         special: ``(inputs, partials)`` rows: the derivative chosen at kinks, ties and bounds.
         smooth: whether the derivative is continuous on ``domain``.
         ufunc: the NumPy ufunc that this record differentiates, if there is one.
+        fixed: inputs by which there is a derivative, but no rule for it: what depends on one cannot be derived.
         matrix: for an operation whose result is the matrix of a linear map: how to multiply by it unformed.
     """
 
@@ -188,6 +189,7 @@ class Operation:
     smooth: bool = True
     ufunc: np.ufunc | None = None
     aliases: tuple[str, ...] = field(default=())
+    fixed: tuple[int, ...] = ()
     matrix: Matrix | None = None
 
     def __call__(self, *inputs: Node, params: Any = None) -> Node:

@@ -4,6 +4,8 @@ from . import (
     choosing,
     complex_arithmetic,
     complex_functions,
+    complex_order,
+    complex_spectra,
     contraction,
     creation,
     elementwise,
@@ -20,6 +22,7 @@ from . import (
     missing,
     movement,
     norms,
+    quantiles,
     reduction,
     scipy_linalg,
     scipy_special,
@@ -36,9 +39,9 @@ from .variable import Variable, as_node, leaf_of, leaf_value, raw, wrap_node
 
 # Each of these modules enters its functions in the tables of ``table`` when it is imported.
 _TABLES = (
-    choosing, complex_arithmetic, complex_functions, contraction, creation, elementwise, factorizations, fourier,
-    functional, histograms, indexing, interpolation, joining, linalg, matrices, missing, movement, norms, reduction,
-    scipy_linalg, scipy_special, sets, statistics, ufuncs,
+    choosing, complex_arithmetic, complex_functions, complex_order, complex_spectra, contraction, creation, elementwise,
+    factorizations, fourier, functional, histograms, indexing, interpolation, joining, linalg, matrices, missing,
+    movement, norms, quantiles, reduction, scipy_linalg, scipy_special, sets, statistics, ufuncs,
 )  # fmt: skip
 
 __all__ = [

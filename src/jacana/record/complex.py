@@ -160,13 +160,20 @@ class ComplexVariable(ComplexBase):
         return (self[k] for k in range(self.shape[0]))
 
     def __repr__(self) -> str:
+        self._shown()
         text = np.array2string(np.asarray(self._value), separator=", ", prefix="ComplexVariable(")
         return f"ComplexVariable({text}{'' if self.dtype == np.complex128 else f', dtype={self.dtype.name}'})"
 
+    def _shown(self) -> None:
+        self._re._shown()
+        self._im._shown()
+
     def __str__(self) -> str:
+        self._shown()
         return str(self._value)
 
     def __format__(self, spec: str) -> str:
+        self._shown()
         value = self._value
         return format(value.item() if spec and not value.shape else value, spec)
 

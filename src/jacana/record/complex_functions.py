@@ -538,6 +538,13 @@ def norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> A
         both = np.stack([part_of(x, 0), part_of(x, 1)], axis=-1)
         lines = np.reshape(np.moveaxis(both, axes, range(-1 - len(axes), -1)), (*_rest(x.shape, axes), -1))
         found = np.reshape(np.linalg.norm(lines, axis=-1), np.shape(value))
+    elif len(axes) == 2 and ord in (2, -2, "nuc"):
+        from .complex_spectra import singular_values
+
+        first, second = axis if axis is not None else (0, 1)
+        s = singular_values(np.moveaxis(x, (first, second), (-2, -1)))
+        found = np.sum(s, axis=-1) if ord == "nuc" else s[..., 0 if ord == 2 else -1]
+        found = np.reshape(found, np.shape(value))
     else:
         found = np.linalg.norm(np.abs(x), ord, axis, keepdims)
     return wrap_node(as_part(found).node, value)

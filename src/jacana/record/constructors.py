@@ -14,6 +14,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from .functional import joined_by_trick, vectorized
 from .interpolation import spline_methods
 from .iterators import arange, from_iterable
 from .location import is_user
+from .nests import nest_functions
 from .recording import current_recording
 from .rotations import rotation_methods
 from .table import FUNCTIONS, call_function
@@ -56,8 +58,14 @@ def _called_by_user(name: str) -> bool:
     """
     if current_recording() is None:
         return False
-    frame = sys._getframe(2)
+    frame: FrameType | None = sys._getframe(2)
+    assert frame is not None
     if not is_user(frame):
+        # ``numpy.polynomial`` is Python code in terms of the rest of NumPy: with Variables it is recorded as it is.
+        while frame is not None and str(frame.f_globals.get("__name__")).startswith("numpy.polynomial"):
+            if any(map(contains_variable, frame.f_locals.values())):
+                return True
+            frame = frame.f_back
         return False
     called = called_name(frame.f_code, frame.f_lasti)
     if called == name or called is None:
@@ -142,7 +150,10 @@ del _name, _wrapper
 
 def _index_trick(self: Any, key: Any) -> Any:
     original = _METHODS[0][2]
-    if current_recording() is None or not contains_variable(key if isinstance(key, tuple) else (key,)):
+    if current_recording() is None:
+        return original(self, key)
+    parts = key if isinstance(key, tuple) else (key,)
+    if not contains_variable([(p.start, p.stop, p.step) if isinstance(p, slice) else p for p in parts]):
         return original(self, key)
     return joined_by_trick(original, self, key)
 
@@ -160,7 +171,7 @@ def _enumerated(self: Any, arr: Any) -> None:
         _METHODS[2][2](self, arr)
 
 
-_of_scipy: list[tuple[Any, str, Callable[..., Any], Callable[..., Any]]] = []  # those replaced now
+_others: list[tuple[Any, str, Callable[..., Any], Callable[..., Any]]] = []  # those replaced now
 _METHOD_WRAPPERS = (_index_trick, _vectorized_call, _enumerated)
 
 
@@ -175,8 +186,8 @@ def patched_constructors() -> Iterator[None]:
                 setattr(np, name, wrapper)
             for (owner, name, _), wrapper in zip(_METHODS, _METHOD_WRAPPERS, strict=True):
                 setattr(owner, name, wrapper)
-            _of_scipy[:] = [*spline_methods(), *rotation_methods()]
-            for owner, name, _, wrapper in _of_scipy:
+            _others[:] = [*spline_methods(), *rotation_methods(), *nest_functions(frozenset(_ORIGINAL))]
+            for owner, name, _, wrapper in _others:
                 setattr(owner, name, wrapper)
     try:
         yield
@@ -186,5 +197,5 @@ def patched_constructors() -> Iterator[None]:
             if _active == 0:
                 for name, original in _ORIGINAL.items():
                     setattr(np, name, original)
-                for owner, name, original in (*_METHODS, *(entry[:3] for entry in _of_scipy)):
+                for owner, name, original in (*_METHODS, *(entry[:3] for entry in _others)):
                     setattr(owner, name, original)

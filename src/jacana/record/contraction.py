@@ -11,6 +11,7 @@ from ..graph.build import cast_to, contract_labels, index_node, movement_reshape
 from ..graph.index import Affine, Index, axis
 from ..graph.node import Node
 from .lift import acceptable, operand, plain_operand
+from .movement import movement
 from .sparse import is_sparse, matmul_sparse, sparse_matmul
 from .table import implements, otherwise
 from .variable import raw, tracked, wrap_constant, wrap_node
@@ -178,6 +179,11 @@ def einsum(*operands: Any, out: Any = None, optimize: Any = False, **options: An
         subscripts, output, _ = opt_einsum.parser.parse_einsum_input(arguments, shapes=True)
     letters: dict[str, int] = {}
     labels = [tuple(letters.setdefault(c, len(letters)) for c in part) for part in subscripts.split(",")]
+    letter_of = tuple(letters[c] for c in output)
+    if len(arrays) == 1 and out is None and set(labels[0]) == set(letter_of):
+        # Nothing is summed: NumPy gives a view.
+        places = [Affine(0, ((letter_of.index(k), 1),)) for k in labels[0]]
+        return movement(arrays[0], value, lambda node: index_node(node, np.shape(value), places))
     value = np.asarray(value)[()]
     result = contraction(value, list(zip(arrays, labels, strict=True)), tuple(letters[c] for c in output))
     if out is not None:

@@ -2,10 +2,9 @@
 
 ``scipy.linalg`` turns its arguments into arrays itself, so a Variable never gets a say. While at least one recording is
 running, the public functions of such a module (if the program has imported it) are replaced by wrappers, in the module
-and where ``from scipy.linalg import expm`` has put them: the globals and the closure of the recorded function (those of
-another module are not searched; a call there is refused with advice). A wrapper steps aside unless this thread (or
-task) is recording *and* an argument holds a Variable; without Variables SciPy is what it always was. What has no rule
-is refused by name.
+and where ``from scipy.linalg import expm`` has put them: the globals and the closure of the recorded function and of
+the functions that it names. A wrapper steps aside unless this thread (or task) is recording *and* an argument holds a
+Variable; without Variables SciPy is what it always was. What has no rule is refused by name.
 """
 
 from __future__ import annotations
@@ -20,6 +19,7 @@ from typing import Any, TypeAlias, TypeGuard
 
 from .lift import any_tracked, call_on_constants
 from .location import is_user_code, unsupported
+from .reach import names_in
 from .recording import current_recording
 from .table import Handler
 from .variable import contains_variable
@@ -32,7 +32,10 @@ REMEDIES: dict[tuple[str, str], str] = {}
 # Functions that call the program back: what they depend on may be in a closure, which their handlers find out.
 CALLING_BACK: set[tuple[str, str]] = set()
 # Of these only what has an entry is wrapped: the rest calls NumPy, which knows Variables by itself.
-MADE_OF_UFUNCS = frozenset({"scipy.special", "scipy.interpolate", "scipy.spatial.transform", "scipy.integrate"})
+MADE_OF_UFUNCS = frozenset(
+    ("scipy.special", "scipy.interpolate", "scipy.spatial.transform", "scipy.integrate", "scipy.sparse",
+     "scipy.sparse.linalg")
+)  # fmt: skip
 # Here classes are replaced, too.
 _OF_CLASSES = frozenset({"scipy.interpolate"})
 _wrappers: dict[str, dict[str, Callable[..., Any]]] = {}
@@ -183,8 +186,21 @@ def _leave(key: int) -> None:
             namespace[name] = original
 
 
+def _named_functions(function: FunctionType) -> Iterator[FunctionType]:
+    """Functions that a function names, of its own module and of modules that it names: they may be in others."""
+    names = names_in(function.__code__)
+    space = function.__globals__
+    for name in names:
+        value = space.get(name)
+        if inspect.isfunction(value):
+            yield value
+        elif inspect.ismodule(value) and is_user_code(value.__name__, getattr(value, "__file__", None) or ""):
+            members = (vars(value).get(other) for other in names)
+            yield from (m for m in members if inspect.isfunction(m))
+
+
 def _own_namespaces(function: Any) -> Iterator[tuple[int, Namespace]]:
-    """The globals and the closure of a function and of the functions in its closure."""
+    """The globals and the closure of a function, of the functions in its closure and of those that it names."""
     pending, seen = [function], set()
     while pending:
         found = pending.pop()
@@ -200,6 +216,7 @@ def _own_namespaces(function: Any) -> Iterator[tuple[int, Namespace]]:
                 pending.extend(v for v in _Cells(found).values() if inspect.isfunction(v))
             continue
         yield id(found.__globals__), found.__globals__
+        pending.extend(_named_functions(found))
         if found.__closure__:
             cells = _Cells(found)
             yield id(found.__closure__), cells

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,7 +12,8 @@ from ..graph.index import unraveled
 from .composed import as_numpy
 from .creation import astype
 from .indexing import plain_key
-from .lift import call_on_constants, plain_operand
+from .iterators import arange
+from .lift import any_tracked, call_on_constants, plain_operand
 from .location import recording_error, unsupported
 from .table import implements
 from .variable import Variable, raw, raw_deep, tracked, wrap_constant
@@ -84,32 +86,91 @@ def piecewise(x: Any, condlist: Any, funclist: Sequence[Any], *args: Any, **kw: 
 
 
 def vectorized(vectorize: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
-    """A call of ``np.vectorize(f)`` on Variables: one call of f for each element."""
-    if vectorize.signature is not None or kwargs:
-        raise unsupported("numpy.vectorize with a signature or keywords", "Use jacana.vmap, or a loop.")
-    fixed = {k for k in vectorize.excluded if isinstance(k, int)}
-    varied = [plain_operand(a) for k, a in enumerate(args) if k not in fixed]
-    shape = np.broadcast_shapes(*(np.shape(raw_deep(a)) for a in varied))
-    spread = [np.broadcast_to(a, shape) for a in varied]
+    """A call of ``np.vectorize(f)`` on Variables: one call of f for each element, or each core array."""
+    given: dict[Any, Any] = {**dict(enumerate(args)), **kwargs}
+    varied = {k: plain_operand(a) for k, a in given.items() if k not in vectorize.excluded}
+    shapes = {k: np.shape(raw_deep(a)) for k, a in varied.items()}
+    cores: dict[Any, tuple[str, ...]] = dict.fromkeys(varied, ())
+    if vectorize.signature is not None:
+        if len(args) < len(given):
+            raise unsupported("numpy.vectorize with a signature and keywords", "Give the arguments by position.")
+        before = vectorize.signature.partition("->")[0]
+        names = [
+            tuple(n for n in core.replace(" ", "").split(",") if n) for core in re.findall(r"\(([^()]*)\)", before)
+        ]
+        cores = dict(zip(varied, names, strict=True))
+    sizes: dict[str, int] = {}
+    leads = []
+    for k, core in cores.items():
+        shape = shapes[k]
+        split = len(shape) - len(core)
+        if split < 0 or any(sizes.setdefault(n, size) != size for n, size in zip(core, shape[split:], strict=True)):
+            raise ValueError(f"argument of shape {shape} does not match the signature {vectorize.signature!r}")
+        leads.append(shape[:split])
+    lead = np.broadcast_shapes(*leads)
+    spread = {k: np.broadcast_to(a, (*lead, *shapes[k][len(shapes[k]) - len(cores[k]) :])) for k, a in varied.items()}
     results: list[Any] = []
-    for place in np.ndindex(*shape):
-        rest = iter(a[place] for a in spread)
-        results.append(vectorize.pyfunc(*(a if k in fixed else next(rest) for k, a in enumerate(args))))
+    for place in np.ndindex(*lead):
+        chosen = {k: spread[k][place] if k in spread else a for k, a in given.items()}
+        named = {k: a for k, a in chosen.items() if isinstance(k, str)}
+        results.append(vectorize.pyfunc(*(chosen[k] for k in range(len(args))), **named))
     if not results:
         raise ValueError("cannot call `vectorize` on size 0 inputs unless `otypes` is set")
+
+    def together(parts: Sequence[Any]) -> Any:
+        stacked = np.stack([np.asarray(r) if tracked(r) is None else r for r in map(plain_operand, parts)])
+        return np.reshape(stacked, (*lead, *np.shape(raw_deep(stacked))[1:]))
+
     if isinstance(results[0], tuple):
-        columns = zip(*results, strict=True)
-        return tuple(np.reshape(np.stack([plain_operand(c) for c in column]), shape) for column in columns)
-    return np.reshape(np.stack([np.asarray(r) if tracked(r) is None else r for r in results]), shape)
+        return tuple(together(column) for column in zip(*results, strict=True))
+    return together(results)
+
+
+def _part(original: Callable[..., Any], trick: Any, part: Any) -> Any:
+    """One of the parts of ``np.r_[...]`` as an array; ``a:b:5j`` are five numbers from a to b."""
+    if not isinstance(part, slice):
+        return plain_operand(part)
+    start, stop, step = 0 if part.start is None else part.start, part.stop, 1 if part.step is None else part.step
+    if not any_tracked((start, stop, step)):
+        return original(trick, part).ravel()
+    if isinstance(step, complex):
+        return np.linspace(start, stop, int(abs(step)))
+    return arange(np.arange, start, stop, step)
 
 
 def joined_by_trick(original: Callable[..., Any], trick: Any, key: Any) -> Any:
     """``np.r_[...]`` and ``np.c_[...]`` with Variables among the parts."""
     parts = list(key) if isinstance(key, tuple) else [key]
     head = [p for p in parts if isinstance(p, str)]
-    arrays = [original(trick, p).ravel() if isinstance(p, slice) else plain_operand(p) for p in parts if p not in head]
+    arrays = [_part(original, trick, p) for p in parts if not isinstance(p, str)]
     value = original(trick, (*head, *(raw_deep(a) for a in arrays)))
     return moved_by_codes(lambda *codes: original(trick, (*head, *codes)), value, *arrays)
+
+
+@implements(np.ix_)
+def ix_(*args: Any) -> tuple[Any, ...]:
+    """Each vector along an axis of its own; truth values as the places where they hold."""
+    found = []
+    for k, value in enumerate(args):
+        value = plain_operand(value)
+        if np.ndim(raw_deep(value)) != 1:
+            raise ValueError("Cross index must be 1 dimensional")
+        if raw_deep(value).dtype == np.bool_:
+            (value,) = np.nonzero(value)
+        found.append(np.reshape(value, tuple(-1 if j == k else 1 for j in range(len(args)))))
+    return tuple(found)
+
+
+@implements(np.unravel_index)
+def unravel_index(indices: Any, shape: Any, order: str = "C") -> tuple[Any, ...]:
+    """The coordinates of positions: integers, guarded where they are used."""
+    np.unravel_index(raw(indices), shape, order)  # type: ignore[call-overload]  # its errors
+    sizes = [int(n) for n in np.ravel(np.asarray(raw_deep(shape)))]
+    found, step = [], 1
+    for size in reversed(sizes) if order == "C" else sizes:
+        found.append(np.remainder(np.floor_divide(indices, step), size))
+        step *= size
+    return tuple(reversed(found) if order == "C" else found)
 
 
 # --- functions that write ---------------------------------------------------------------------------------------

@@ -15,9 +15,9 @@ from .indexing import offset, plain_key
 from .lift import any_tracked, call_on_constants, plain_operand
 from .location import unsupported
 from .movement import along_axis, join, movement, shifted
-from .padding import frame
+from .padding import constant_frame, frame
 from .reduction import axes_of
-from .table import FUNCTIONS, implements
+from .table import implements
 from .variable import Variable, raw, raw_deep, tracked, wrap_constant, wrap_node
 
 _MISSING: Any = np._NoValue
@@ -252,11 +252,8 @@ def pad(array: Any, pad_width: Any, mode: Any = "constant", **options: Any) -> A
     if mode == "constant":
         fills = options.get("constant_values", 0)
         if any_tracked((fills,)):
-            if np.ndim(raw(fills)) != 0:
-                raise unsupported("numpy.pad with several constant_values that depend on the arguments")
-            result = FUNCTIONS[np.full](value.shape, fills, value.dtype)
-            result[tuple(slice(b, b + n) for (b, _), n in zip(widths, np.shape(raw(array)), strict=True))] = array
-            return result
+            framed = constant_frame(array, widths, fills)
+            return wrap_node(build.cast_to(framed.node, value.dtype), value)
         base = np.pad(np.zeros(np.shape(raw(array)), value.dtype), pad_width, mode, **options)
         result = wrap_constant(base)
         result[tuple(slice(b, b + n) for (b, _), n in zip(widths, np.shape(raw(array)), strict=True))] = array

@@ -105,7 +105,8 @@ def plain_operand(value: Any) -> Any:
 def call_on_constants(function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
     """A NumPy function without rule: fine on constants, refused on anything that depends on an argument."""
     if any_tracked(args) or any_tracked(tuple(kwargs.values())):
-        raise unsupported(function_name(function))
+        writes = getattr(function, "__name__", "") in ("save", "savez", "savez_compressed", "savetxt")
+        raise unsupported(function_name(function), "A file holds plain numbers: write y.array for y." if writes else "")
     outcome = function(*raw_deep(args), **raw_deep(kwargs))
     if isinstance(outcome, tuple):
         items = [wrap_constant(r) for r in outcome]

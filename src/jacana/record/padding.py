@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from .lift import any_tracked, plain_operand
 from .location import unsupported
 from .variable import raw
 
@@ -40,10 +41,26 @@ def frame(array: Any, widths: Sequence[Sequence[int]], mode: Any, options: dict[
     return array
 
 
+def constant_frame(array: Any, widths: Sequence[Sequence[int]], fills: Any) -> Any:
+    """``np.pad`` with constants that are Variables: corners have those of the last axis."""
+    rank = np.ndim(raw(array))
+    for k, (counts, ends) in enumerate(zip(widths, _pairs(fills, rank), strict=True)):
+        shape = np.shape(raw(array))
+        low, high = (
+            np.broadcast_to(end, (*shape[:k], n, *shape[k + 1 :])) for n, end in zip(counts, ends, strict=True)
+        )
+        array = np.concatenate([low, array, high], axis=k)
+    return array
+
+
 def _pairs(value: Any, rank: int) -> list[Any]:
     """An option as one pair for each axis."""
     if isinstance(value, dict):
         raise unsupported("numpy.pad with a dictionary of options")
+    value = plain_operand(value)
+    if any_tracked((value,)):
+        spread = np.broadcast_to(value, (rank, 2))
+        return [[spread[k, 0], spread[k, 1]] for k in range(rank)]
     pairs = np.empty((rank, 2), dtype=object)
     pairs[...] = np.asarray(value, dtype=object)
     return pairs.tolist()
@@ -70,9 +87,7 @@ def _ramps(array: Any, along: int, widths: tuple[int, int], targets: Sequence[An
     for edge, width, target, side in zip(edges, widths, targets, (1, -1), strict=True):
         shape = [-1 if j == along else 1 for j in range(np.ndim(raw(array)))]
         way = (np.arange(1, width) / max(width, 1)).reshape(shape)
-        ends = np.broadcast_to(np.asarray(target, dtype=float), np.shape(raw(edge)))[
-            (slice(None),) * along + (slice(width),)
-        ]
+        ends = np.broadcast_to(target * 1.0, np.shape(raw(edge)))[(slice(None),) * along + (slice(width),)]
         ramp = np.concatenate([ends, target + (edge - target) * way], axis=along)
         ramps.append(ramp if side > 0 else np.flip(ramp, along))
     return ramps[0], ramps[1]
@@ -93,4 +108,4 @@ def _odd(array: Any, along: int, widths: tuple[int, int], mode: str) -> tuple[An
     return 2.0 * edges[0] - np.flip(low, along), 2.0 * edges[1] - np.flip(high, along)
 
 
-__all__ = ["frame"]
+__all__ = ["constant_frame", "frame"]

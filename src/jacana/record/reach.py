@@ -275,7 +275,7 @@ class _Collector:
             return
         self._code(function.__code__)
         self.watches.attribute(function, "__code__", function.__code__)
-        read = _names_in(function.__code__)
+        read = names_in(function.__code__)
         for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
             if name not in read:
                 continue
@@ -322,7 +322,7 @@ class _Collector:
 
     def _code(self, code: CodeType) -> None:
         self.codes.update(_nested(code))
-        self.names.update(_names_in(code))
+        self.names.update(names_in(code))
 
     def _members(self, owner: Any, depth: int) -> None:
         """Attributes of an object, a class or a module whose names occur in the code."""
@@ -386,7 +386,7 @@ def _nested(code: CodeType) -> Iterator[CodeType]:
 
 
 @functools.lru_cache(maxsize=4096)
-def _names_in(code: CodeType) -> frozenset[str]:
+def names_in(code: CodeType) -> frozenset[str]:
     """The names that a function reads, with those that it keeps in text for ``globals()`` or ``eval``."""
     codes = list(_nested(code))
     names = {name for part in codes for name in {*part.co_names, *part.co_freevars} - only_written(part)}

@@ -102,8 +102,10 @@ def mean(
         return _store(wrap_constant(value), out)
     axes = axes_of(axis, node.ndim)
     count = float(np.prod([node.shape[k] for k in axes]))
-    total = sum_axes(cast_to(node, value.dtype), axes)
-    return _store(_finish(total / count, value), out)
+    # NumPy adds half precision in single precision unless told otherwise.
+    within = np.dtype("f4") if dtype is None and value.dtype == np.float16 else value.dtype
+    total = sum_axes(cast_to(node, within), axes)
+    return _store(_finish(cast_to(total / count, value.dtype), value), out)
 
 
 def _own_record(name: str, function: Callable[..., Any]) -> Handler:
@@ -185,28 +187,36 @@ def variance(
     where: Any = _MISSING, mean: Any = _MISSING, correction: Any = _MISSING,
 ) -> Any:  # fmt: skip
     """The mean square distance from the mean."""
-    refuse("var", mean=mean)
     if correction is not _MISSING:
         ddof = correction
     if _is_mask(where):
-        return _store(_masked_variance(a, axis, dtype, ddof, keepdims, where), out)
-    value = np.var(raw(a), axis=axis, dtype=dtype, ddof=ddof, **given(keepdims=keepdims))
-    node = tracked(a)
-    if node is None:
+        return _store(_masked_variance(a, axis, dtype, ddof, keepdims, where, mean), out)
+    options = given(keepdims=keepdims, mean=raw(mean))
+    value = np.var(raw(a), axis=axis, dtype=dtype, ddof=ddof, **options)
+    if tracked(a) is None and tracked(mean) is None:
         return _store(wrap_constant(value), out)
-    a = wrap_node(cast_to(node, value.dtype), raw(a).astype(value.dtype))
-    axes = axes_of(axis, node.ndim)
-    count = float(np.prod([node.shape[k] for k in axes]))
-    centred = a - mean_of(a, axes)
+    a, axes, count = _of_dtype(a, axis, value.dtype)
+    centred = a - (mean_of(a, axes) if mean is _MISSING else mean)
     total = np.sum(centred * centred, axis=axes, keepdims=keepdims is True)
     with np.errstate(all="ignore"):
         result = total / max(count - ddof, 0.0)
     return _store(wrap_node(result.node, value), out)
 
 
-def _masked_variance(a: Any, axis: Any, dtype: Any, ddof: Any, keepdims: Any, where: Any) -> Any:
-    value = np.var(raw(a), axis=axis, dtype=dtype, ddof=ddof, where=raw(where), **given(keepdims=keepdims))
-    centred = np.where(where, a - np.mean(a, axis=axis, dtype=dtype, keepdims=True, where=where), 0.0)
+def _of_dtype(a: Any, axis: Any, dtype: Any) -> tuple[Any, tuple[int, ...], float]:
+    """The operand of a variance in the dtype of the result, the axes, and how many elements there are along them."""
+    node, numbers = tracked(a), np.asarray(raw(a)).astype(dtype)
+    axes = axes_of(axis, numbers.ndim)
+    count = float(np.prod([numbers.shape[k] for k in axes]))
+    return (numbers if node is None else wrap_node(cast_to(node, dtype), numbers)), axes, count
+
+
+def _masked_variance(a: Any, axis: Any, dtype: Any, ddof: Any, keepdims: Any, where: Any, centre: Any) -> Any:
+    options = given(keepdims=keepdims, mean=raw(centre))
+    value = np.var(raw(a), axis=axis, dtype=dtype, ddof=ddof, where=raw(where), **options)
+    if centre is _MISSING:
+        centre = np.mean(a, axis=axis, dtype=dtype, keepdims=True, where=where)
+    centred = np.where(where, a - centre, 0.0)
     mask = np.broadcast_to(where, np.shape(raw(a)))
     count = np.sum(mask, axis=axis, dtype=value.dtype, keepdims=keepdims)
     return np.sum(centred * centred, axis=axis, dtype=value.dtype, keepdims=keepdims) / np.maximum(count - ddof, 0.0)
@@ -226,20 +236,18 @@ def std(
     where: Any = _MISSING, mean: Any = _MISSING, correction: Any = _MISSING,
 ) -> Any:  # fmt: skip
     """The norm of the distances from the mean, over the root of their number: zero at zero, as every norm."""
-    refuse("std", mean=mean)
     ddof = ddof if correction is _MISSING else correction
     if _is_mask(where):
-        masked = variance(a, axis, dtype, None, ddof, keepdims, where=where)
+        masked = variance(a, axis, dtype, None, ddof, keepdims, where=where, mean=mean)
         return _store(root_of_variance(masked), out)
-    value = np.std(raw(a), axis=axis, dtype=dtype, ddof=ddof, **given(keepdims=keepdims))
-    node = tracked(a)
-    if node is None:
+    value = np.std(raw(a), axis=axis, dtype=dtype, ddof=ddof, **given(keepdims=keepdims, mean=raw(mean)))
+    if tracked(a) is None and tracked(mean) is None:
         return _store(wrap_constant(value), out)
-    a = wrap_node(cast_to(node, value.dtype), raw(a).astype(value.dtype))
-    axes = axes_of(axis, node.ndim)
-    count = float(np.prod([node.shape[k] for k in axes]))
+    a, axes, count = _of_dtype(a, axis, value.dtype)
     with np.errstate(all="ignore"):
-        scaled = (a - mean_of(a, axes)) * float(1.0 / np.sqrt(np.maximum(count - ddof, 0.0)))
+        scaled = (a - (mean_of(a, axes) if mean is _MISSING else mean)) * float(
+            1.0 / np.sqrt(np.maximum(count - ddof, 0.0))
+        )
     found = REGISTRY["norm"](scaled.node, params=AxesParams(axes))
     return _store(wrap_node(movement_reshape(found, np.shape(value)), value), out)
 

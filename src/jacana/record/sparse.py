@@ -7,6 +7,7 @@ else), by the test below.
 
 from __future__ import annotations
 
+import functools
 import sys
 from typing import Any
 
@@ -15,6 +16,7 @@ import numpy as np
 from ..graph.build import assembled, broadcast_axes, index_node, product
 from ..graph.index import axis, from_table
 from ..graph.node import Array
+from .foreign import refuses
 from .lift import operand
 from .location import unsupported
 from .recording import current_recording
@@ -39,6 +41,21 @@ def asked_by_sparse_product() -> bool:
     return frame.f_code.co_name == "_matmul_dispatch" and str(name).startswith("scipy.sparse")
 
 
+def refuse_sparse_numbers() -> None:
+    """An error if SciPy's sparse matrices ask for the numbers of a Variable, to put them into one."""
+    frame = sys._getframe(2)
+    while frame is not None and str(frame.f_globals.get("__name__")).partition(".")[0] in ("jacana", "numpy"):
+        if frame.f_back is None:
+            return
+        frame = frame.f_back
+    if str(frame.f_globals.get("__name__")).startswith("scipy.sparse"):
+        raise unsupported(
+            f"a sparse matrix of recorded numbers (asked for by {frame.f_code.co_name} of scipy.sparse)",
+            "A constant sparse matrix may multiply recorded vectors; recorded entries stay in an array of their own: "
+            "np.add.at(out, rows, data * x[columns]), or a dense matrix.",
+        )
+
+
 def _coordinates(matrix: Any) -> tuple[Array, Array, Array]:
     """Rows, columns and numbers; the numbers are the matrix's own array, so that a change is seen."""
     match matrix.format:
@@ -48,7 +65,13 @@ def _coordinates(matrix: Any) -> tuple[Array, Array, Array]:
             major = np.repeat(np.arange(len(matrix.indptr) - 1), np.diff(matrix.indptr))
             minor = matrix.indices
             return (major, minor, matrix.data) if matrix.format == "csr" else (minor, major, matrix.data)
-    raise unsupported(f"a product with a sparse matrix of format {matrix.format!r}", "Convert it with A.tocsr() first.")
+    raise AssertionError(matrix.format)
+
+
+def _content(matrix: Any) -> tuple[bytes, ...]:
+    """Everything that a matrix of another format says."""
+    found = matrix.tocoo()
+    return tuple(part.tobytes() for part in (found.row, found.col, found.data))
 
 
 def sparse_matmul(matrix: Any, x: Any) -> Any:
@@ -56,8 +79,12 @@ def sparse_matmul(matrix: Any, x: Any) -> Any:
     value = matrix @ raw(x)
     if tracked(x) is None:
         return wrap_constant(value)
-    rows, columns, data = _coordinates(matrix)
     recording = current_recording()
+    if matrix.format not in ("coo", "csr", "csc"):
+        if recording is not None:
+            recording.watches.state(functools.partial(_content, matrix))
+        matrix = matrix.tocoo()
+    rows, columns, data = _coordinates(matrix)
     if recording is not None:
         for name in ("row", "col", "indices", "indptr"):
             part = vars(matrix).get(name)
@@ -77,3 +104,16 @@ def sparse_matmul(matrix: Any, x: Any) -> Any:
 def matmul_sparse(x: Any, matrix: Any) -> Any:
     """``x @ matrix``."""
     return np.transpose(sparse_matmul(matrix.T, np.transpose(x)))
+
+
+refuses(
+    "scipy.sparse",
+    "Recorded entries stay in an array of their own: np.add.at(out, rows, data * x[columns]), or a dense matrix.",
+    "diags", "diags_array", "spdiags", "block_array", "bmat", "kron", "kronsum",
+)  # fmt: skip
+refuses(
+    "scipy.sparse.linalg",
+    "Solve with a dense matrix, np.linalg.solve(A.toarray(), b), or make the solver an operation of your own: "
+    "jacana.custom_operation.",
+    "spsolve", "spsolve_triangular", "cg", "gmres", "bicgstab", "minres", "lsqr", "lsmr", "expm_multiply",
+)  # fmt: skip

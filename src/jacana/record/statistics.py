@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from .composed import as_numpy, composed
+from .indexing import plain_key
 from .lift import any_tracked, call_on_constants, plain_operand
 from .location import unsupported
 from .table import implements
@@ -20,8 +21,14 @@ def cov(
     aweights: Any = None, *, dtype: Any = None,
 ) -> Any:  # fmt: skip
     """The covariance of variables in rows, as NumPy defines its weights and degrees of freedom."""
-    if any_tracked((fweights, aweights)):
-        raise unsupported("numpy.cov by its weights")
+    return covariance(m, y, rowvar, bias, ddof, fweights, aweights)
+
+
+def covariance(
+    m: Any, y: Any = None, rowvar: bool = True, bias: bool = False, ddof: Any = None, fweights: Any = None,
+    aweights: Any = None,
+) -> Any:  # fmt: skip
+    """The formula, of real and complex variables."""
     x = np.atleast_2d(plain_operand(m))
     if not rowvar and np.ndim(raw_deep(m)) != 1:
         x = np.transpose(x)
@@ -31,15 +38,16 @@ def cov(
             second = np.transpose(second)
         x = np.concatenate((x, second), axis=0)
     ddof = (0 if bias else 1) if ddof is None else ddof
-    weights = np.ones(np.shape(raw_deep(x))[1])
+    weights: Any = np.ones(np.shape(raw_deep(x))[1])
     if fweights is not None:
-        weights = weights * np.asarray(fweights, dtype=float)
+        weights = weights * np.asarray(plain_key(plain_operand(fweights)), dtype=float)
     if aweights is not None:
-        weights = weights * np.asarray(aweights, dtype=float)
-    total = weights.sum()
-    scale = total - ddof if aweights is None else total - ddof * float((weights * np.asarray(aweights)).sum()) / total
+        aweights = plain_operand(aweights)
+        weights = weights * aweights
+    total = np.sum(weights)
+    scale = total - ddof if aweights is None else total - ddof * np.sum(weights * aweights) / total
     centred = x - np.sum(x * weights, axis=1, keepdims=True) / total
-    return np.squeeze((centred * weights) @ np.transpose(centred) / max(scale, 0.0))
+    return np.squeeze((centred * weights) @ np.conjugate(np.transpose(centred)) / np.maximum(scale, 0.0))
 
 
 @composed(np.corrcoef)

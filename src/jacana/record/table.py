@@ -15,8 +15,26 @@ import numpy as np
 Handler = Callable[..., Any]
 F = TypeVar("F", bound=Handler)
 
+
+class _Functions(dict[Handler, Handler]):
+    """Functions of NumPy, also asked for by the wrapper that stands in for one while something is recorded."""
+
+    def __missing__(self, function: Handler) -> Handler:
+        return self[function.__wrapped__] if hasattr(function, "__wrapped__") else _none(function)
+
+    def get(self, function: Handler, default: Any = None) -> Any:
+        found = super().get(function, default)
+        if found is default and hasattr(function, "__wrapped__"):
+            return super().get(function.__wrapped__, default)
+        return found
+
+
+def _none(function: Handler) -> Handler:
+    raise KeyError(function)
+
+
 UFUNCS: dict[np.ufunc, Handler] = {}
-FUNCTIONS: dict[Handler, Handler] = {}
+FUNCTIONS: dict[Handler, Handler] = _Functions()
 
 
 def implements(*functions: Handler) -> Callable[[F], F]:
@@ -34,7 +52,7 @@ def implements(*functions: Handler) -> Callable[[F], F]:
 # Operands are real wherever the tables above are asked. A call in which something is complex goes to these instead.
 
 COMPLEX_UFUNCS: dict[np.ufunc, Handler] = {}
-COMPLEX_FUNCTIONS: dict[Handler, Handler] = {}
+COMPLEX_FUNCTIONS: dict[Handler, Handler] = _Functions()
 COMPLEX_FALLBACK: list[Handler] = []  # what is done with a function that has no entry: (function, args, kwargs)
 
 

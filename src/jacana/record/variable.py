@@ -185,14 +185,24 @@ class Variable:
         return (self[k] for k in range(self._value.shape[0]))
 
     def __repr__(self) -> str:
+        self._shown()
         text = np.array2string(np.asarray(self._value), separator=", ", prefix="Variable(")
         suffix = "" if self._value.dtype in (np.float64, np.int64, np.bool_) else f", dtype={self._value.dtype.name}"
         return f"Variable({text}{suffix})"
 
     def __str__(self) -> str:
+        self._shown()
         return str(self._value)
 
+    def _shown(self) -> None:
+        """Text is a look at the number: what the program makes of it holds for this number alone."""
+        if current_recording() is not None:
+            node = self._tracked()
+            if node is not None:
+                guard(node, self._value)
+
     def __format__(self, spec: str) -> str:
+        self._shown()
         value = self._value
         return format(value.item() if spec and not value.shape else value, spec)
 
@@ -258,10 +268,12 @@ class Variable:
         return self._value.tolist()
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
-        from .sparse import asked_by_sparse_product
+        from .sparse import asked_by_sparse_product, refuse_sparse_numbers
 
         if asked_by_sparse_product():
             return np.empty((), dtype=object)
+        if self._tracked() is not None:
+            refuse_sparse_numbers()
         self._look(
             "conversion to a plain ndarray",
             "Keep it a Variable: call NumPy as `np.function` (and scipy.linalg as `scipy.linalg.function`), join "
@@ -276,6 +288,11 @@ class Variable:
         if node.dtype.kind != "f":
             guard(node, self._value)
             return
+        if current_recording() is None:
+            raise recording_error(
+                f"{what} of a Variable would lose its derivative. For the plain number without derivative, write "
+                f"y.array (as in float(y.array)); to go on with the derivative: {remedy}."
+            )
         raise recording_error(
             f"{what} of a Variable that depends on the arguments would lose its derivative. "
             f"{remedy}; for the plain number without derivative, write y.data."
@@ -334,7 +351,10 @@ class Variable:
         return UFUNCS[np.multiply](self, other, operator.mul)
 
     def __rmul__(self, other: Any) -> Any:
-        return UFUNCS[np.multiply](other, self, operator.mul)
+        result = UFUNCS[np.multiply](other, self, operator.mul)
+        if result is NotImplemented and type(other).__name__.endswith("_matrix"):
+            return UFUNCS[np.matmul](other, self)  # what scipy.sparse.csr_matrix calls a product
+        return result
 
     def __truediv__(self, other: Any) -> Any:
         return UFUNCS[np.divide](self, other, operator.truediv)

@@ -28,6 +28,7 @@ from .elementwise import (
     floor,
     log,
     log1p,
+    logical_and,
     number,
     select,
     sign,
@@ -99,6 +100,7 @@ def special(
             domain=tuple(domain),
             special=tuple(at),
             smooth=smooth,
+            fixed=fixed,
             ufunc=ufunc if isinstance(ufunc, np.ufunc) else None,
         )
     )
@@ -206,22 +208,22 @@ one("log_expit", REAL, lambda x, y: S("expit", -x))
 one("logit", UNIT_INTERVAL, lambda p, y: 1.0 / (p * (1.0 - p)))
 
 
-def _vanishing(x: Node, slope: Callable[[Node], Node]) -> Node:
-    """``x`` times something infinite is taken for zero at ``x = 0``: so is its derivative by the other argument."""
+def _share(x: Node, v: Node) -> Node:
+    """``x / v``, and zero for ``0 / 0``: ``x`` times something infinite is taken for zero at ``x = 0``."""
     zero = number(0.0, x)
-    return select(equal(x, zero), zero, slope(x))
+    return select(logical_and(equal(x, zero), equal(v, zero)), zero, x / v)
 
 
 special(
     "xlogy",
     [REAL, POSITIVE],
-    lambda x, v, y: (log(v), _vanishing(x, lambda x: x / v)),
+    lambda x, v, y: (log(v), _share(x, v)),
     at=[((0.0, 0.0), (-math.inf, 0.0)), ((0.0, 2.0), (math.log(2.0), 0.0))],
 )
 special(
     "xlog1py",
     [REAL, (-0.7, 2.0)],
-    lambda x, v, y: (log1p(v), _vanishing(x, lambda x: x / (1.0 + v))),
+    lambda x, v, y: (log1p(v), _share(x, 1.0 + v)),
     at=[((0.0, -1.0), (-math.inf, 0.0))],
 )
 one("entr", POSITIVE, lambda x, y: -log(x) - 1.0, at=[((0.0,), (math.inf,))])

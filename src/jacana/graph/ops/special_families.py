@@ -6,13 +6,13 @@ Formulas: NIST Digital Library of Mathematical Functions, https://dlmf.nist.gov,
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import scipy.special as sc
 
 from ..build import cast_to
 from ..node import Node, Partial
-from .elementwise import equal, exp, log, number, sign, sin, sqrt
+from .elementwise import absolute, equal, exp, log, number, select, sign, sin, sqrt
 from .special import POSITIVE, REAL, SPECIAL, S, one, safe_where, special
 
 # --- Bessel functions (DLMF 10.6, 10.29) ------------------------------------------------------------------------
@@ -121,16 +121,22 @@ one("wrightomega", REAL, lambda x, y: y / (1.0 + y))
 # --- elliptic integrals (DLMF 19.4, 19.18) ----------------------------------------------------------------------
 
 
+def _near_zero(m: Node, formula: Callable[[Node], Node], a: float, b: float, factor: float) -> Node:
+    """A formula that cancels where m is small, and there ``factor * 2F1(a, b; 2; m)``."""
+    small = absolute(m) < number(0.25, m)
+    inner = select(small, m, number(0.0, m))
+    series = S("hyp2f1", number(a, m), number(b, m), number(2.0, m), inner) * factor
+    return safe_where(small, formula, m, 0.5, series)
+
+
 def _complete_k(m: Node, y: Node) -> Node:
-    at_zero = equal(m, number(0.0, m))
-    return safe_where(
-        at_zero, lambda m: (S("ellipe", m) / (1.0 - m) - S("ellipk", m)) / (2.0 * m), m, 0.5, number(math.pi / 8, m)
-    )
+    return _near_zero(
+        m, lambda m: (S("ellipe", m) / (1.0 - m) - S("ellipk", m)) / (2.0 * m), 1.5, 1.5, math.pi / 8
+    )  # fmt: skip
 
 
 def _complete_e(m: Node, y: Node) -> Node:
-    at_zero = equal(m, number(0.0, m))
-    return safe_where(at_zero, lambda m: (S("ellipe", m) - S("ellipk", m)) / (2.0 * m), m, 0.5, number(-math.pi / 8, m))
+    return _near_zero(m, lambda m: (S("ellipe", m) - S("ellipk", m)) / (2.0 * m), 0.5, 1.5, -math.pi / 8)
 
 
 def _incomplete_k(phi: Node, m: Node, y: Node) -> Sequence[Partial]:
@@ -180,13 +186,11 @@ special("elliprd", [POSITIVE] * 3, lambda x, y, z, f: (None, None, None), fixed=
 
 
 def _agm_partials(a: Node, b: Node, y: Node) -> Sequence[Partial]:
-    # agm is homogeneous of degree one, and 1/agm = 2/pi R_F(0, a^2, b^2).
-    zero = number(0.0, a)
-    scale = 2.0 * y * y / math.pi * (1.0 / 6.0)
-    return (
-        scale * 2.0 * a * S("elliprd", zero, b * b, a * a),
-        scale * 2.0 * b * S("elliprd", zero, a * a, b * b),
-    )
+    # agm(a, b) = pi/4 (a + b) / K(m) with m = ((a - b) / (a + b))^2 (DLMF 19.8.5), which is smooth where a = b.
+    total = a + b
+    t = (a - b) / total
+    slope = 16.0 / math.pi * y * y * t * _complete_k(t * t, y) / (total * total * total)
+    return y / total - slope * b, y / total + slope * a
 
 
 special("agm", [POSITIVE] * 2, _agm_partials)

@@ -16,8 +16,19 @@ import scipy.special as sc
 
 from ..build import cast_to, full
 from ..node import REGISTRY, Node, Operation, Partial, register
-from .elementwise import _edges, cos, cosh, equal, exp, maximum, number, select, sin, sinh, sqrt
-from .special import POSITIVE, REAL, ROOT_PI, UNIT_INTERVAL, S, _bell, _gamma_density, safe_where, special
+from .elementwise import _edges, cos, cosh, equal, exp, log, maximum, number, select, sin, sinh, sqrt
+from .special import (
+    POSITIVE,
+    REAL,
+    ROOT_PI,
+    UNIT_INTERVAL,
+    S,
+    _bell,
+    _chi_square_density,
+    _gamma_density,
+    safe_where,
+    special,
+)
 from .special import special_name as named
 
 
@@ -37,7 +48,7 @@ def _same(params: Any, *nodes: Node) -> Any:
     return nodes[-1].shape, nodes[-1].dtype
 
 
-def _record(name: str, evaluate: Callable[..., Any], partials: _Partials) -> Operation:
+def _record(name: str, evaluate: Callable[..., Any], partials: _Partials, fixed: tuple[int, ...] = ()) -> Operation:
     return register(
         Operation(
             name=named(name),
@@ -46,6 +57,7 @@ def _record(name: str, evaluate: Callable[..., Any], partials: _Partials) -> Ope
             infer=_same,
             edges=_edges(partials),
             cost=80.0,
+            fixed=fixed,
         )
     )
 
@@ -53,7 +65,7 @@ def _record(name: str, evaluate: Callable[..., Any], partials: _Partials) -> Ope
 def _several(name: str, results: dict[str, _Partials], fixed: tuple[int, ...] = ()) -> None:
     ufunc = getattr(sc, name)
     made = [
-        _record(f"{name}_{part}", lambda *arrays, k=k: ufunc(*arrays)[k], partials)
+        _record(f"{name}_{part}", lambda *arrays, k=k: ufunc(*arrays)[k], partials, fixed)
         for k, (part, partials) in enumerate(results.items())
     ]
     SEVERAL[ufunc] = Several(tuple(made), fixed)
@@ -170,8 +182,8 @@ _solution("pbdv", lambda v, x: 0.25 * (x * x) - v - 0.5, (0,))
 _solution("pbvv", lambda v, x: 0.25 * (x * x) - v - 0.5, (0,))
 _solution("pbwa", lambda a, x: a - 0.25 * (x * x), (0,))
 _DEGREE = math.pi / 180.0
-_mathieu_a = _record("mathieu_a", sc.mathieu_a, lambda m, q, y: (None, None))
-_mathieu_b = _record("mathieu_b", sc.mathieu_b, lambda m, q, y: (None, None))
+_mathieu_a = _record("mathieu_a", sc.mathieu_a, lambda m, q, y: (None, None), (0, 1))
+_mathieu_b = _record("mathieu_b", sc.mathieu_b, lambda m, q, y: (None, None), (0, 1))
 for _name, _value in (("mathieu_cem", _mathieu_a), ("mathieu_sem", _mathieu_b)):
     _solution(_name, lambda m, q, x, a=_value: 2.0 * q * cos(2.0 * _DEGREE * x) - a(m, q), (0, 1), _DEGREE)
 for _name, _value in (
@@ -197,8 +209,19 @@ special("nrdtrimn", [UNIT_INTERVAL, POSITIVE, REAL], lambda p, s, x, y: (
     -s / _bell(S("ndtri", p)), -S("ndtri", p), number(1.0, x)))  # fmt: skip
 special("nrdtrisd", [REAL, (0.6, 0.9), (2.5, 4.0)], lambda mean, p, x, y: (
     -1.0 / S("ndtri", p), -y / (_bell(S("ndtri", p)) * S("ndtri", p)), 1.0 / S("ndtri", p)))  # fmt: skip
-special("chndtr", [POSITIVE, (2.5, 4.0), POSITIVE], lambda x, v, c, y: (
-    0.5 * (S("chndtr", x, v - 2.0, c) - y), None, 0.5 * (S("chndtr", x, v + 2.0, c) - y)), fixed=(1,))  # fmt: skip
+
+
+def _non_central_density(x: Node, v: Node, c: Node) -> Node:
+    # DLMF 10.25 for the sum over Poisson weights; without a centre it is the density of chi-square.
+    def formula(c: Node) -> Node:
+        gap = sqrt(x) - sqrt(c)
+        return 0.5 * exp(-0.5 * gap * gap + 0.25 * (v - 2.0) * log(x / c)) * S("ive", 0.5 * v - 1.0, sqrt(c * x))
+
+    return safe_where(equal(c, number(0.0, c)), formula, c, 1.0, _chi_square_density(v, x))
+
+
+special("chndtr", [POSITIVE, (1.5, 4.0), POSITIVE], lambda x, v, c, y: (
+    _non_central_density(x, v, c), None, 0.5 * (S("chndtr", x, v + 2.0, c) - y)), fixed=(1,))  # fmt: skip
 
 # --- others ---------------------------------------------------------------------------------------------------------
 
@@ -271,7 +294,7 @@ def spherical_slope(name: str, n: Node, z: Node) -> Node:
 
 
 SPHERICAL = {
-    name: _record(name, getattr(sc, name), lambda n, z, y, name=name: (None, spherical_slope(name, n, z)))
+    name: _record(name, getattr(sc, name), lambda n, z, y, name=name: (None, spherical_slope(name, n, z)), (0,))
     for name in _SIGNS
 }
 

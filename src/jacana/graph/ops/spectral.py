@@ -24,10 +24,15 @@ from .linalg import inverse
 
 
 class SymmetricParams(NamedTuple):
-    """Which triangle LAPACK reads, and whose LAPACK: the signs of eigenvectors may depend on both."""
+    """Which triangle LAPACK reads, and whose LAPACK: the signs of eigenvectors may depend on both.
+
+    ``pairs``: the matrix stands for a complex one of half the size; each eigenvalue is there twice, and no change of
+    the matrix parts the two or turns one's vector to the other's.
+    """
 
     uplo: str
     scipy: bool = False
+    pairs: bool = False
 
     def batched(self) -> SymmetricParams:
         """The same for one more leading axis."""
@@ -75,7 +80,7 @@ def unresolved(gap: Node, values: Node) -> Node:
     return magnitude(gap) <= broadcast_axes(limit, gap.shape, tuple(range(largest.ndim)))
 
 
-def _reciprocal(gap: Node, values: Node, weight: Node | None = None) -> Node:
+def _reciprocal(gap: Node, values: Node, weight: Node | None = None, pairs: bool = False) -> Node:
     """``1 / (gap * weight)`` of square matrices, zero on the diagonal, NaN where a gap is no more than rounding.
 
     One over a gap that is only rounding would be a large number that means nothing.
@@ -83,7 +88,8 @@ def _reciprocal(gap: Node, values: Node, weight: Node | None = None) -> Node:
     from ..build import broadcast_axes, constant_array, full
 
     n, rank = gap.shape[-1], gap.ndim
-    diagonal = broadcast_axes(constant_array(np.eye(n, dtype=bool)), gap.shape, (rank - 2, rank - 1))
+    same = np.arange(n) // 2 if pairs else np.arange(n)
+    diagonal = broadcast_axes(constant_array(same[:, None] == same), gap.shape, (rank - 2, rank - 1))
     select = REGISTRY["select"]
     one = full(1.0, gap.shape, gap.dtype)
     scale = select(unresolved(gap, values), full(np.nan, gap.shape, gap.dtype), one)
@@ -91,10 +97,10 @@ def _reciprocal(gap: Node, values: Node, weight: Node | None = None) -> Node:
     return select(diagonal, full(0.0, gap.shape, gap.dtype), scale / select(diagonal, one, product))
 
 
-def _gaps(w: Node) -> Node:
+def _gaps(w: Node, pairs: bool = False) -> Node:
     """``F[j, i] = 1 / (w[i] - w[j])``, zero on the diagonal."""
     n = w.shape[-1]
-    return _reciprocal(spread(w, n, True) - spread(w, n, False), w)
+    return _reciprocal(spread(w, n, True) - spread(w, n, False), w, pairs=pairs)
 
 
 # --- symmetric ----------------------------------------------------------------------------------------------------
@@ -102,7 +108,7 @@ def _gaps(w: Node) -> Node:
 
 def _eigh_edges(node: Node) -> Edges:
     lead, n = node.shape[:-2], node.shape[-1]
-    v, gaps = vectors_of(node), _gaps(values_of(node))
+    v, gaps = vectors_of(node), _gaps(values_of(node), node.params.pairs)
     return None, (
         labelled(lead, {"i": n}, (0, "i"), "ii"),
         labelled(lead, dict.fromkeys("pji", n), (("p", 1), "i"), "ji", (v, "pj"), (gaps, "ji")),
@@ -158,17 +164,17 @@ def in_use() -> bool:
     return _used
 
 
-def eigh(a: Node, uplo: str = "L", scipy: bool = False) -> Node:
+def eigh(a: Node, uplo: str = "L", scipy: bool = False, pairs: bool = False) -> Node:
     """Eigenvalues and, below them, eigenvectors of a matrix with equal triangles: ``(..., n + 1, n)``."""
     global _used
     _used = True
-    params = SymmetricParams(uplo, scipy)
+    params = SymmetricParams(uplo, scipy, pairs)
     return _eigh(a, _eigh_t(a, params=params), params=params)
 
 
-def eigvalsh(a: Node, uplo: str = "L") -> Node:
-    """Eigenvalues alone of a symmetric matrix."""
-    return _eigvalsh(a, params=SymmetricParams(uplo))
+def eigvalsh(a: Node, uplo: str = "L", pairs: bool = False) -> Node:
+    """Eigenvalues alone of a symmetric matrix; ``pairs``: each is there twice, and both move alike."""
+    return _eigvalsh(a, params=SymmetricParams(uplo, pairs=pairs))
 
 
 # --- symmetric, two matrices: A v = w B v -------------------------------------------------------------------------

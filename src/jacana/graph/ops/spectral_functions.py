@@ -295,10 +295,10 @@ def _renamed(whole: _Expansion) -> list[int] | None:
 
 
 def _joined(pair: list[_Vectors], rest: list[Factor], sizes: list[int]) -> list[Factor] | None:
-    from ..build import broadcast_axes, cast_to, full, product
+    from ..build import broadcast_axes, cast_to, full, index_node, product
 
     one, other = pair
-    if one.packed is not other.packed or one.lead != other.lead or one.component == other.component:
+    if one.packed is not other.packed or one.lead != other.lead:
         return None
     number, wanted = one.number, (*one.lead, one.number)
     if number in (one.component, other.component, *one.lead):
@@ -315,4 +315,8 @@ def _joined(pair: list[_Vectors], rest: list[Factor], sizes: list[int]) -> list[
     if divided_differences(packed, h) is None:
         return None
     made = spectral_function(packed, packed.inputs[1], h)
+    if one.component == other.component:  # the diagonal of it
+        places = [Affine(0, ((min(k, made.ndim - 2), 1),)) for k in range(made.ndim)]
+        diagonal = index_node(made, made.shape[:-1], places)
+        return [*(f for f in rest if number not in f[1]), (diagonal, (*one.lead, one.component))]
     return [*(f for f in rest if number not in f[1]), (made, (*one.lead, one.component, other.component))]

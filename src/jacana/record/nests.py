@@ -1,0 +1,83 @@
+"""NumPy functions of lists that hold Variables: ``np.sum([a, b])``, ``np.linalg.norm([x[0], 1.0])``.
+
+NumPy looks for Variables among its arguments, not within lists, and would ask each one for a float. While something is
+recorded, functions that take an array are replaced by wrappers that make one array of such a list first.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from .lift import plain_operand
+from .recording import current_recording
+from .table import FUNCTIONS
+from .variable import Variable, contains_variable, raw_deep
+
+# These take lists of arrays, find the Variables in them by themselves, or are replaced in ``constructors``.
+_OF_LISTS = frozenset(
+    (
+        "concatenate", "concat", "stack", "vstack", "hstack", "dstack", "column_stack", "row_stack", "block", "select",
+        "choose", "lexsort", "meshgrid", "broadcast_arrays", "histogramdd", "multi_dot", "einsum_path", "piecewise",
+        "apply_along_axis", "apply_over_axes", "shape", "ndim", "size", "result_type", "copyto", "put", "place",
+        "putmask", "put_along_axis", "fill_diagonal",
+    )
+)  # fmt: skip
+Entry = tuple[ModuleType, str, Callable[..., Any], Callable[..., Any]]
+
+
+def _is_nest(value: Any) -> bool:
+    return isinstance(value, (list, tuple)) and contains_variable(value)
+
+
+def _of_nests(original: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def function(*args: Any, **kwargs: Any) -> Any:
+        if current_recording() is not None:
+            if any(map(_is_nest, args)):
+                args = tuple(plain_operand(a) if _is_nest(a) else a for a in args)
+            if any(map(_is_nest, kwargs.values())):
+                kwargs = {k: plain_operand(v) if _is_nest(v) else v for k, v in kwargs.items()}
+        return original(*args, **kwargs)
+
+    return function
+
+
+def _of_points(original: Callable[..., Any]) -> Callable[..., Any]:
+    """``polyval(x, c)`` with the axes of x after those of c: it asks whether x is an ndarray: no Variable is."""
+
+    @functools.wraps(original)
+    def function(x: Any, c: Any, tensor: bool = True) -> Any:
+        if tensor and isinstance(x, Variable) and x.ndim and np.ndim(raw_deep(c)) > 1:
+            c = plain_operand(c)
+            return original(x, np.reshape(c, (*np.shape(raw_deep(c)), *(1,) * x.ndim)), False)
+        return original(x, c, tensor)
+
+    return function
+
+
+_POLYNOMIALS = (
+    (np.polynomial.polynomial, "polyval"), (np.polynomial.chebyshev, "chebval"), (np.polynomial.legendre, "legval"),
+    (np.polynomial.hermite, "hermval"), (np.polynomial.hermite_e, "hermeval"), (np.polynomial.laguerre, "lagval"),
+)  # fmt: skip
+
+
+@functools.cache
+def nest_functions(taken: frozenset[str]) -> tuple[Entry, ...]:
+    """The functions to be replaced, but for those of ``numpy`` that are ``taken``, each with its wrapper."""
+    found: list[Entry] = []
+    for module in (np, np.linalg, np.fft):
+        for name in dir(module):
+            original = getattr(module, name, None) if name not in _OF_LISTS else None
+            if isinstance(original, type) or not callable(original) or (module is np and name in taken):
+                continue
+            if not isinstance(original, np.ufunc) and original in FUNCTIONS:
+                found.append((module, name, original, _of_nests(original)))
+    for module, name in _POLYNOMIALS:
+        original = getattr(module, name)
+        found.append((module, name, original, _of_points(original)))
+    return tuple(found)
