@@ -17,9 +17,9 @@ from .graph.node import Array, Node, new_input, substitute_nodes
 from .graph.simplify import simplify
 from .graph.structure import structure
 from .record.recording import record
-from .record.variable import as_node
+from .record.variable import as_node, raw, wrap_node
 from .record.watch import Watches
-from .run import Program, background, native_available
+from .run import Program, background, compile_numpy, native_available
 
 __all__ = ["Recorded", "Rows", "recorded_rows"]
 
@@ -63,6 +63,18 @@ class Recorded:
     inputs: tuple[Node, ...]
     outputs: tuple[Node, ...]
     watches: Watches
+
+    def replayed(self) -> Callable[..., Any]:
+        """The function again, for other Variables: what it did, without running it. Returns the leaves of its results
+        as a tuple."""
+        run = compile_numpy(Program(self.inputs, self.outputs))
+
+        def function(*arguments: Any) -> tuple[Any, ...]:
+            numbers = [np.asarray(raw(argument)) for argument in arguments]
+            nodes = substitute_nodes(self.outputs, dict(zip(self.inputs, map(as_node, arguments), strict=True)))
+            return tuple([wrap_node(node, value) for node, value in zip(nodes, run(numbers), strict=True)])
+
+        return function
 
     def compiled(self) -> Rows | None:
         """Machine code for it, all threads taking part; None where something that it does needs NumPy.

@@ -138,6 +138,6 @@ def test_every_record_is_here():
     control = {name for name, record in REGISTRY.items() if record.family == "control"}
     assert control == {
         "loop", "loop_run", "loop_part", "custom", "custom_partials", "custom_product", "implicit", "implicit_solve",
-        "implicit_reciprocal", "implicit_batch", "implicit_systems", "integral", "ode",
-        "read_at", "write_at",
+        "implicit_reciprocal", "implicit_batch", "implicit_systems", "integral",
+        "integral_batch", "ode", "ode_batch", "read_at", "write_at",
     }  # fmt: skip

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import scipy.optimize
 from implicit_differences import central
+from scipy.integrate import quad, solve_ivp
 
 import jacana as jc
 from jacana.optimize import Constraint
@@ -110,6 +111,46 @@ def test_what_is_shared_by_all_samples():
     assert np.abs(jc.vmap(jc.grad(solve), in_axes=(0, None))(p, a) - by_hand).max() < 1e-14
     by_a = jc.jacobian(lambda b: jc.vmap(solve, in_axes=(0, None))(p, b))(a)
     assert np.abs(by_a + by_hand * jc.vmap(solve, in_axes=(0, None))(p, a)).max() < 1e-14
+
+
+def area(p):
+    """Of a Gaussian with a width and a limit that differ: the integrand, a limit and an offset have derivatives."""
+    return quad(lambda t: np.exp(-p[0] * t * t), p[2], p[1], epsabs=1e-13, epsrel=1e-13)[0] * p[0]
+
+
+def decay(p):
+    """A chain of two, from a start that differs, at two times."""
+    return solve_ivp(
+        lambda t, y: np.stack([-p[0] * y[0], p[0] * y[0] - p[1] * y[1] * np.cos(t)]), (0.0, 2.0), np.stack([p[2], 0.5]),
+        t_eval=[1.0, 2.0], rtol=1e-11, atol=1e-13,
+    ).y  # fmt: skip
+
+
+@pytest.mark.parametrize("function", [area, decay])
+def test_integrals_and_differential_equations(function):
+    samples = RNG.uniform(0.3, 1.2, size=(4, 3))
+    values = np.stack([np.asarray(function(p)) for p in samples])
+    assert np.abs(jc.vmap(function)(samples) - values).max() < 1e-12
+    slopes = np.stack([jc.jacobian(function)(p) for p in samples])
+    assert np.abs(jc.vmap(jc.jacobian(function))(samples) - slopes).max() < 1e-11
+    for k, p in enumerate(samples):
+        assert np.abs(central(function, p) - slopes[k]).max() < 1e-6
+    sparse = jc.jacobian(jc.vmap(function), format="csr")(samples)
+    assert sparse.nnz == 4 * slopes[0].size
+    blocks = jc.jacobian(jc.vmap(function), format="blocks")(samples)
+    assert np.abs(blocks.reshape(slopes.shape) - slopes).max() < 1e-11
+    total = jc.grad(lambda s: jc.vmap(function)(s).sum())(samples)
+    assert np.abs(total - slopes.reshape(4, -1, 3).sum(axis=1)).max() < 1e-10
+    rows = samples.reshape(2, 2, 3)
+    assert np.abs(jc.vmap(jc.vmap(function))(rows).reshape(values.shape) - values).max() < 1e-12
+    bends = jc.vmap(jc.hessian(lambda p: np.sum(function(p))))(samples)
+    assert np.abs(bends[1] - jc.hessian(lambda p: np.sum(function(p)))(samples[1])).max() < 1e-9
+
+
+def test_an_integral_with_limits_that_all_samples_share():
+    a = np.array([1.0, 2.0, 0.5])
+    found = jc.vmap(jc.grad(lambda a: quad(lambda x: np.exp(-a * x**2), 0.0, np.inf)[0]))(a)
+    assert np.abs(found + np.sqrt(np.pi) / 4 / a**1.5).max() < 1e-8
 
 
 def test_errors_name_the_line():

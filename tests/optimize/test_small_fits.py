@@ -77,6 +77,74 @@ def test_same_steps_and_same_answers(name, searches):
             assert found.optimality < 1e-6
 
 
+def nearly(found, expected):
+    np.testing.assert_allclose(found.x, expected.x, rtol=1e-11)
+    np.testing.assert_array_equal(found.active_mask, expected.active_mask)
+    assert found.cost == pytest.approx(expected.cost, rel=1e-11)
+    assert abs(found.nit - expected.nit) <= 3  # the last ones are the work of rounding
+    assert (found.rank, found.message, found.method) == (expected.rank, expected.message, expected.method)
+    assert found.warnings == expected.warnings
+    np.testing.assert_allclose(found.covariance, expected.covariance, rtol=1e-8, atol=1e-300)
+
+
+@pytest.mark.parametrize("name", ["Misra1b", "DanWood", "Chwirut2", "Rat43", "Gauss3", "Hahn1", "Eckerle4", "BoxBOD"])
+def test_bounds_that_are_wide_and_bounds_that_are_in_the_way(name, searches):
+    problem = nist.load(name)
+    start, best = problem.starts[1], problem.certified_values
+    wide = 9.0 * np.abs(best) + 9.0 * np.abs(start - best)
+    between = best[-1] + 0.3 * (start[-1] - best[-1])
+    cut = {best.size - 1: (None, between) if start[-1] < best[-1] else (between, None)}
+    for bounds in ((best - wide, best + wide), cut):
+        with np.errstate(all="ignore"):
+            found = made(problem.residual, start, bounds=bounds)(start)
+            expected = jc.LeastSquares(problem.residual, bounds=bounds)(start)
+        assert searches[-1] is not None
+        nearly(found, expected)
+        assert found.active_mask.any() == (bounds is cut)
+        np.testing.assert_allclose(found.history.cost[:3], expected.history.cost[:3], rtol=1e-9)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_starts_on_and_between_bounds_that_differ(seed, searches):
+    rng = np.random.default_rng(seed)
+    true = rng.uniform(0.5, 3.0, 3)
+    t = np.linspace(0.0, 4.0, 30)
+    y = true[0] * np.exp(-true[1] * t) + true[2] * t / (1.0 + t) + 0.1 * rng.standard_normal(30)
+    lower = true * rng.uniform(0.2, 1.4, 3)
+    upper = np.where(rng.random(3) < 0.3, np.inf, lower + true * rng.uniform(0.1, 2.0, 3))
+    high = np.where(np.isfinite(upper), upper, lower + 3.0)
+
+    def residual(p):
+        return p[0] * np.exp(-p[1] * t) + p[2] * t / (1.0 + t) - y
+
+    starts = [lower + (high - lower) * rng.random(3) for _ in range(4)] + [np.where(rng.random(3) < 0.5, lower, high)]
+    fit = made(residual, starts[0], bounds=(lower, upper))
+    plain = jc.LeastSquares(residual, bounds=(lower, upper))
+    hot = 0
+    for start in starts:
+        found = fit(start)
+        hot += searches[-1] is not None
+        with executor("numpy"):
+            nearly(found, plain(start))
+    assert hot >= 3
+
+
+def test_bounds_are_those_that_were_given(searches):
+    y = data()
+    upper = np.array([9.0, 9.0, 9.0, 0.4])
+    fit = made(lambda p: peak(T, *p) - y, START, bounds=(-9.0, upper))
+    upper[3] = 9.0  # the fit has its own
+    assert fit(START).x[3] == 0.4
+    assert searches[-1] is not None
+    with pytest.raises(InvalidInputError, match="outside its bounds"):
+        fit(START + 0.5)
+    assert searches[-1] is None
+    free = made(lambda p: peak(T, *p) - y, START, bounds=(-np.inf, None))
+    assert free(START).method == "LevenbergMarquardt"
+    assert searches[-1] is not None
+    assert made(lambda p: peak(T, *p) - y, START, bounds=(-9.0, 9.0), method="trf")(START).method == "Reflective"
+
+
 def test_new_data_in_place_and_in_a_closure(searches):
     y = data()
 
@@ -165,7 +233,14 @@ def test_other_calls_take_the_ordinary_way(searches):
 
 
 @pytest.mark.parametrize(
-    "settings", [{"loss": "huber"}, {"bounds": ([0.0] * 4, [9.0] * 4)}, {"method": "dogleg"}, {"xtol": 1e-3}]
+    "settings",
+    [
+        {"loss": "huber"},
+        {"fixed": 1},
+        {"bounds": ([0.0] * 4, [9.0, 0.0, 9.0, 9.0])},  # equal bounds fix a parameter
+        {"method": "dogleg"},
+        {"xtol": 1e-3},
+    ],
 )
 def test_other_settings_take_the_ordinary_way(settings):
     y = data()

@@ -225,6 +225,105 @@ def test_blocks_of_a_long_loop_keep_the_axis(monkeypatch):
     )
 
 
+# --- what steps hand on -----------------------------------------------------------------------------------------
+
+
+def chain(x0, u):
+    """x0 -> x1 within two steps; x2 on its own, driven by another force."""
+
+    def step(x, v):
+        x = np.stack([x[0] * 0.9 + v[0], np.sin(x[1]) + x[0], x[2] * v[1]])
+        return x, (x[0], x[2] + v[0])
+
+    return jc.scan(step, x0, u)
+
+
+@pytest.mark.parametrize("steps", [5, 64])
+def test_what_a_carry_can_come_to_depend_on(steps):
+    x0, u = rng().normal(size=3), rng().normal(size=(steps, 2))
+    last = jc.jacobian(lambda x, u: chain(x, u)[0], format="csr")(x0, u)
+    assert pattern(last) == {(0, 0), (1, 0), (1, 1), (2, 2)}
+    last = jc.jacobian(lambda x, u: chain(x, u)[0], argnums=1, format="csr")(x0, u)
+    want = {(0, 2 * t) for t in range(steps)} | {(1, 2 * t) for t in range(steps - 1)}
+    assert pattern(last) == want | {(2, 2 * t + 1) for t in range(steps)}
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_stacked_outputs_do_not_depend_on_what_comes_later(reverse):
+    def f(x, u, k):
+        def step(c, v):
+            c = 0.5 * np.tanh(c) + v
+            return c, (c, c[:1] * 0.5, v * v)[k]
+
+        return jc.scan(step, x, u, reverse=reverse)[1]
+
+    x, u = rng().normal(size=2), rng().normal(size=(6, 2))
+
+    def seen(s, t):
+        return s >= t if reverse else s <= t
+
+    all_of_it = jc.jacobian(lambda u: f(x, u, 0), format="csr")(u)
+    assert pattern(all_of_it) == {
+        (2 * t + e, 2 * s + e) for t in range(6) for s in range(6) if seen(s, t) for e in range(2)
+    }
+    assert all_of_it.nnz == 42
+    first = jc.jacobian(lambda u: f(x, u, 1), format="csc")(u)
+    assert pattern(first) == {(t, 2 * s) for t in range(6) for s in range(6) if seen(s, t)}
+    own = jc.jacobian(lambda u: f(x, u, 2), format="csr")(u)
+    assert pattern(own) == {(k, k) for k in range(12)}
+    np.testing.assert_allclose(all_of_it.toarray(), jc.jacobian(lambda u: f(x, u, 0))(u).reshape(12, 12))
+    banded = jc.jacobian(lambda u: np.diff(f(x, u, 0), axis=0), format="csr")(u)
+    assert pattern(banded) <= {
+        (2 * t + e, 2 * s + e) for t in range(5) for s in range(6) if seen(s, t) or seen(s, t + 1) for e in range(2)
+    }
+
+
+def test_a_triangular_system_stays_triangular():
+    lower = np.tril(rng().normal(size=(4, 4)))
+
+    def f(x, b):
+        return jc.fori_loop(0, 9, lambda i, c: 0.5 * np.sin(lower @ c) + b, x)
+
+    x, b = rng().normal(size=4), rng().normal(size=4)
+    triangle = {(i, j) for i in range(4) for j in range(i + 1)}
+    for place in (0, 1):
+        found = jc.jacobian(f, argnums=place, format="csr")(x, b)
+        assert pattern(found) == triangle and found.nnz == 10
+        dense = jc.jacobian(f, argnums=place)(x, b)
+        np.testing.assert_allclose(found.toarray(), dense, rtol=1e-13)
+        assert not np.triu(dense, 1).any()
+
+
+def test_a_vmapped_loop_is_triangular_in_each_sample():
+    def f(u):
+        return jc.scan(lambda c, v: (0.5 * np.tanh(c) + v,) * 2, 0.0, u)[1]
+
+    u = rng().normal(size=(3, 5))
+    found = jc.jacobian(jc.vmap(f), format="csr")(u)
+    assert pattern(found) == {(5 * b + t, 5 * b + s) for b in range(3) for t in range(5) for s in range(t + 1)}
+    assert found.nnz == 45
+    np.testing.assert_allclose(found.toarray(), jc.jacobian(jc.vmap(f))(u).reshape(15, 15), rtol=1e-13)
+    h = jc.hessian(lambda u: np.sum(jc.vmap(f)(u)[:, 2] ** 2), format="csr")(u)
+    assert pattern(h) <= {(5 * b + t, 5 * b + s) for b in range(3) for t in range(5) for s in range(5)}
+
+
+def test_while_loops_and_branches_have_the_pattern_of_their_bodies():
+    lower = np.tril(rng().normal(size=(3, 3)))
+
+    def f(x):
+        return jc.while_loop(lambda c: np.sum(np.abs(c)) > 0.5, lambda c: 0.5 * np.sin(lower @ c), x)
+
+    def g(x):
+        return jc.cond(x[0] > 0, lambda v: lower @ v, lambda v: v * v, x)
+
+    x = np.array([1.0, 2.0, -1.0])
+    triangle = {(i, j) for i in range(3) for j in range(i + 1)}
+    for function in (f, g):
+        found = jc.jacobian(function, format="csr")(x)
+        assert pattern(found) == triangle
+        np.testing.assert_allclose(found.toarray(), jc.jacobian(function)(x), rtol=1e-14)
+
+
 # --- random bodies ----------------------------------------------------------------------------------------------
 
 SHAPE = (2, 3)
@@ -280,6 +379,8 @@ def test_no_entry_is_missing(names, output, reverse, which):
         np.testing.assert_allclose(found.toarray(), want.reshape(found.shape), rtol=1e-11, atol=1e-13)
         dense = jc.jacobian(f, argnums=argnums)(c, xs)
         np.testing.assert_allclose(dense, want, rtol=1e-11, atol=1e-13)
+        exact = jc.jacobian(straight, argnums=argnums, format="csr")(c, xs)
+        assert pattern(found) >= pattern(exact) and found.nnz <= 3 * exact.nnz + 36
 
 
 def test_instances_do_not_see_one_another():

@@ -324,7 +324,8 @@ class _Run:
                 outer = self._joined(to, node, outer, entering)
             for source, inner in entering.items():
                 if node in self.edges.ends:
-                    found = through_maps(outer, inner, self._shape(to), node, source, self.structure_only)
+                    exact = not self.edges.whole_maps
+                    found = through_maps(outer, inner, self._shape(to), node, source, self.structure_only, exact)
                 else:
                     found = _compose_bare(outer, inner) if self.structure_only else compose_terms(outer, inner)
                 if found:

@@ -13,16 +13,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..graph.build import index_node, zeros
-from ..graph.index import Affine, Index, axes_of, axis, bounds, flatten, identity, rename, substitute
-from ..graph.node import DType, Node, Shape, Term, new_input
+from ..graph.build import constant_array, index_node, zeros
+from ..graph.index import Affine, Index, axes_of, axis, bounds, evaluate, flatten, identity, rename, substitute
+from ..graph.node import DType, Factor, Node, Shape, Term, new_input
 from ..graph.ops.control import pack
 from ..structure.formats import dense_node, transposed
 from ..structure.terms import Terms, add_terms, compose_terms, normalise
+
+LARGEST_MASK = 2**26  # entries of what comes out of a map up to which its zeros are looked for
 
 
 def opaque_map(term: Term) -> Node | None:
@@ -33,11 +35,13 @@ def opaque_map(term: Term) -> Node | None:
     return None
 
 
-def through_maps(outer: Terms, inner: Terms, to: Shape, node: Node, source: Node, dry: bool) -> list[Term]:
+def through_maps(outer: Terms, inner: Terms, to: Shape, node: Node, source: Node, dry: bool, exact: bool) -> list[Term]:
     """``outer`` (to <- node) composed with ``inner`` (node <- source), some terms of which are opaque maps.
 
-    ``dry``: give something of the right shape without deriving the products.
+    ``dry``: give something of the right shape without deriving the products. ``exact``: structure is asked for, so that
+    what a map says about its zeros is worth a mask.
     """
+    exact = exact and not dry
     result: list[Term] = []
     plain_outer = tuple(t for t in outer if opaque_map(t) is None)
     plain_inner = tuple(t for t in inner if opaque_map(t) is None)
@@ -46,26 +50,27 @@ def through_maps(outer: Terms, inner: Terms, to: Shape, node: Node, source: Node
     if left and right:
         # Two maps in a row: the inner one becomes an array, all of its columns at once.
         unit = Term(source.shape, identity(source.ndim), identity(source.ndim))
-        plain_inner += tuple(t for m in right for t in pushed(m, (unit,), source.shape, dry))
-        result.extend(t for m in right if plain_outer for t in pulled(m, plain_outer, to, dry))
+        plain_inner += tuple(t for m in right for t in pushed(m, (unit,), source.shape, dry, exact))
+        result.extend(t for m in right if plain_outer for t in pulled(m, plain_outer, to, dry, exact))
         right = []
-        result.extend(t for m in left for t in pushed(m, plain_inner, source.shape, dry))
+        result.extend(t for m in left for t in pushed(m, plain_inner, source.shape, dry, exact))
         result.extend(compose_terms(plain_outer, tuple(t for t in inner if opaque_map(t) is None)))
         return result
     if plain_outer and plain_inner:
         result.extend(compose_terms(plain_outer, plain_inner))
     if plain_outer:
-        result.extend(t for m in right for t in pulled(m, plain_outer, to, dry))
+        result.extend(t for m in right for t in pulled(m, plain_outer, to, dry, exact))
     if plain_inner:
-        result.extend(t for m in left for t in pushed(m, plain_inner, source.shape, dry))
+        result.extend(t for m in left for t in pushed(m, plain_inner, source.shape, dry, exact))
     return result
 
 
-def pulled(edge: Term, outer: Sequence[Term], to: Shape, dry: bool = False) -> Terms:
+def pulled(edge: Term, outer: Sequence[Term], to: Shape, dry: bool = False, exact: bool = False) -> Terms:
     """``outer @ matrix``: as one dense term with rows over ``to``, or blocks of instances."""
     matrix = _matrix(edge)
-    if batch := _batch(matrix):
-        return _blocks(edge, batch, [(t, t.col, t.row) for t in outer], True, dry)
+    pieces = [(t, t.col, t.row) for t in outer]
+    if (batch := _batch(matrix)) or (exact and _by_pieces(matrix, pieces, to)):
+        return _blocks(edge, batch, pieces, True, dry, exact)
     split = _split(matrix)
     own, cols = matrix.shape[:split], matrix.shape[split:]
     if dry:
@@ -77,12 +82,13 @@ def pulled(edge: Term, outer: Sequence[Term], to: Shape, dry: bool = False) -> T
     return _normal(Term(value.shape, axes[len(cols) :], axes[: len(cols)], ((value, tuple(range(value.ndim))),)))
 
 
-def pushed(edge: Term, inner: Sequence[Term], by: Shape, dry: bool = False) -> Terms:
+def pushed(edge: Term, inner: Sequence[Term], by: Shape, dry: bool = False, exact: bool = False) -> Terms:
     """``matrix @ inner``: as one dense term with columns over ``by``, or blocks of instances."""
     matrix = _matrix(edge)
-    if batch := _batch(matrix):
+    pieces = [(t, t.row, t.col) for t in inner]
+    if (batch := _batch(matrix)) or (exact and _by_pieces(matrix, pieces, by)):
         if edge.col[:batch] == identity(batch):
-            return _blocks(edge, batch, [(t, t.row, t.col) for t in inner], False, dry)
+            return _blocks(edge, batch, pieces, False, dry, exact)
         # What all instances share is the same tangent for each of them.
         matrix = _joint(matrix)
     split = _split(matrix)
@@ -116,10 +122,18 @@ class _Block(NamedTuple):
         return math.prod(self.domain[a] for a in self.inner)
 
 
-def _blocks(
-    edge: Term, batch: int, terms: Sequence[tuple[Term, tuple[Index, ...], tuple[Index, ...]]], pull: bool, dry: bool
-) -> Terms:
-    """Terms, each with what meets the map and its far side, multiplied by it instance by instance."""
+_Piece = tuple[Term, tuple[Index, ...], tuple[Index, ...]]  # a term, its side that meets the map, and the far one
+
+
+def _by_pieces(matrix: Node, pieces: Sequence[_Piece], far: Shape) -> bool:
+    """Whether rows (columns) may go through as they come: a map that knows zeros, and no row twice."""
+    assert matrix.op.matrix is not None
+    width = sum({_block(t, (), side)[0]: math.prod(t.domain) for t, _, side in pieces}.values())
+    return matrix.op.matrix.reach is not None and width <= math.prod(far)
+
+
+def _blocks(edge: Term, batch: int, terms: Sequence[_Piece], pull: bool, dry: bool, exact: bool) -> Terms:
+    """Terms multiplied by a map, instance by instance."""
     matrix = _matrix(edge)
     members: dict[_Block, list[tuple[Term, tuple[Index, ...], tuple[int, ...]]]] = {}
     for term, meeting, far in terms:
@@ -147,16 +161,49 @@ def _blocks(
         array = _gathered(placed, own, rest, matrix.dtype, _slots(matrix, pull), batch)
         value = _product(map_, array, pull)
     result: list[Term] = []
-    for block in members:
+    reach = _reach(matrix) if exact and not joint else None
+    for block, found in members.items():
         numbers = offsets[block] if rest else None
         instance = () if joint else block.instance
-        result.extend(_result(block, instance, common, value, kept_shape, numbers, pull, matrix.dtype))
+        masks: tuple[Factor, ...] = ()
+        if reach is not None:
+            mask = _mask(reach, block, [(t, meeting[batch], kept) for t, meeting, kept in found], kept_shape, pull)
+            if mask is not None:
+                masks = (mask,)
+        result.extend(_result(block, instance, common, value, kept_shape, numbers, pull, matrix.dtype, masks))
     return add_terms(result)
+
+
+def _mask(
+    reach: Any, block: _Block, members: Sequence[tuple[Term, Index, tuple[int, ...]]], near: Shape, pull: bool
+) -> Factor | None:
+    """Where the entries of a block can be other than zero, over those of its axes that this depends on."""
+    used = sorted({kept.index(a) for _, place, kept in members for a in axes_of(place) if a in kept})
+    shape = tuple(block.domain[a] for a in used)
+    every = np.arange(near[0], dtype=np.int64)
+    found = np.zeros((math.prod(shape), near[0]), dtype=bool)
+    for term, place, kept in members:
+        axes = sorted({*axes_of(place), *(kept[a] for a in used)})
+        sizes = [term.domain[a] for a in axes]
+        if math.prod(sizes) * near[0] > LARGEST_MASK:
+            return None
+        names = {a: k for k, a in enumerate(axes)}
+        at = flatten([axis(names[kept[a]]) for a in used], shape, sizes)
+        target = np.broadcast_to(evaluate(at, sizes), sizes).ravel()
+        places = np.broadcast_to(evaluate(rename(place, names), sizes), sizes).ravel()
+        here = reach(places, every) if pull else reach(every, places).T
+        if len(axes) == len(used):  # each row once
+            found[target] |= here
+        else:
+            np.logical_or.at(found, target, here)
+    if found.all():
+        return None
+    return constant_array(found.reshape(*shape, near[0])), (*used, len(block.domain))
 
 
 def _result(
     block: _Block, instance: tuple[Index, ...], common: bool, value: Node | None, kept: Shape,
-    offset: int | None, pull: bool, dtype: DType,
+    offset: int | None, pull: bool, dtype: DType, masks: tuple[Factor, ...],
 ) -> Terms:  # fmt: skip
     """The entries of a block in what the map gave, whose rows (columns) begin at ``offset`` in each instance."""
     if common and not instance:
@@ -176,7 +223,7 @@ def _result(
         coefficient = index_node(value, domain, (*instance, *near, *places))
     side = near if common else (*instance, *near)
     row, col = (block.far, side) if pull else (side, block.far)
-    return _normal(Term(domain, row, col, ((coefficient, tuple(range(len(domain)))),)))
+    return _normal(Term(domain, row, col, ((coefficient, tuple(range(len(domain)))),), masks))
 
 
 def _block(term: Term, instance: tuple[Index, ...], far: tuple[Index, ...]) -> tuple[_Block, tuple[int, ...]]:
@@ -229,6 +276,11 @@ def _joint(matrix: Node) -> Node:
 def _batch(matrix: Node) -> int:
     assert matrix.op.matrix is not None
     return matrix.op.matrix.batch(matrix)
+
+
+def _reach(matrix: Node) -> Any:
+    assert matrix.op.matrix is not None
+    return None if matrix.op.matrix.reach is None else matrix.op.matrix.reach(matrix)
 
 
 def _split(matrix: Node) -> int:

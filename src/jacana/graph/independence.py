@@ -23,7 +23,7 @@ from .ops.movement import assemble, index
 from .ops.position import read_at, write_at
 from .ops.reduction import AxesParams, AxisParams
 
-FEW_BESIDES = 8  # numbers carried besides an axis that never keep it from being one of instances
+FEW_BESIDES = 8  # numbers in common that never keep an axis from being one of instances
 
 
 class _MixedError(Exception):
@@ -91,13 +91,18 @@ def separate_loop_nodes(
 
 def _separated(known: Separate) -> Separate | None:
     body = known.body
-    floats = [n for n in body.carries if n.dtype.kind == "f"]
-    for node in floats or [n for n in body.outputs if n.dtype.kind == "f"]:
+    # Steps that carry nothing are independent of one another in any case.
+    seeds = [n for n in body.carries if n.dtype.kind == "f" and n.size > 1]
+    users: dict[Node, list[Node]] = {}
+    for node in topological([*body.results, *(() if body.go is None else (body.go,))]) if seeds else ():
+        for source in dict.fromkeys(node.inputs):
+            users.setdefault(source, []).append(node)
+    for node in seeds:
         for a, size in enumerate(node.shape):
             if size < 2:
                 continue
             try:
-                axes = _Axes(body, node, a)
+                axes = _Axes(body, users, node, a)
             except _MixedError:
                 continue
             if axes.worth_while():
@@ -152,6 +157,7 @@ class _Axes:
     """Where the axis is in each node of a body that has it."""
 
     body: Body
+    users: dict[Node, list[Node]]
     seed: Node
     axis: int
     place: dict[Node, int] = field(default_factory=dict)
@@ -159,10 +165,6 @@ class _Axes:
     def __post_init__(self) -> None:
         body = self.body
         self.size = self.seed.shape[self.axis]
-        self.users: dict[Node, list[Node]] = {}
-        for node in topological([*body.results, *(() if body.go is None else (body.go,))]):
-            for source in dict.fromkeys(node.inputs):
-                self.users.setdefault(source, []).append(node)
         ties = list(zip(body.carries, body.carried, strict=True))
         self.waiting: list[Node] = []
         self.note(self.seed, self.axis)
@@ -182,10 +184,15 @@ class _Axes:
             raise _MixedError
 
     def worth_while(self) -> bool:
-        """Whether little is carried besides, which each instance would carry again."""
-        carries = [n for n in self.body.carries if n.dtype.kind == "f"]
+        """Whether the instances have little in common that comes anew in each step.
+
+        Carries besides the axis would be carried by each instance again, and of a slice that all share each would have
+        a cotangent of its own in every step.
+        """
+        carries, stacks = ([n for n in nodes if n.dtype.kind == "f"] for nodes in (self.body.carries, self.body.stacks))
         apart = sum(n.size // self.size for n in carries if n in self.place)
-        return sum(n.size for n in carries if n not in self.place) <= apart + FEW_BESIDES
+        common = sum(n.size for n in (*carries, *stacks) if n not in self.place)
+        return common <= apart + FEW_BESIDES
 
     def note(self, node: Node, axis: int) -> None:
         """``node`` has the axis here."""

@@ -142,7 +142,8 @@ class Matrix(NamedTuple):
     structurally zero can be told. A map without slots of its own gives none.
 
     ``joint(matrix)``: of an opaque batch whose matrices may have the same columns, all as one matrix, with the axes of
-    the batch among its rows.
+    the batch among its rows. ``reach(matrix)``: of an opaque map, a function of places of rows and of columns that says
+    at which pairs of them it can be other than zero (None: it cannot tell); where structure is asked for, a mask.
     """
 
     rows: Callable[[Node], int]
@@ -152,6 +153,7 @@ class Matrix(NamedTuple):
     needs: Callable[[Node], tuple[Node, ...]] = lambda matrix: matrix.inputs
     slots: Callable[[Node, bool], tuple[tuple[int, int], ...]] | None = None
     joint: Callable[[Node], Node] | None = None
+    reach: Callable[[Node], Any] | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -80,8 +80,10 @@ class Run:
 class Solver:
     """What an implicit node runs: a search on a recorded program, with idle ones kept for the next run."""
 
-    def __init__(self, name: str, line: str, make: Callable[[Flat], Callable[[Array], Run]], flat: Flat) -> None:
-        self.name, self.line = name, line
+    def __init__(
+        self, name: str, line: str, make: Callable[[Flat], Callable[[Array], Run]], flat: Flat, together: Any = None
+    ) -> None:
+        self.name, self.line, self.together = name, line, together
         self._make, self._first = make, flat
         self._idle: list[tuple[Flat, Callable[[Array], Run]]] = []
         self._lock = threading.Lock()
@@ -146,6 +148,7 @@ def solution(
     equations: Callable[[Node, Node], Node] = lambda output, unknown: output,
     start_node: Node | None = None,
     first: Array | None = None,
+    together: Callable[[ImplicitParams, Array, Sequence[Array]], tuple[Array, Array] | None] | None = None,
 ) -> Solution:
     """The solution of a problem whose function depends on recorded values, as a value with derivatives.
 
@@ -159,6 +162,7 @@ def solution(
             at the solution.
         start_node: how the start is computed, if it depends on something.
         first: where the function is recorded first, shape (n,), if the search begins with something else than one x.
+        together: what solves a batch of samples as far as it can: solutions, and which samples have one.
 
     Raises:
         ConvergenceError: the search fails, or wanders between branches of the function.
@@ -169,7 +173,7 @@ def solution(
     for _ in range(_ATTEMPTS):
         part = recorded_part(function, point, watched)
         flat = Flat(part.unknown, part.arguments, part.output)
-        solver = Solver(name, line, make, flat)
+        solver = Solver(name, line, make, flat, together)
         values = numbers(part.outside)
         with not_recording():
             point = solver.run(start, values)

@@ -16,9 +16,19 @@ from ..run import current_executor, executor, native_available
 from .search import Budget
 from .space import Space, names_of
 
-__all__ = ["check_jacobian", "check_limits", "check_residual", "listed", "quick_executor", "raveled", "watching"]
+__all__ = [
+    "agrees",
+    "check_jacobian",
+    "check_limits",
+    "check_residual",
+    "listed",
+    "quick_executor",
+    "raveled",
+    "watching",
+]
 
 _MAX_NAMED = 6  # parameters that a message lists
+_ROUNDING = 1e-11  # relative difference of two ways to compute a residual
 _LARGE = 100_000  # results and parameters from which a search is worth machine code from the start
 
 
@@ -48,6 +58,22 @@ def same_call(space: Space, args: Sequence[Any], other: Space, others: Sequence[
     """Whether two calls have the same arguments, as objects, and parameters of the same names, shapes and dtype."""
     same = len(args) == len(others) and all(a is b for a, b in zip(args, others, strict=True))
     return same and space.parameters == other.parameters and space.start.dtype == other.start.dtype
+
+
+def agrees(values: Any, recorded: Any, jacobian: Any, x: Any) -> bool:
+    """Whether residuals that the user's function gives at x, and those of its recording, differ by rounding only.
+
+    What a function does to its arguments in plain NumPy (``y.max()``, ``y > 0``) is a number in the recording, which
+    does not follow when the arguments change; nothing else says that it is out of date.
+    """
+    differences = np.abs(values - recorded)
+    size = np.abs(values).max(initial=0.0)
+    if differences.max(initial=0.0) <= _ROUNDING * size:
+        return True
+    stored = isinstance(jacobian, np.ndarray) or hasattr(jacobian, "indptr")
+    if stored and jacobian.shape[1] == np.size(x):  # small differences of large numbers
+        size = max(size, float((abs(jacobian) @ np.abs(x)).max()))
+    return bool(differences.max() <= _ROUNDING * size)
 
 
 def check_limits(tolerances: Mapping[str, float | None], max_iterations: int, budget: Budget) -> None:

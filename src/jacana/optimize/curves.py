@@ -14,8 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InvalidInputError, RecordingError
+from ..graph.node import Array
 from ..implicit.results import RecordedResult
 from ..record.location import user_line
+from .captured import Captured, copied, taken_apart
 from .least_squares import LeastSquares
 from .problem import Outcome
 from .result import LeastSquaresResult
@@ -113,7 +115,8 @@ def curve_fit(
         "absolute_noise": absolute_sigma,
         "method": _METHODS[method] if bounded else None,
     }
-    result = _searches.fitted((f, start.size), (data.x,), data, settings, lambda p, x: f(x, *p), f, start)
+    captured = taken_apart(f)
+    result = _searches.fitted((start.size,), (data.x,), data, settings, _by_position, f, start, captured)
     if not result.success:
         raise RuntimeError(f"Optimal parameters not found: {result.message}")
     popt = np.asarray(result.x, dtype=np.float64)
@@ -126,6 +129,10 @@ def curve_fit(
     if not full_output:
         return popt, covariance
     return popt, covariance, _information(result), result.message, _STATUS[Outcome(result.status)]
+
+
+def _by_position(f: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda p, x: f(x, *p)
 
 
 class CurveData:
@@ -194,17 +201,27 @@ class _Search:
     key: Any
     x: tuple[Any, ...]
     data: tuple[Float64Array, ...]
+    arrays: tuple[Array, ...]  # in place of those that the function captures
     search: LeastSquares
     lock: Any
 
     @classmethod
     def of(
-        cls, key: Any, x: tuple[Any, ...], data: CurveData, settings: dict[str, Any], curve: Any, user: Any
+        cls,
+        key: Any,
+        x: tuple[Any, ...],
+        data: CurveData,
+        settings: dict[str, Any],
+        of_user: Callable[..., Any],
+        user: Any,
+        captured: Captured | None = None,
     ) -> _Search:
         # What x and the data are made of may be changed by its owner, and a search may live longer than this call.
         own_x = tuple(part.copy() if isinstance(part, np.ndarray) else part for part in x)
         own = tuple(np.array(argument) for argument in data.arguments)
         y = own[0]
+        user, arrays = (user, ()) if captured is None else captured.owned()
+        curve = of_user(user)
         if len(own) == 1:
 
             def residual(p: Any) -> Any:
@@ -218,12 +235,19 @@ class _Search:
                 return whitener @ difference if whitener.ndim == 2 else whitener * difference
 
         search = LeastSquares(residual, **settings)
-        search.watched = user
-        return cls(key, own_x, own, search, threading.Lock())
+        search.watched, search.lent = user, arrays
+        return cls(key, own_x, own, arrays, search, threading.Lock())
 
-    def plain_for(self, f: Any) -> bool:
-        """Whether it fits `f` to data without standard deviations, with no settings."""
-        return self.key[0][0] is f and self.key[-1] == _PLAIN and len(self.data) == 1
+    @property
+    def plain(self) -> bool:
+        """Whether it fits data without standard deviations, with no settings."""
+        return bool(self.key[-1] == _PLAIN and len(self.data) == 1)
+
+    def fill(self, data: tuple[Float64Array, ...], captured: Captured | None) -> None:
+        """Take other data, and what another function captures."""
+        copied(self.data, data)
+        if captured is not None:
+            copied(self.arrays, captured.arrays)
 
     def serves(self, key: Any, x: tuple[Any, ...]) -> bool:
         return bool(self.key == key) and all(map(_same, self.x, x))
@@ -247,36 +271,38 @@ class Searches:
         x: tuple[Any, ...],
         data: CurveData,
         settings: dict[str, Any],
-        curve: Callable[..., Any],
+        of_user: Callable[..., Any],
         user: Callable[..., Any],
         start: Any,
+        captured: Captured | None = None,
         **options: Any,
     ) -> LeastSquaresResult:
-        """Return the fit of ``curve(p, *x)`` to data.
+        """Return the fit of ``curve(p, *x)``, with ``curve = of_user(user)``, to data.
 
         Args:
-            key: tells curves apart; hashable.
-            user: the user's function in `curve`, whose outside state is watched.
+            key: tells curves of the same function apart; hashable.
+            user: the user's function, whose outside state is watched.
+            captured: the same, taken apart: another one may be equal to it but for the numbers that it captures.
             settings, options: of `LeastSquares`, and of a call of it.
         """
-        key = (key, *(argument.shape for argument in data.arguments), _frozen(settings))
+        function = user if captured is None else captured.key
+        key = ((function, *key), *(argument.shape for argument in data.arguments), _frozen(settings))
         reusable = _hashable(key) and all(isinstance(part, np.ndarray) for part in x)
         entry = next((known for known in self._known if known.serves(key, x)), None) if reusable else None
         # A search that another thread, or a callback of this one, is busy with is left alone.
         if entry is None or not entry.lock.acquire(blocking=False):
-            entry = _Search.of(key, x, data, settings, curve, user)
+            entry = _Search.of(key, x, data, settings, of_user, user, captured)
             entry.lock.acquire()
             if reusable:
                 self._known = (entry, *self._known[: self._most - 1])
         try:
-            for own, given in zip(entry.data, data.arguments, strict=True):
-                own[...] = given
+            entry.fill(data.arguments, captured)
             result = entry.search(start, **options)
         finally:
             entry.lock.release()
 
         def again(x0: Any, fixed: Any) -> LeastSquaresResult:
-            return _Search.of(key, x, data, settings, curve, user).search._again(())(x0, fixed)
+            return _Search.of(key, x, data, settings, of_user, user).search._again(())(x0, fixed)
 
         if isinstance(result, RecordedResult):
             raise RecordingError(
@@ -294,7 +320,9 @@ class Searches:
         """
         if type(x) is not np.ndarray or type(y) is not np.ndarray or x.dtype.kind + y.dtype.kind not in _REAL_PAIRS:
             return None
-        known = next((known for known in self._known if known.plain_for(f) and known.serves(known.key, (x,))), None)
+        captured = taken_apart(f)
+        function = f if captured is None else captured.key
+        known = next((k for k in self._known if k.plain and k.key[0][0] == function and k.serves(k.key, (x,))), None)
         if known is None or not np.isfinite(x).all():
             return None
         own, count = known.data[0], known.key[0][1]
@@ -306,7 +334,7 @@ class Searches:
         if not known.lock.acquire(blocking=False):
             return None
         try:
-            own[...] = y
+            known.fill((y,), captured)
             answer = fits.search(point, ())
         finally:
             known.lock.release()

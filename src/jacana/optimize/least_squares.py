@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import math
 import os
@@ -18,11 +19,12 @@ from ..errors import InvalidInputError, JacanaError
 from ..implicit.recorded import depends_on_outside
 from ..record.variable import raw_deep
 from ..transforms import hessian, jvp, value_and_grad, value_and_jacobian
-from .checks import check_jacobian, check_limits, check_residual, quick_executor, raveled, same_call, watching
+from .checks import agrees, check_jacobian, check_limits, check_residual, quick_executor, raveled, same_call, watching
 from .linear.base import LinearSolver
 from .losses import as_loss
 from .minimum import Minimum, NewtonMinimum
 from .problem import FloatVector, Outcome, Problem
+from .repeats import OwnArguments, Repeats
 from .result import LeastSquaresResult, make_result
 from .search import Budget, History, Progress, resumed, searched
 from .separable import project, with_counts
@@ -41,6 +43,10 @@ _FLAT = 1e-6  # optimality above which a minimum is one by the second derivative
 _NOWHERE = (Outcome.NO_PROGRESS, Outcome.ITERATION_LIMIT, Outcome.UNBOUNDED)  # ends that another method may avoid
 _FINISHING = 10  # steps without them after a minimum has been found
 _LOWER = 1e-6  # relative difference of costs from which another minimum is a lower one
+_PLAIN = (
+    "fixed", "ties", "linear", "loss", "weights", "noise", "method", "linear_solver", "scale", "max_evaluations",
+    "max_seconds", "ftol",
+)  # fmt: skip # settings that small fits do without
 _PATIENCE = 6  # slow steps in a row after which they are worth their price
 
 
@@ -159,27 +165,18 @@ def least_squares(
     >>> float(fit.x["rate"])
     0.6
     """
-    problem = LeastSquares(
-        residual,
-        bounds=bounds,
-        fixed=fixed,
-        ties=ties,
-        linear=linear,
-        loss=loss,
-        loss_scale=loss_scale,
-        weights=weights,
-        noise=noise,
-        absolute_noise=absolute_noise,
-        method=method,
-        linear_solver=linear_solver,
-        scale=scale,
-        max_iterations=max_iterations,
-        max_evaluations=max_evaluations,
-        max_seconds=max_seconds,
-        ftol=ftol,
-        xtol=xtol,
-        gtol=gtol,
-    )
+    settings = {
+        "bounds": bounds, "fixed": fixed, "ties": ties, "linear": linear, "loss": loss, "loss_scale": loss_scale,
+        "weights": weights, "noise": noise, "absolute_noise": absolute_noise, "method": method,
+        "linear_solver": linear_solver, "scale": scale, "max_iterations": max_iterations,
+        "max_evaluations": max_evaluations, "max_seconds": max_seconds, "ftol": ftol, "xtol": xtol, "gtol": gtol,
+    }  # fmt: skip
+    if not (callback or progress or checkpoint or resume) and all(settings[name] is None for name in _PLAIN):
+        others = (absolute_noise, max_iterations, xtol, gtol)
+        found = _repeats.fitted(residual, x0, args, bounds, others, lambda function: LeastSquares(function, **settings))
+        if found is not None:
+            return found
+    problem = LeastSquares(residual, **settings)
     return problem(x0, args=args, callback=callback, progress=progress, checkpoint=checkpoint, resume=resume)
 
 
@@ -187,9 +184,9 @@ class LeastSquares:
     """A residual to be fitted more than once: from many starts, or again after its data changed in place.
 
     `least_squares` records the residual and derives its Jacobian anew in each call, which takes longer than a small
-    fit itself. This object does so once and keeps the recording for as long as x0 has the same structure and shapes
-    and `args` are the same objects. Made with the settings of `least_squares`, called with its x0, args, callback,
-    progress, checkpoint and resume; same results, same errors.
+    fit itself. This object does so once and keeps the recording for as long as x0 and the arrays in `args` have the
+    same structure, shapes and dtypes, and everything else is the same. Made with the settings of `least_squares`,
+    called with its x0, args, callback, progress, checkpoint and resume; same results, same errors.
 
     >>> data = np.array([1.0, 4.0])
     >>> fit = LeastSquares(lambda x: x**2 - data)
@@ -224,6 +221,7 @@ class LeastSquares:
         gtol: float = 0.0,
     ) -> None:
         self.residual = residual
+        self.lent: tuple[NDArray[Any], ...] = ()  # arrays that `residual` captures, and whose content others change
         self.watched = residual  # whose outside state matters: that of another function where `residual` wraps one
         self.bounds, self.fixed, self.ties, self.linear = bounds, fixed, ties, linear
         self.loss = as_loss(loss, loss_scale)
@@ -232,7 +230,9 @@ class LeastSquares:
         self.max_iterations, self.ftol, self.xtol, self.gtol = max_iterations, ftol, xtol, gtol
         self.budget = Budget(max_evaluations, max_seconds)
         _check_settings(self)
+        self.bounds = copy.deepcopy(self.bounds)  # what they are made of may be changed by its owner
         self._recorded: _Recorded | None = None
+        self._arguments = OwnArguments()
         self.small: SmallFits | None = None
 
     def __call__(
@@ -245,8 +245,25 @@ class LeastSquares:
         checkpoint: str | os.PathLike[str] | None = None,
         resume: str | os.PathLike[str] | None = None,
     ) -> LeastSquaresResult:
+        options = (callback, progress, checkpoint, resume)
+        if not args:
+            return self._fitted(x0, args, args, *options)
+        with self._arguments.holding(args) as own:
+            return self._fitted(x0, own, args, *options)
+
+    def _fitted(
+        self,
+        x0: Any,
+        args: Sequence[Any],
+        given: Sequence[Any],
+        callback: Callable[[Progress], object] | None,
+        progress: bool,
+        checkpoint: str | os.PathLike[str] | None,
+        resume: str | os.PathLike[str] | None,
+    ) -> LeastSquaresResult:
+        """Fit with arguments that may be our own; what outlives the call refers to those that were given."""
         if self.small is not None and not (callback or progress or checkpoint or resume):
-            quick = self.small(x0, args)
+            quick = self.small(x0, args, given)
             if quick is not None:
                 return quick
         x0, start = plain_start(x0)
@@ -261,7 +278,7 @@ class LeastSquares:
             whiten = whitening(self.weights, self.noise, size)
             if self.loss is not None:
                 self.loss.check(size)
-            found: LeastSquaresResult = recorded_least_squares(self, space, whiten, tuple(args), start)
+            found: LeastSquaresResult = recorded_least_squares(self, space, whiten, tuple(given), start)
             return found
         begun = None
         if self.linear is not None and resume is None:
@@ -274,6 +291,12 @@ class LeastSquares:
                 self.small = recorded.small_fits(size)
             problem = recorded.problem(space)
             point = problem.linearise(x)
+            if args and recorded.used and not agrees(problem.residual(x), *point, x):
+                recorded = self._recorded = _record(self, space, tuple(args), size)
+                self.small = recorded.small_fits(size)
+                problem = recorded.problem(space)
+                point = problem.linearise(x)
+            recorded.used = True
             check_jacobian(point[1], space)
             model = problem.modelled(*point)
             if recorded.method is None:
@@ -306,7 +329,7 @@ class LeastSquares:
                 )
             if self.small is not None and outcome > 0 and not twice:
                 self.small.noted(recorded.method.patience)
-            again = self._again(args)
+            again = self._again(given)
             result = make_result(state, outcome, history, problem, space, recorded.method, again, self.absolute_noise)
             result = result if begun is None else with_counts(result, begun)
             if result.success and twice and result.optimality > _FLAT:
@@ -318,7 +341,10 @@ class LeastSquares:
 
     def __getstate__(self) -> dict[str, Any]:
         # A copy records for itself.
-        return {**self.__dict__, "_recorded": None, "small": None}
+        return {**self.__dict__, "_recorded": None, "_arguments": None, "small": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _arguments=OwnArguments())
 
     def searching(self, residual: Callable[..., Any], space: Space) -> LeastSquares:
         """The same search for another residual, of what is free in `space`, flat; whitened already."""
@@ -328,8 +354,12 @@ class LeastSquares:
         other.fixed, other.ties, other.linear = None, None, None
         other.bounds = None if space.lower is None else (space.lower, space.upper)
         sizes = _scale(self.scale, space)
-        other.scale, other._recorded, other.small = None if sizes is None else 1.0 / sizes, None, None
-        return other
+        other.scale = None if sizes is None else 1.0 / sizes
+        return other._afresh()
+
+    def _afresh(self) -> LeastSquares:
+        self._recorded, self._arguments, self.small = None, OwnArguments(), None
+        return self
 
     def among(self, residual: Callable[..., Any], space: Space, places: NDArray[np.intp]) -> LeastSquares:
         """The same search for another residual of some of what is free in `space`; whitened already."""
@@ -348,16 +378,23 @@ class LeastSquares:
             settings["patience"] = _PATIENCE
         return choose_method(self.method, solver, bounded, settings)
 
-    def _again(self, args: Sequence[Any]) -> Callable[[Any, Any], LeastSquaresResult]:
-        """The same fit from another start, with more parameters fixed; for profiles."""
+    def _again(
+        self, args: Sequence[Any], residual: Callable[..., Any] | None = None
+    ) -> Callable[[Any, Any], LeastSquaresResult]:
+        """The same fit from another start, with more parameters fixed; for profiles. Of another residual, if given."""
 
         def again(x0: Any, fixed: Any) -> LeastSquaresResult:
             other = LeastSquares.__new__(LeastSquares)
             other.__dict__.update(self.__dict__)
-            other.fixed, other._recorded, other.small = fixed, None, None
-            return other(x0, args=args)
+            other.fixed = fixed
+            if residual is not None:
+                other.residual, other.watched, other.lent = residual, residual, ()
+            return other._afresh()(x0, args=args)
 
         return again
+
+
+_repeats = Repeats()
 
 
 class _Recorded:
@@ -377,6 +414,7 @@ class _Recorded:
         self.reads = _reads(settings)
         self._minimum: Minimum | None = None
         self.method: TrustRegion | None = None
+        self.used = False  # by a search before
         self._problem: Problem | None = None
 
     def serves(self, space: Space, args: Sequence[Any]) -> bool:
@@ -405,7 +443,7 @@ class _Recorded:
         if self.flat is None or not SmallFits.serves(self.settings, self.space, size * self.space.size):
             return None
         linearise = watching(value_and_jacobian(self.flat), *self.reads)
-        return SmallFits(self.settings, self.space, self.arguments, size, linearise)
+        return SmallFits(self.settings, self.space, self.arguments, size, linearise, self.flat)
 
     def minimum(self, problem: Problem) -> Minimum:
         """The same as a function to be minimised, with second derivatives of the residual."""

@@ -27,6 +27,10 @@ _KEPT = 4  # searches of one model
 _VOID = 1e-12  # squared share of a derivative in the null space above which a prediction is undetermined
 
 
+def _with_names(function: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda p, *x: function(*x, **p)
+
+
 class Model:
     """A curve ``function(x, ...)`` whose further arguments are parameters, known by their names.
 
@@ -140,9 +144,7 @@ class Model:
         if not ties:
             data.check(self.function(*variables, **x0))
         at_call = {name: value for name, value in options.items() if name in _CALL_OPTIONS}
-        result = self._searches.fitted(
-            (), variables, data, settings, lambda p, *x: self.function(*x, **p), self.function, x0, **at_call
-        )
+        result = self._searches.fitted((), variables, data, settings, _with_names, self.function, x0, **at_call)
         return ModelFit(self, variables, data.y, data.sigma, result)
 
     def _data(self, x: Any, y: Any, sigma: Any, nan_policy: str | None) -> tuple[tuple[Any, ...], CurveData]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
@@ -14,7 +15,10 @@ from ..record.variable import contains_variable
 from ..rows import Recorded, Rows, recorded_rows
 from ..run import background, current_executor
 from ..run.executors import compiles_in_background
+from .bounded import Reflective, pressed
+from .checks import agrees
 from .linearization import Linearization
+from .methods import LevenbergMarquardt
 from .parameters import flatten_parameters
 from .problem import MESSAGES, Outcome
 from .result import LeastSquaresResult
@@ -32,6 +36,7 @@ Float64Array = NDArray[np.float64]
 MOST_PARAMETERS = 8  # the linear algebra of a step is written out
 MOST_ENTRIES = 50_000  # of the Jacobian: from there on the search itself costs nothing
 WELL_CONDITIONED = 1e-4  # pivot from which the inverse of J^T J by Cholesky has eleven digits
+_MOST_STALE = 3  # recordings that were found to be out of date before no other is made
 HOT = 24  # searches in the ordinary way before machine code is made
 
 
@@ -58,22 +63,29 @@ class SmallFits:
         args: Sequence[Any],
         size: int,
         linearise: Callable[[Any], Any],
+        residual: Callable[..., Any],
     ) -> None:
         self.settings, self.space, self.args, self.size = settings, space, tuple(args), size
-        self.linearise = linearise
+        self.linearise, self.residual = linearise, residual
+        self.bounds = None if space.lower is None or space.upper is None else (space.lower, space.upper)
         self.searches = 0
         self.patience = 0
         self._recorded: Recorded | Literal[False] | None = None  # False: it cannot be
         self._rows: Rows | None = None
+        self._checked = False  # whether what is found is compared with the user's function
+        self._stale = 0
         self._failure: Exception | None = None
         self._lock = threading.Lock()
 
     @staticmethod
     def serves(settings: LeastSquares, space: Space, entries: int) -> bool:
         """Whether a search with these settings is the default one, and small."""
-        given = (settings.bounds, settings.fixed, settings.ties, settings.linear, settings.loss, settings.method)
+        given = (settings.fixed, settings.ties, settings.linear, settings.loss)
+        # What is left of bounds without an infinite end decides which method is the default one.
+        method = settings.method is None or (settings.method == "trf" and space.lower is not None)
         return (
-            all(setting is None for setting in (*given, settings.linear_solver, settings.scale))
+            method
+            and all(setting is None for setting in (*given, settings.linear_solver, settings.scale))
             and not (settings.ftol or settings.xtol or settings.gtol)
             and settings.budget == Budget()
             and space.plain
@@ -100,7 +112,13 @@ class SmallFits:
         if not self._lock.acquire(blocking=False):
             return  # another thread is at it
         try:
-            recorded = recorded_rows(self._search, [self.space.start])
+            # The user's function is run here, in the thread that owns it, and the search around it is written later.
+            recorded = recorded_rows(self.linearise, [self.space.start])
+            if recorded is not None:
+                # Arrays that are filled for each search may change; what the recording has made of them is checked.
+                watches = recorded.watches.without(self.settings.lent)
+                self._checked = bool(self.args) or len(watches) < len(recorded.watches)
+                recorded = replace(recorded, watches=watches)
             self._recorded = recorded or False
         finally:
             self._lock.release()
@@ -117,17 +135,26 @@ class SmallFits:
             self._failure = failure
 
     def _compile(self, recorded: Recorded) -> None:
-        rows = recorded.compiled()
+        linearise = recorded.replayed()
+
+        def search(x0: Any) -> Any:
+            return searched_small(linearise, x0, self.size, self.patience, self.settings.max_iterations, self.bounds)
+
+        with np.errstate(all="ignore"):
+            written = recorded_rows(search, [self.space.start])
+        rows = None if written is None else written.compiled()
         if self._recorded is recorded:
             self._rows = rows
 
-    def _search(self, x0: Any) -> Any:
-        return searched_small(self.linearise, x0, self.size, self.patience, self.settings.max_iterations)
+    def __call__(self, x0: Any, args: Sequence[Any], given: Sequence[Any]) -> LeastSquaresResult | None:
+        """The result of a search from x0; None where the ordinary way has to be taken.
 
-    def __call__(self, x0: Any, args: Sequence[Any]) -> LeastSquaresResult | None:
-        """The result of a search from x0; None where the ordinary way has to be taken."""
+        Args:
+            args: arguments that the residual was recorded with.
+            given: the same as the user has them.
+        """
         answer = self.search(x0, args)
-        return None if answer is None else self._result(answer)
+        return None if answer is None else self._result(answer, given)
 
     def search(self, x0: Any, args: Sequence[Any]) -> _Answer | None:
         """What is found from x0; None where the ordinary way has to be taken."""
@@ -142,14 +169,26 @@ class SmallFits:
         ):
             return None
         start = self._flat(x0)
-        if start is None:
+        if start is None or not self._inside(start):
             return None
         if not recorded.watches.unchanged():
             self._rows, self._recorded, self.searches = None, None, 0
             return None
         fun, jac, inverse, rest = rows(start.reshape(1, -1))
         found = parts_of(rest[0], start.size)
-        return _Answer(found, fun[0], jac[0], inverse[0], start) if found.status > 0 else None
+        if found.status <= 0:
+            return None
+        if self._checked and not self._holds(found.x, fun[0], jac[0]):
+            self._rows, self.searches, self._stale = None, 0, self._stale + 1
+            self._recorded = False if self._stale >= _MOST_STALE else None
+            return None
+        return _Answer(found, fun[0], jac[0], inverse[0], start)
+
+    def _holds(self, x: Float64Array, fun: Float64Array, jac: Float64Array) -> bool:
+        """Whether the residual at x is what the user's function says it is."""
+        with np.errstate(all="ignore"):
+            values = np.asarray(self.residual(x.copy()))
+        return agrees(values, fun, jac, x)
 
     def _flat(self, x0: Any) -> Float64Array | None:
         """A start as a new vector; None if it is none of the structure that was recorded."""
@@ -161,14 +200,23 @@ class SmallFits:
         fits = parameters == self.space.parameters and flat.dtype == np.float64
         return np.asarray(flat, dtype=np.float64) if fits else None
 
+    def _inside(self, start: Float64Array) -> bool:
+        if self.bounds is None:
+            return True
+        lower, upper = self.bounds
+        return bool((lower <= start).all() and (start <= upper).all())
+
     def precise(self, found: Found) -> bool:
         """Whether the inverse has ten digits."""
         return found.pivot > WELL_CONDITIONED
 
-    def _result(self, answer: _Answer) -> LeastSquaresResult:
+    def _result(self, answer: _Answer, given: Sequence[Any]) -> LeastSquaresResult:
         found, fun, jac = answer.found, answer.fun, answer.jac
         cost, length, trust, accepted = found.history
-        outcome, settings, n = Outcome(found.status), self.settings, found.x.size
+        outcome, settings, space = Outcome(found.status), self.settings, self.space
+        active = np.zeros(found.x.size, dtype=np.int_)
+        if self.bounds is not None:
+            active = pressed(found.x, found.gradient, *self.bounds)
         return LeastSquaresResult(
             x=self.space.parameters.unravel(found.x),
             fun=fun,
@@ -183,13 +231,13 @@ class SmallFits:
             njev=found.steps + 1,
             nit=found.steps,
             nrefused=0,
-            active_mask=np.zeros(n, dtype=np.int_),
+            active_mask=active,
             flat=found.x,
             history=History(cost, length, trust, accepted != 0.0),
-            space=Space(self.space.parameters, answer.start, self.space.free),
+            space=Space(space.parameters, answer.start, space.free, lower=space.lower, upper=space.upper),
             model=Linearization(fun, jac, found.norm),
-            method="LevenbergMarquardt",
+            method=LevenbergMarquardt.__name__ if self.bounds is None else Reflective.__name__,
             absolute_noise=settings.absolute_noise,
-            again=settings._again(self.args),
+            again=settings._again(given),
             inverse=answer.inverse if self.precise(found) else None,
         )

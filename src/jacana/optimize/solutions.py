@@ -22,6 +22,8 @@ from ..record.lift import any_tracked
 from ..record.location import user_line
 from ..record.variable import contains_variable, raw_deep, tracked
 from .checks import raveled
+from .root_batches import newton_batches
+from .search import Budget
 
 __all__ = [
     "check_free",
@@ -82,7 +84,8 @@ def recorded_root(solver: Any, space: Any, args: tuple[Any, ...], start: Node | 
     def flat(x: Any) -> Any:
         return raveled(solver.function(space.unravel(x), *args))
 
-    return _solved("jacana.root", flat, solver.function, solver.searching, space, start)
+    together = newton_batches(solver.method) if solver.budget == Budget() else None
+    return _solved("jacana.root", flat, solver.function, solver.searching, space, start, together)
 
 
 def recorded_fixed_point(
@@ -96,12 +99,14 @@ def recorded_fixed_point(
     return _solved("jacana.fixed_point", flat, function, searching, space, start)
 
 
-def _solved(name: str, flat: Any, watched: Any, searching: Any, space: Any, start: Node | None) -> Any:
+def _solved(
+    name: str, flat: Any, watched: Any, searching: Any, space: Any, start: Node | None, together: Any = None
+) -> Any:
     def make(function: Flat) -> Callable[[Array], Run]:
         search = searching(function)
         return lambda x: _ended(search(x))
 
-    found = solution(flat, space.first, watched=watched, name=name, make=make, start_node=start)
+    found = solution(flat, space.first, watched=watched, name=name, make=make, start_node=start, together=together)
     return RecordedResult(space.unravel(found.x), found.x, found.output)
 
 

@@ -3,7 +3,7 @@
 It takes the steps that `LevenbergMarquardt` with its `Radius` and `DenseQR` takes, with the same constants, but finds
 them from ``J^T J`` by Cholesky, written out, so that residual, Jacobian and search become one piece of machine code. It
 answers for well-conditioned problems that converge without ado; of all others it says so (`UNCLEAR`), and they are
-solved the ordinary way from the start.
+solved the ordinary way from the start. With bounds the steps are those of `Reflective`.
 
 Source: J. J. Moré, LNM 630, 1978; see `trust_region`, `controls` and `linear.dense`, which this follows line by line.
 """
@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..record.control import while_loop
+from .bounded import _HELD
 from .controls import _GOOD, _POOR, Radius
 from .linear.dense import _RADIUS_TOLERANCE, _SECULAR_ITERATIONS
 from .problem import Outcome
@@ -32,8 +33,12 @@ _EPS = float(np.finfo(np.float64).eps)
 
 
 class _Factors(NamedTuple):
-    """L of the scaled ``J^T J``, the scaled gradient, and what a full step promises."""
+    """Of the model at a point: ``J^T J`` and what bounds add to it, D, L of the former scaled by the latter, the scaled
+    gradient, and what a full step promises; which parameters rest on their bounds, None without any."""
 
+    gram: Any
+    scale: Any
+    active: Any
     rows: Any
     gradient: Any
     full: Any
@@ -79,13 +84,14 @@ class _Search(NamedTuple):
 
 
 def searched_small(
-    linearise: Callable[[Any], Any], x0: Any, size: int, patience: int, max_iterations: int
+    linearise: Callable[[Any], Any], x0: Any, size: int, patience: int, max_iterations: int, bounds: Any = None
 ) -> tuple[Any, Any, Any, Any]:
     """Search from x0, shape (n,); everything is recorded.
 
     Args:
         linearise: x -> (r, J), recorded.
         size: m, the length of r.
+        bounds: (lower, upper), shape (n,) each, or None.
 
     Returns:
         r and J at the end, the inverse of ``J^T J`` there, shape (n, n), and one vector of everything else; see
@@ -102,11 +108,12 @@ def searched_small(
 
     def step(search: _Search) -> _Search:
         values, jacobian = linearise(search.trial_x)
-        return _step(search, values, jacobian, patience, most)
+        return _step(search, values, jacobian, patience, most, bounds)
 
     last = while_loop(lambda search: search.status == _GOES_ON, step, start, max_steps=MOST_STEPS + 2)
-    inverse = _inverse(last.gram, np.stack([np.sqrt(last.gram[i, i]) for i in range(n)]))
-    numbers = np.stack([last.norm, last.optimality, last.steps, last.status, last.pivot])
+    inverse, pivot = _inverse(last.gram, np.stack([np.sqrt(last.gram[i, i]) for i in range(n)]))
+    pivot = last.pivot if bounds is None else pivot
+    numbers = np.stack([last.norm, last.optimality, last.steps, last.status, pivot])
     rest = (last.x, last.gradient, numbers, last.costs, last.lengths, last.trusts, last.accepted)
     return last.values, last.jacobian, inverse, np.concatenate(rest)
 
@@ -120,7 +127,9 @@ class Found(NamedTuple):
     optimality: float
     steps: int
     status: int
-    pivot: float  # the smallest of the Cholesky factorisation of J^T J, columns scaled by the largest norms seen
+    pivot: (
+        float  # the smallest of the Cholesky factorisation of J^T J, columns scaled by the largest norms seen, or own
+    )
     history: tuple[NDArray[np.float64], ...]
 
 
@@ -132,7 +141,7 @@ def parts_of(vector: NDArray[np.float64], n: int) -> Found:
     return Found(vector[:n], vector[n : 2 * n], norm, optimality, int(steps), int(status), pivot, history)
 
 
-def _step(search: _Search, values: Any, jacobian: Any, patience: int, most: int) -> _Search:
+def _step(search: _Search, values: Any, jacobian: Any, patience: int, most: int, bounds: Any) -> _Search:
     n = len(search.x)
     square, gradient, gram = values @ values, values @ jacobian, jacobian.T @ jacobian
     fresh = search.steps < 0.0
@@ -157,7 +166,7 @@ def _step(search: _Search, values: Any, jacobian: Any, patience: int, most: int)
     trusted = np.where(poor, shrinkage * nearest, np.where(good, Radius.growth * trial.length, search.trust))
 
     scale = np.where(fresh, np.where(norms > 0.0, norms, 1.0), np.maximum(search.scale, norms))
-    there = _factorised(gram, gradient, scale)
+    there = _factorised(search.trial_x, gram, gradient, scale, bounds)
     downhill = _length(there.gradient)
     nearer = np.where(trial.full == 1.0, there.decrement < search.decrement, downhill < search.downhill)
     passes = finite & ~(gain < _ACCEPT)
@@ -177,10 +186,10 @@ def _step(search: _Search, values: Any, jacobian: Any, patience: int, most: int)
     scale = np.where(accepted, scale, search.scale)
     gram = np.where(accepted, gram, search.gram)
     gradient = np.where(accepted, gradient, search.gradient)
-    here = _factorised(gram, gradient, scale)
+    here = _factorised(x, gram, gradient, scale, bounds)
     size = sum(np.sqrt(gram[i, i]) * np.abs(x[i]) for i in range(n))
     rounding = _EPS * (size + norm)
-    optimality = _cosine(gram, gradient, norm)
+    optimality = _cosine(gram, gradient, norm, here.active)
     extent = _length(scale * np.abs(x))
     extent = np.where(extent > 0.0, extent, np.where(fresh & (norm > 0.0), norm, np.where(fresh, 1.0, 0.0)))
     first = np.minimum(extent, np.where(here.length > 0.0, here.length, extent))
@@ -201,20 +210,23 @@ def _step(search: _Search, values: Any, jacobian: Any, patience: int, most: int)
     relative = here.decrement / norm
     large = (relative * relative > _UNMEASURABLE * _EPS) & (here.decrement > _NEAR_ROUNDING * rounding)
     radius = np.where(accepted & ~large, np.inf, trust)
-    following = _within(here, gram, scale, norm, radius)
+    following = _within(here, norm, radius)
+    trial_x = x + following.scaled / here.scale
+    if bounds is not None:
+        following, trial_x = _reflected(here, following, x, norm, radius, bounds)
     at = np.arange(MOST_STEPS + 1.0) == steps
     return _Search(
         x, np.where(accepted, values, search.values), np.where(accepted, jacobian, search.jacobian),
-        x + following.scaled / scale, gram, gradient, norm, scale, trust, rounding, optimality, here.decrement,
+        trial_x, gram, gradient, norm, scale, trust, rounding, optimality, here.decrement,
         _length(here.gradient), here.pivot, following, steps, slow, status,
         np.where(at, 0.5 * norm * norm, search.costs), np.where(at, trial.length, search.lengths),
         np.where(at, trust, search.trusts), np.where(at & accepted, 1.0, search.accepted),
     )  # fmt: skip
 
 
-def _within(factors: _Factors, gram: Any, scale: Any, norm: Any, radius: Any) -> _Trial:
+def _within(factors: _Factors, norm: Any, radius: Any) -> _Trial:
     """The minimiser of the model within the radius: `DenseFactors.within`."""
-    n = len(scale)
+    gram, scale = factors.gram, factors.scale
     full = factors.length <= radius
     direction = _length(_forward(factors.rows, factors.full))
     upper = _length(factors.gradient) / radius
@@ -243,23 +255,112 @@ def _within(factors: _Factors, gram: Any, scale: Any, norm: Any, radius: Any) ->
     begin = (lower, lower, upper, factors.full, factors.length, np.where(full, 1.0, 0.0), 0.0)
     damping, _, _, scaled, length, _, _ = while_loop(far, narrower, begin, max_steps=_SECULAR_ITERATIONS)
     damping = np.where(full, 0.0, damping)
-    square = 0.0
-    for i in range(n):
-        for j in range(n):
-            square = square + scaled[i] * (gram[i, j] / (scale[i] * scale[j])) * scaled[j]
-    slope = -sum((factors.gradient[i] / norm) * (scaled[i] / norm) for i in range(n))
+    square, slope = _form(factors, scaled, scaled), _slope(factors, scaled, norm)
     return _Trial(scaled, slope, length, np.sqrt(np.maximum(square, 0.0)), np.where(full, 1.0, 0.0), damping)
+
+
+# ---- bounds: `Reflective` -------------------------------------------------------------------------------------------
+
+
+def _narrowed(x: Any, gram: Any, gradient: Any, scale: Any, bounds: Any) -> tuple[Any, Any, Any]:
+    """`Reflective.model`: the matrix with what bounds add to it, D narrowed near them, and what rests on its bound."""
+    lower, upper = bounds
+    bound = np.where(gradient > 0.0, lower, upper)
+    distance = np.where(gradient == 0.0, np.inf, np.abs(x - bound))
+    reference = np.maximum(np.abs(x), np.where(np.isfinite(bound), np.abs(bound), 0.0))
+    share = np.minimum(1.0, distance / np.where(reference > 0.0, reference, 1.0))
+    active = share == 0.0
+    pull = np.where(share < 1.0, np.abs(gradient) / np.where(active, 1.0, distance), 0.0)
+    extra = np.where(active, _HELD * scale * scale, pull)
+    return gram + np.diag(extra), scale / np.sqrt(np.where(active, 1.0 / _HELD, share)), active
+
+
+def _reflected(factors: _Factors, trial: _Trial, x: Any, norm: Any, radius: Any, bounds: Any) -> tuple[_Trial, Any]:
+    """`Reflective.propose` and `Reflective.moved`: a trial that stays inside, and where it leads."""
+    lower, upper = bounds
+    scale, active = factors.scale, factors.active
+
+    def reaches(start: Any, step: Any) -> Any:
+        ahead = np.where(step > 0.0, upper - start, lower - start)
+        moving = (step != 0.0) & ~active
+        return np.where(moving, ahead / np.where(moving, step, 1.0), np.inf)
+
+    def evaluated(scaled: Any) -> _Trial:
+        image = np.sqrt(np.maximum(_form(factors, scaled, scaled), 0.0))
+        return _Trial(scaled, _slope(factors, scaled, norm), _length(scaled), image, 0.0, np.inf)
+
+    def limited(trial: _Trial) -> _Trial:
+        return _times(trial, np.where(trial.length > radius, radius / trial.length, 1.0))
+
+    step = trial.scaled / scale
+    first = reaches(x, step)
+    reach = _least(first)
+    stopped = _times(trial, reach)
+    inside = np.where(active, 0.0, np.minimum(np.maximum(x + step, lower), upper) - x)
+    clipped = limited(evaluated(scale * inside))
+
+    ray = evaluated(np.where(first <= reach, -trial.scaled, trial.scaled))
+    there = np.minimum(np.maximum(x + stopped.scaled / scale, lower), upper)
+    limit = _least(reaches(there, ray.scaled / scale))
+    curved = (ray.linear_norm / norm) * (ray.linear_norm / norm)
+    best = (ray.slope - _form(factors, stopped.scaled, ray.scaled) / norm / norm) / curved
+    bent = (curved > 0.0) & (best > 0.0) & (limit > 0.0)
+    further = np.where(bent, np.minimum(best, limit), 0.0)
+    reflected = limited(evaluated(stopped.scaled + further * ray.scaled))
+
+    downhill = evaluated(-factors.gradient)
+    curved = (downhill.linear_norm / norm) * (downhill.linear_norm / norm)
+    cauchy = _times(downhill, np.where(curved > 0.0, downhill.slope / curved, 0.0))
+    shortest = np.minimum(1.0, _least(reaches(x, cauchy.scaled / scale)))
+    longest = np.where(cauchy.length > radius, radius / cauchy.length, 1.0)
+    cauchy = _times(cauchy, np.minimum(shortest, longest))
+
+    chosen, most = stopped, _promised(stopped, norm)
+    for candidate, there_is in ((clipped, True), (reflected, bent), (cauchy, True)):
+        promise = _promised(candidate, norm)
+        better = (promise > most) & there_is
+        chosen = _Trial(*[np.where(better, one, other) for one, other in zip(candidate, chosen, strict=True)])
+        most = np.where(better, promise, most)
+    free = reach >= 1.0
+    chosen = _Trial(*[np.where(free, one, other) for one, other in zip(trial, chosen, strict=True)])
+
+    step = chosen.scaled / scale
+    touched = reaches(x, step) <= 1.0 + 1e-12
+    after = np.where(touched, np.where(step > 0.0, upper, lower), np.where(active, x, x + step))
+    return chosen, np.minimum(np.maximum(after, lower), upper)
+
+
+def _times(trial: _Trial, factor: Any) -> _Trial:
+    """`Step.times`, for factors from 0."""
+    size = (factor * trial.scaled, factor * trial.slope, factor * trial.length, factor * trial.linear_norm)
+    same = factor == 1.0
+    return _Trial(*size, np.where(same, trial.full, 0.0), np.where(same, trial.damping, np.inf))
+
+
+def _promised(trial: _Trial, norm: Any) -> Any:
+    moved = trial.linear_norm / norm
+    return 2.0 * trial.slope - moved * moved
+
+
+def _least(numbers: Any) -> Any:
+    least = numbers[0]
+    for i in range(1, len(numbers)):
+        least = np.minimum(least, numbers[i])
+    return least
 
 
 # ---- small linear algebra, written out -------------------------------------------------------------------------------
 
 
-def _factorised(gram: Any, gradient: Any, scale: Any) -> _Factors:
+def _factorised(x: Any, gram: Any, gradient: Any, scale: Any, bounds: Any) -> _Factors:
+    active = None
+    if bounds is not None:
+        gram, scale, active = _narrowed(x, gram, gradient, scale, bounds)
     rows, pivot = _cholesky(gram, scale, 0.0)
     scaled = gradient / scale
     half = _forward(rows, scaled)
     full = _backward(rows, [-h for h in half])
-    return _Factors(rows, scaled, full, _length(half), _length(full), pivot)
+    return _Factors(gram, scale, active, rows, scaled, full, _length(half), _length(full), pivot)
 
 
 def _cholesky(gram: Any, scale: Any, damping: Any) -> tuple[list[list[Any]], Any]:
@@ -305,27 +406,42 @@ def _backward(rows: list[list[Any]], right: Any) -> Any:
     return np.stack(found)
 
 
-def _inverse(gram: Any, scale: Any) -> Any:
-    """The inverse of a small symmetric positive definite matrix, whose columns are scaled by D."""
+def _inverse(gram: Any, scale: Any) -> tuple[Any, Any]:
+    """The inverse of a small symmetric positive definite matrix, whose columns are scaled by D, and the least pivot."""
     n = len(scale)
-    rows, _ = _cholesky(gram, scale, 0.0)
+    rows, pivot = _cholesky(gram, scale, 0.0)
     columns = []
     for j in range(n):
         unit = [1.0 if i == j else 0.0 for i in range(n)]
         columns.append(_backward(rows, _forward(rows, unit)) / (scale * scale[j]))
-    return np.stack(columns)
+    return np.stack(columns), pivot
+
+
+def _form(factors: _Factors, one: Any, other: Any) -> Any:
+    """The product of the images of two scaled steps."""
+    gram, scale = factors.gram, factors.scale
+    total: Any = 0.0
+    for i in range(len(one)):
+        for j in range(len(one)):
+            total = total + one[i] * (gram[i, j] / (scale[i] * scale[j])) * other[j]
+    return total
+
+
+def _slope(factors: _Factors, scaled: Any, norm: Any) -> Any:
+    return -sum((factors.gradient[i] / norm) * (scaled[i] / norm) for i in range(len(scaled)))
 
 
 def _length(vector: Any) -> Any:
     return np.sqrt(sum(vector[i] * vector[i] for i in range(len(vector))))
 
 
-def _cosine(gram: Any, gradient: Any, norm: Any) -> Any:
+def _cosine(gram: Any, gradient: Any, norm: Any, active: Any) -> Any:
     """`State.optimality`."""
     largest: Any = 0.0
     for i in range(len(gradient)):
         column = np.sqrt(gram[i, i])
-        largest = np.maximum(largest, np.abs(gradient[i] / norm) / np.where(column > 0.0, column, 1.0))
+        cosine = np.abs(gradient[i] / norm) / np.where(column > 0.0, column, 1.0)
+        largest = np.maximum(largest, cosine if active is None else np.where(active[i], 0.0, cosine))
     return np.where(norm > 0.0, largest, 0.0)
 
 

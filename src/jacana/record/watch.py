@@ -13,7 +13,7 @@ been seen to give the same numbers (``replay``).
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import CellType
 from typing import Any
 
@@ -84,6 +84,13 @@ class Watches:
             if not np.array_equal(array != 0, nonzero):
                 return False
         return True
+
+    def without(self, arrays: Sequence[Array]) -> Watches:
+        """The same, but for the content of some arrays."""
+        other = Watches()
+        other.include(self)
+        other._arrays = [entry for entry in self._arrays if all(entry[0] is not array for array in arrays)]
+        return other
 
     def content(self, array: Array) -> None:
         """Watch the content of an array."""

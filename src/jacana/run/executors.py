@@ -280,6 +280,8 @@ class Compiled:
     def _with_native(self) -> Runnable:
         if not native_available():
             raise InvalidInputError(f"the native executor {NEEDS_LLVMLITE}")
+        if self._native is not None:
+            return self._native  # without waiting for whatever else is being compiled
         from .native import compile_native, recall_native
 
         with background.compiling:

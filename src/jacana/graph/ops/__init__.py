@@ -13,6 +13,7 @@ from . import (
     fourier,
     implicit,
     implicit_batch,
+    integral_batch,
     integrals,
     linalg,
     matrix_functions,
@@ -28,6 +29,6 @@ from . import (
 
 __all__ = [
     "cofactors", "complex", "complex_linalg", "contraction", "control", "custom", "elementwise", "factors", "flat",
-    "fourier", "implicit", "implicit_batch", "integrals", "linalg", "matrix_functions", "minors", "movement",
-    "pivoted", "position", "reduction", "spectral", "spectral_functions", "spline",
+    "fourier", "implicit", "implicit_batch", "integral_batch", "integrals", "linalg", "matrix_functions", "minors",
+    "movement", "pivoted", "position", "reduction", "spectral", "spectral_functions", "spline",
 ]  # fmt: skip

@@ -425,6 +425,12 @@ def _joint_matrix(matrix: Node) -> Node:
     return loop_matrix(*matrix.inputs, params=matrix.params._replace(joint=True))
 
 
+def _reach(matrix: Node) -> Any:
+    from ...differentiate.reachability import reach
+
+    return reach(matrix)
+
+
 def formed(matrix: Node, leaves: Sequence[Node], arrays: Sequence[Array]) -> Array:
     """The matrix of a linear map as an array, by its own product with the identity on the smaller side."""
     from ...run import Program, compile_numpy
@@ -466,6 +472,7 @@ loop_matrix = register(
             batch=lambda matrix: int(matrix.params.batch),
             slots=_matrix_slots,
             joint=_joint_matrix,
+            reach=_reach,
         ),
     )
 )

@@ -1,6 +1,7 @@
 """Values that equations define, for many samples at once: what `vmap` makes of ``implicit`` and ``implicit_solve``.
 
-Each sample has a problem of its own, which its solver solves as if it were alone. The derivative is made of terms with
+Each sample has a problem of its own, which its solver solves as if it were alone (``together``: or, as far as it can,
+side by side with the others, by the same steps). The derivative is made of terms with
 the samples as an axis of both row and column, so that it is block-diagonal as that of everything else in a batch.
 """
 
@@ -19,10 +20,19 @@ from .labelled import labelled, turned
 
 def _evaluate(params: ImplicitParams, start: Array, *arguments: Array) -> Array:
     lead = start.shape[:-1]
-    result = np.empty((*lead, *params.unknown.shape), params.unknown.dtype)
-    for place in np.ndindex(*lead):
-        result[place] = params.solver.run(start[place], [argument[place] for argument in arguments])
-    return result
+    count = math.prod(lead)
+    starts = np.ascontiguousarray(start).reshape(count, -1)
+    each = [
+        np.ascontiguousarray(argument).reshape(count, *own.shape)
+        for argument, own in zip(arguments, params.arguments, strict=True)
+    ]
+    together = getattr(params.solver, "together", None)
+    found = together(params, starts, each) if together is not None and count > 1 else None
+    nothing = np.empty((count, *params.unknown.shape)), np.zeros(count, dtype=bool)
+    result, solved = nothing if found is None else found
+    for k in np.flatnonzero(~solved):
+        result[k] = params.solver.run(starts[k], [argument[k] for argument in each])
+    return np.asarray(result.reshape(*lead, *params.unknown.shape), dtype=params.unknown.dtype)
 
 
 def _edges(node: Node) -> Edges:

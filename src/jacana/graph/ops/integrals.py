@@ -8,7 +8,7 @@ with the equations themselves (forward sensitivities). So there are derivatives 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -46,6 +46,12 @@ class IntegralParams(NamedTuple):
     integrand: Node
     settings: tuple[tuple[str, Any], ...]
     error: bool = False
+
+    def on_batch(self, node: Node, inputs: Sequence[Node]) -> Node:
+        """An integral for each sample."""
+        from .integral_batch import integral_batch
+
+        return integral_batch(*inputs, params=self)
 
 
 def _integral_evaluate(params: IntegralParams, a: Array, b: Array, *arguments: Array) -> Array:
@@ -122,6 +128,12 @@ class OdeParams(NamedTuple):
     settings: tuple[tuple[str, Any], ...]
     line: str
 
+    def on_batch(self, node: Node, inputs: Sequence[Node]) -> Node:
+        """Equations for each sample."""
+        from .integral_batch import ode_batch
+
+        return ode_batch(*inputs, params=self)
+
 
 def _ode_evaluate(params: OdeParams, start: Array, *arguments: Array) -> Array:
     from scipy.integrate import odeint, solve_ivp
@@ -164,12 +176,12 @@ def _sensitivity(params: OdeParams, node: Node, place: int) -> tuple[Term, ...] 
     n = params.state.size
     shape = node.inputs[place].shape
     size = math.prod(shape)
-    wide, state, slope = _variational(params, place)
+    wide, state, slope = variational(params, place)
     start, *rest = node.inputs
     first = np.eye(n, dtype=state.dtype) if place == 0 else np.zeros((n, size), dtype=state.dtype)
     parts = [(start, (axis(0),)), (constant_array(first.ravel()), (_after(n),))]
     begin = assembled(parts, (n + n * size,), state.dtype, disjoint=True)
-    more = params._replace(state=state, slope=slope, settings=_widened(params.settings, n, size))
+    more = params._replace(state=state, slope=slope, settings=widened(params.settings, n, size))
     whole = ode(begin, *rest, params=more)
     columns = index_node(whole, (n * size, node.shape[1]), (_after(n), axis(1)))
     table = movement_reshape(columns, (n, size, node.shape[1]))
@@ -184,7 +196,7 @@ def _after(n: int) -> Any:
     return Affine(n, ((0, 1),))
 
 
-def _widened(settings: tuple[tuple[str, Any], ...], n: int, size: int) -> tuple[tuple[str, Any], ...]:
+def widened(settings: tuple[tuple[str, Any], ...], n: int, size: int) -> tuple[tuple[str, Any], ...]:
     """Tolerances for each unknown, repeated for its sensitivities."""
     result = []
     for name, value in settings:
@@ -195,7 +207,7 @@ def _widened(settings: tuple[tuple[str, Any], ...], n: int, size: int) -> tuple[
 
 
 @lru_cache(maxsize=128)
-def _variational(params: OdeParams, place: int) -> tuple[int, Node, Node]:
+def variational(params: OdeParams, place: int) -> tuple[int, Node, Node]:
     """The equations of the state and of its sensitivities S: ``S' = F_y S + F_theta``."""
     from ...differentiate import dense_jacobians
     from ..build import assembled, contract_labels, index_node, movement_reshape
@@ -226,4 +238,4 @@ ode = register(
     Operation(name="ode", family="control", evaluate=_ode_evaluate, infer=_ode_infer, edges=_ode_edges, cost=1000.0)
 )
 
-__all__ = ["IntegralParams", "OdeParams", "integral", "ode"]
+__all__ = ["IntegralParams", "OdeParams", "integral", "ode", "variational", "widened"]
