@@ -363,6 +363,9 @@ class Replay:
         return built.finish(variables)
 
 
+REAL = frozenset(map(np.dtype, ("f8", "f4")))
+
+
 class _Arguments:
     """The leaves of a call: arrays that become inputs, the ones to differentiate by, and static values."""
 
@@ -385,6 +388,16 @@ class _Arguments:
         for position, argument in enumerate((*args, kwargs)):
             leaves, tree = trees.flatten(argument)
             structures.append(tree)
+            if all([type(leaf) is np.ndarray and leaf.dtype in REAL for leaf in leaves]):
+                # Trees of real arrays, which parameters are, without a look at each leaf for all that it might be.
+                if position in chosen:
+                    complex_chosen[position] += [False] * len(leaves)
+                    chosen[position] += range(inputs, inputs + len(leaves))
+                self.input_at += range(len(self.leaves), len(self.leaves) + len(leaves))
+                inputs += len(leaves)
+                key += [(leaf.shape, leaf.dtype) for leaf in leaves]
+                self.leaves += leaves
+                continue
             for place, leaf in enumerate(leaves):
                 if position in chosen:
                     leaf = _differentiable(leaf, replay, position, tree, place)
@@ -412,14 +425,17 @@ class _Arguments:
 
     def arrays(self) -> list[Any]:
         """One array for each input: two, the parts, for a complex leaf."""
-        leaves = (self.leaves[k] for k in self.input_at)
+        leaves = [self.leaves[k] for k in self.input_at]
+        if all([type(leaf) is np.ndarray and leaf.dtype in REAL for leaf in leaves]):
+            return leaves
         return [part for leaf in leaves for part in (parts(leaf) if is_complex(leaf) else (leaf,))]
 
     def values(self) -> list[Array]:
         """The concrete arrays, C-contiguous."""
         result = []
         for leaf in self.arrays():
-            value = np.asarray(raw(leaf))  # not ``.value``: that would be a look, guarded
+            # Not ``.value``: that would be a look, guarded.
+            value = leaf if type(leaf) is np.ndarray else np.asarray(raw(leaf))
             result.append(value if value.flags.c_contiguous else np.ascontiguousarray(value))
         return result
 

@@ -30,6 +30,7 @@ UNROLL = 48  # points of the other axes that are unrolled inside the lane loop
 SUM_UNROLL = 16  # terms of a sum that are unrolled
 SMALL_CONTRACTION = 600  # multiplications up to which a contraction is unrolled rather than given to BLAS
 LANE_MIN = 16  # an axis shorter than this is not worth the lanes if there is a longer one
+MAX_STRIDE = 16  # elements from one place to the next up to which lanes are stored by whole blocks
 LANE_LOOP = 32  # an axis from which even a small job is a loop in lanes
 LANE_LOOP_LARGE = 8  # the same in a large program, whose code for every single point takes seconds to compile
 LARGE = 400  # nodes from which a program is large
@@ -430,8 +431,7 @@ class Planner:
             every = tuple(range(len(domain)))
             return Job(buffer, domain, rows, factors, every, accumulate=True, scalar=True)
         target = flatten(rows, buffer.shape, domain) if rows else None
-        unit = [a for a, s in getattr(target, "strides", ()) if s == 1 and domain[a] >= LANE_MIN]
-        lane = unit[0] if unit else max(range(len(domain)), key=lambda a: (domain[a], a))
+        lane = _lane(dict(getattr(target, "strides", ())), domain)
         rest = sorted((a for a in range(len(domain)) if a != lane), key=lambda a: (-domain[a], a))
         loops = []
         while rest and (domain[rest[0]] > LANE_MIN or math.prod(domain[a] for a in rest) > UNROLL):
@@ -455,6 +455,19 @@ class Planner:
                 continue
             stack.extend((n, p, own) for n, p in requests(node, point))
         return loads
+
+
+def _lane(strides: dict[int, int], domain: Shape) -> int:
+    """The axis that gets the lanes: neighbours in memory, or places whose blocks are stored whole, or the longest.
+
+    Lanes along an axis whose places are far apart are stored one by one.
+    """
+    axes = sorted(range(len(domain)), key=lambda a: (-domain[a], -a))
+    for reach in (1, MAX_STRIDE):
+        found = next((a for a in axes if 0 < strides.get(a, 0) <= reach and domain[a] >= LANE_MIN), None)
+        if found is not None:
+            return found
+    return axes[0]
 
 
 def _replicates(node: Node, user: Node) -> bool:

@@ -25,6 +25,7 @@ from .entry import NAME as ENTRY
 from .entry import bind, emit_entry, entry_of
 from .keys import environment
 from .recipe import Recipe, make_recipe, read_recipe, write_recipe
+from .rows import native_whole
 from .runner import make_runner
 from .split import split_straight
 from .threads import PARALLEL
@@ -57,7 +58,7 @@ def compile_native(program: Program, known: Fingerprint | None = None) -> Runnab
             found = None if known is None else recall_native(known, program.inputs)
             if found is not None:
                 return found
-        return _compile(program, known)
+        return native_whole(program) or _compile(program, known)
 
 
 def recall_native(known: Fingerprint, inputs: Sequence[Node]) -> Runnable | None:
