@@ -110,6 +110,26 @@ def _loop(reverse: bool) -> tuple[Node, Array]:
     return matrix, want
 
 
+def _joint_loops() -> tuple[Node, Array]:
+    """Two steps of ``c = a * c + x`` for three instances, by the ``a`` that they share: all as one matrix."""
+    c, x, a = np.array([2.0, -1.0, 0.5]), np.array([[3.0, 7.0], [0.0, 1.0], [2.0, 2.0]]), 0.5
+    inputs = [new_input((), F8) for _ in range(3)]
+    following = inputs[0] * inputs[1] + inputs[2]
+    step = new_input((), np.dtype(np.int64))
+    body = make_body(step, [inputs[1]], [inputs[2]], [inputs[0]], [following], [])
+    own = build.constant_array(np.column_stack([c, x]))
+    no_integers = build.zeros((3, 0), np.dtype(np.int64)), build.zeros((0,), np.dtype(np.int64))
+    sources = own, no_integers[0], build.constant_array(np.array([a])), no_integers[1]
+    params = LoopParams(body, 2, False, F8, True, (3,), ((), (0,)))
+    edge = EdgeParams(params, True, True)
+    matrix = op("loop_matrix", *sources, op("loop", *sources, params=params), params=edge)
+    # Rows: the last carry and the carries before each step, of each instance.
+    want = np.zeros((3, 3, 1))
+    want[:, 0, 0] = 2 * a * c + x[:, 0]
+    want[:, 2, 0] = c
+    return matrix, want
+
+
 def _selection(written: bool) -> tuple[Node, Array]:
     """Row k of a 3 x 2 array, with k = -1."""
     at = AtParams((2,), (3, 2), (Affine(0), Affine(0, ((0, 1),))), (0,))
@@ -169,7 +189,7 @@ MATRICES = {
     "matrix_function_derivative": [_exponential()],
     "sylvester_inverse": [_sylvester()],
     "cofactor_derivative": [_cofactors()],
-    "loop_matrix": [(*_loop(False), {}), (*_loop(True), {})],
+    "loop_matrix": [(*_loop(False), {}), (*_loop(True), {}), (*_joint_loops(), {})],
     "selection": [(*_selection(False), {}), (*_selection(True), {})],
     "custom_matrix": [(*_custom(True), {}), (*_custom(False), {})],
     "waves": [

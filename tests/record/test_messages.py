@@ -53,3 +53,13 @@ def test_functions_of_other_modules_that_name_functions_of_scipy():
     step = 1e-5 * np.array([[1.0, 0.0], [0.0, 0.0]])
     expected = (other_module_helper.flow(M + step) - other_module_helper.flow(M - step)) / 2e-5
     np.testing.assert_allclose(found[..., 0, 0], expected, atol=1e-9)
+
+
+def test_whole_numbers_are_guarded_and_object_arrays_refused():
+    derivative = jc.jacobian(lambda x: x * (2.0 if x[0].is_integer() else 3.0))
+    np.testing.assert_array_equal(derivative(np.array([1.0, 0.5])), 2.0 * np.eye(2))
+    np.testing.assert_array_equal(derivative(np.array([1.5, 0.5])), 3.0 * np.eye(2))
+    with pytest.raises(jc.RecordingError, match="dtype object"):
+        jc.jacobian(lambda x: np.array(x, dtype=object).sum())(X)
+    with pytest.raises(jc.RecordingError, match=r"as_integer_ratio.*np\.mean"):
+        jc.jacobian(lambda x: x * x[0].as_integer_ratio()[0])(X)

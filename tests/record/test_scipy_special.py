@@ -151,3 +151,29 @@ def test_non_central_chi_square_of_few_degrees_of_freedom(df, centre):
     for x in (0.3, 2.5):
         found = jc.grad(lambda x: sc.chndtr(x, df, centre))(x)
         np.testing.assert_allclose(found, float(density(mpmath.mpf(x))), rtol=1e-12)
+
+
+@pytest.mark.parametrize("m", [-3.0, -0.0199, 0.0, 1e-12, 1e-6, 0.0199, 0.0201, 0.4])
+@pytest.mark.parametrize("phi", [-0.4, 0.7, 4.0])
+@pytest.mark.parametrize(("function", "reference"), [(sc.ellipkinc, "ellipf"), (sc.ellipeinc, "ellipe")])
+def test_incomplete_elliptic_integrals_near_zero(function, reference, phi, m):
+    integral = getattr(mpmath, reference)
+    with mpmath.workdps(40):
+        slopes = [float(mpmath.diff(integral, (phi, m), n)) for n in ((1, 0), (0, 1))]
+        curves = [
+            [float(mpmath.diff(integral, (phi, m), n)) for n in row] for row in (((2, 0), (1, 1)), ((1, 1), (0, 2)))
+        ]
+
+    def f(v):
+        return function(v[0], v[1])
+
+    np.testing.assert_allclose(jc.grad(f)(np.array([phi, m])), slopes, rtol=1e-12)
+    np.testing.assert_allclose(jc.hessian(f)(np.array([phi, m])), curves, rtol=1e-10, atol=1e-11)
+
+
+@pytest.mark.parametrize("u", [0.0, 1e-12, -1e-9, 1e-4, 0.0099, 0.0101, 0.5])
+def test_second_derivative_of_the_dilogarithm_near_one(u):
+    with mpmath.workdps(40):
+        expected = [float(mpmath.diff(lambda u: mpmath.polylog(2, -u), u, n)) for n in (1, 2)]
+    np.testing.assert_allclose(jc.grad(sc.spence)(1.0 + u), expected[0], rtol=1e-14)
+    np.testing.assert_allclose(jc.hessian(sc.spence)(1.0 + u), expected[1], rtol=1e-12)

@@ -214,13 +214,13 @@ def _flat(rest: Shape) -> Shape:
 def _taken(vector: Node, slots: Sequence[Slot], lead: int) -> dict[tuple[str, int], Node]:
     """The arrays in the slots of a tangent or cotangent vector, those that are not structurally zero.
 
-    ``lead``: axes of instances in front of the packed one; behind it there is one axis then, or none.
+    ``lead``: axes of instances in front of the packed one.
     """
     flat = vector
     if vector.ndim > lead + 2:
-        assert not lead, vector
-        joined = _spread(vector.shape[:1], vector.shape[1:])
-        flat = _flattened(vector) if vector.op.name == "assemble" else movement_reshape(vector, joined)
+        joined = (*vector.shape[: lead + 1], math.prod(vector.shape[lead + 1 :]))
+        part_by_part = not lead and vector.op.name == "assemble"
+        flat = _flattened(vector) if part_by_part else movement_reshape(vector, joined)
     return {(s.kind, s.place): node for s in slots if (node := filled(flat, s, lead)) is not None}
 
 

@@ -30,7 +30,6 @@ UNROLL = 48  # points of the other axes that are unrolled inside the lane loop
 SUM_UNROLL = 16  # terms of a sum that are unrolled
 SMALL_CONTRACTION = 600  # multiplications up to which a contraction is unrolled rather than given to BLAS
 LANE_MIN = 16  # an axis shorter than this is not worth the lanes if there is a longer one
-LANE_SHORT = 8  # the same where the longer one is stored in places far apart
 MAX_STRIDE = 16  # elements from one place to the next up to which lanes are stored by whole blocks
 LANE_LOOP = 32  # an axis from which even a small job is a loop in lanes
 LANE_LOOP_LARGE = 8  # the same in a large program, whose code for every single point takes seconds to compile
@@ -459,13 +458,13 @@ class Planner:
 
 
 def _lane(strides: dict[int, int], domain: Shape) -> int:
-    """The axis that gets the lanes: neighbours in memory if they are many, or whole blocks of short rows, or few.
+    """The axis that gets the lanes: neighbours in memory, or places whose blocks are stored whole, or the longest.
 
     Lanes along an axis whose places are far apart are stored one by one.
     """
     axes = sorted(range(len(domain)), key=lambda a: (-domain[a], -a))
-    for reach, least in ((1, LANE_MIN), (MAX_STRIDE, LANE_MIN), (1, LANE_SHORT)):
-        found = next((a for a in axes if 0 < strides.get(a, 0) <= reach and domain[a] >= least), None)
+    for reach in (1, MAX_STRIDE):
+        found = next((a for a in axes if 0 < strides.get(a, 0) <= reach and domain[a] >= LANE_MIN), None)
         if found is not None:
             return found
     return axes[0]

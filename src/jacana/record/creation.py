@@ -33,6 +33,8 @@ def array(
     nest: Any, dtype: Any = None, *, copy: bool | None = True, order: str = "K", subok: bool = False, ndmin: int = 0
 ) -> Any:
     """``np.array`` of a Variable (a copy) or of a nest of lists with Variables in it (one assembled array)."""
+    if dtype is not None and np.dtype(dtype).kind not in "fiubc":
+        raise recording_error(f"An array of dtype {np.dtype(dtype)} cannot hold Variables.")
     if type(nest) is Variable:
         result = astype(nest, nest.dtype if dtype is None else dtype, copy=bool(copy))
     elif is_complex(nest) or (dtype is not None and np.dtype(dtype).kind == "c"):

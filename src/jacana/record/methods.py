@@ -48,6 +48,13 @@ def compress(x: Variable, condition: Any, axis: Any = None, out: Any = None) -> 
     return FUNCTIONS[np.compress](condition, x, axis, out)
 
 
+def is_integer(x: Variable) -> bool:
+    """Whether a number is whole, which is guarded."""
+    if x.ndim:
+        raise AttributeError("'numpy.ndarray' object has no attribute 'is_integer'")
+    return bool(np.isfinite(x) & (x == np.floor(x)))
+
+
 def view(x: Variable, dtype: Any = None, type: Any = None) -> Any:
     """The same elements."""
     if type not in (None, np.ndarray) or (dtype not in (None, np.ndarray) and np.dtype(dtype) != x.dtype):
@@ -153,6 +160,10 @@ def install() -> None:
     METHODS["__array_namespace__"] = lambda x, api_version=None: np
     REMEDIES.update(dict.fromkeys(("tobytes", "tofile", "dump", "dumps", "byteswap", "getfield"), _NUMBERS_ONLY))
     REMEDIES.update(dict.fromkeys(("setflags", "setfield", "ctypes"), _MEMORY))
+    METHODS["is_integer"] = is_integer
+    REMEDIES.update(
+        dict.fromkeys(("as_integer_ratio", "hex"), "Use the functions of NumPy, np.mean for statistics.mean.")
+    )
     REMEDIES["resize"] = "Write y = np.resize(y, shape), or y.reshape(shape) where the size stays."
     _shift(np.left_shift, "lshift")
     _shift(np.right_shift, "rshift")

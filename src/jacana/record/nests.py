@@ -60,15 +60,25 @@ def _of_points(original: Callable[..., Any]) -> Callable[..., Any]:
     return function
 
 
-_POLYNOMIALS = (
-    (np.polynomial.polynomial, "polyval"), (np.polynomial.chebyshev, "chebval"), (np.polynomial.legendre, "legval"),
-    (np.polynomial.hermite, "hermval"), (np.polynomial.hermite_e, "hermeval"), (np.polynomial.laguerre, "lagval"),
-)  # fmt: skip
+_POLYNOMIALS = {
+    "polynomial": "polyval", "chebyshev": "chebval", "legendre": "legval", "hermite": "hermval",
+    "hermite_e": "hermeval", "laguerre": "lagval",
+}  # fmt: skip
 
 
 @functools.cache
+def _polynomial_functions() -> tuple[Entry, ...]:
+    modules = [(getattr(np.polynomial, module), name) for module, name in _POLYNOMIALS.items()]
+    return tuple((m, name, getattr(m, name), _of_points(getattr(m, name))) for m, name in modules)
+
+
 def nest_functions(taken: frozenset[str]) -> tuple[Entry, ...]:
     """The functions to be replaced, but for those of ``numpy`` that are ``taken``, each with its wrapper."""
+    return (*_array_functions(taken), *_polynomial_functions())
+
+
+@functools.cache
+def _array_functions(taken: frozenset[str]) -> tuple[Entry, ...]:
     found: list[Entry] = []
     for module in (np, np.linalg, np.fft):
         for name in dir(module):
@@ -77,7 +87,4 @@ def nest_functions(taken: frozenset[str]) -> tuple[Entry, ...]:
                 continue
             if not isinstance(original, np.ufunc) and original in FUNCTIONS:
                 found.append((module, name, original, _of_nests(original)))
-    for module, name in _POLYNOMIALS:
-        original = getattr(module, name)
-        found.append((module, name, original, _of_points(original)))
     return tuple(found)

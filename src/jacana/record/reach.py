@@ -43,7 +43,6 @@ _MAX_DEPTH = 20
 _MAX_OBJECTS = 200_000
 _SMALL = 1000  # elements of arrays that are compared before and after a recording
 _HOLD_DATA = frozenset({"numpy", "scipy", "queue", "collections"})  # of these objects every attribute counts
-_RANDOM = (np.random.Generator, np.random.BitGenerator, np.random.RandomState, random.Random)
 # Methods that Python calls when an object is made, shown, copied or thrown away: not while a function computes.
 _ASIDE = frozenset(
     (
@@ -93,6 +92,15 @@ def state_before(function: Callable[..., Any]) -> Watches:
     for source in sources:
         watches.state(functools.partial(_random_state, source))
     return watches
+
+
+def _is_random(value: Any) -> bool:
+    """Whether it is a source of random numbers."""
+    if isinstance(value, random.Random):
+        return True
+    if "numpy.random" not in sys.modules:  # NumPy loads it when it is asked for
+        return False
+    return isinstance(value, (np.random.Generator, np.random.BitGenerator, np.random.RandomState))
 
 
 def _random_state(source: Any) -> Any:
@@ -151,7 +159,7 @@ class _Collector:
         if value is None or isinstance(value, (*NUMBERS, np.ufunc)):
             return
         if isinstance(value, types.BuiltinFunctionType):
-            if isinstance(value.__self__, _RANDOM):  # from numpy.random import normal
+            if _is_random(value.__self__):  # from numpy.random import normal
                 self.random[id(value.__self__)] = value.__self__
             return
         if isinstance(value, np.ndarray):
@@ -201,7 +209,7 @@ class _Collector:
             case weakref.ref():
                 self.watches.state(value)
                 self.value(value(), depth + 1, None)
-            case _ if isinstance(value, _RANDOM):
+            case _ if _is_random(value):
                 self.random[id(value)] = value
             case _:
                 self._instance(value, depth)

@@ -467,7 +467,7 @@ class Variable:
         function = METHODS.get(name)
         if function is not None:
             return BoundMethod(function, self)
-        if name in ARRAY_ONLY:
+        if name in ARRAY_ONLY or name in REMEDIES:
             if name in ABOUT_MEMORY or self._tracked() is None:
                 return getattr(np.asarray(self._value), name)
             raise unsupported(f"ndarray.{name}", REMEDIES.get(name, ""))

@@ -12,7 +12,7 @@ import scipy.special as sc
 
 from ..build import cast_to
 from ..node import Node, Partial
-from .elementwise import absolute, equal, exp, log, number, select, sign, sin, sqrt
+from .elementwise import absolute, cos, exp, log, number, select, sign, sin, sqrt
 from .special import POSITIVE, REAL, SPECIAL, S, one, safe_where, special
 
 # --- Bessel functions (DLMF 10.6, 10.29) ------------------------------------------------------------------------
@@ -112,7 +112,13 @@ special("expn", [(2.0, 2.0), POSITIVE], lambda n, x, y: (None, -S("expn", n - nu
 
 
 def _spence_slope(x: Node, y: Node) -> Node:
-    return safe_where(equal(x, number(1.0, x)), lambda z: log(z) / (1.0 - z), x, 2.0, number(-1.0, x))
+    # -log(1 + u) / u with u = x - 1, and its series where that cancels in the next derivative.
+    near = absolute(x - 1.0) < number(0.01, x)
+    u = select(near, x - 1.0, number(0.0, x))
+    series = number(-0.1, x)
+    for k in range(9, 0, -1):
+        series = -(1.0 / k) - u * series
+    return safe_where(near, lambda z: log(z) / (1.0 - z), x, 2.0, series)
 
 
 one("spence", POSITIVE, _spence_slope, at=[((1.0,), (-1.0,))])
@@ -139,29 +145,49 @@ def _complete_e(m: Node, y: Node) -> Node:
     return _near_zero(m, lambda m: (S("ellipe", m) - S("ellipk", m)) / (2.0 * m), 0.5, 1.5, -math.pi / 8)
 
 
+_TERMS = 10  # of the series in m, from |m| = 0.02 on below rounding
+
+
+def _small_parameter(phi: Node, m: Node, first: float) -> Node:
+    """The derivative by m of the integral over ``(1 - m sin^2)^-first``, by its series in m (DLMF 19.5)."""
+    s, c = sin(phi), cos(phi)
+    power, integral = c * s, 0.5 * (phi - c * s)  # of sin^2
+    weight, scale = first, number(1.0, m)
+    total: Node | None = None
+    for k in range(1, _TERMS + 1):
+        term = integral * scale * (k * weight)
+        total = term if total is None else total + term
+        power, scale = power * (s * s), scale * m
+        integral = ((2 * k + 1.0) * integral - power) * (1.0 / (2 * k + 2.0))
+        weight *= (first + k) / (k + 1.0)
+    assert total is not None
+    return total
+
+
+def _by_parameter(phi: Node, m: Node, formula: Callable[[Node], Node], first: float) -> Node:
+    small = absolute(m) < number(0.02, m)
+    inner = select(small, m, number(0.0, m))
+    return safe_where(small, formula, m, 0.5, _small_parameter(phi, inner, first))
+
+
 def _incomplete_k(phi: Node, m: Node, y: Node) -> Sequence[Partial]:
     s = sin(phi)
     root = sqrt(1.0 - m * s * s)
-    at_zero = equal(m, number(0.0, m))
 
     def regular(m: Node) -> Node:
         slope = S("ellipeinc", phi, m) / (2.0 * m * (1.0 - m)) - S("ellipkinc", phi, m) / (2.0 * m)
         return slope - sin(2.0 * phi) / (4.0 * (1.0 - m) * sqrt(1.0 - m * s * s))
 
-    return 1.0 / root, safe_where(at_zero, regular, m, 0.5, (2.0 * phi - sin(2.0 * phi)) * 0.125)
+    return 1.0 / root, _by_parameter(phi, m, regular, 0.5)
 
 
 def _incomplete_e(phi: Node, m: Node, y: Node) -> Sequence[Partial]:
     s = sin(phi)
-    at_zero = equal(m, number(0.0, m))
-    by_m = safe_where(
-        at_zero,
-        lambda m: (S("ellipeinc", phi, m) - S("ellipkinc", phi, m)) / (2.0 * m),
-        m,
-        0.5,
-        (2.0 * phi - sin(2.0 * phi)) * -0.125,
-    )
-    return sqrt(1.0 - m * s * s), by_m
+
+    def regular(m: Node) -> Node:
+        return (S("ellipeinc", phi, m) - S("ellipkinc", phi, m)) / (2.0 * m)
+
+    return sqrt(1.0 - m * s * s), _by_parameter(phi, m, regular, -0.5)
 
 
 one("ellipk", (-0.9, 0.9), _complete_k, at=[((0.0,), (math.pi / 8,))])
