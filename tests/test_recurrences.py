@@ -10,6 +10,8 @@ import pytest
 import jacana as jc
 from jacana import plans, recurrences
 from jacana.graph.node import topological
+from jacana.graph.rolling import roll
+from jacana.record import record
 
 STEPS = 60
 P = np.array([10.0, 28.0, 8.0 / 3.0])
@@ -121,6 +123,19 @@ def two_loops(p):
     return np.array([x, y])
 
 
+def epidemic(p):
+    """The last number follows the others and moves none of them; the start is recorded with numbers of its own."""
+
+    def rate(s):
+        return np.stack([-p[0] * s[0] * s[1], p[0] * s[0] * s[1] - p[1] * s[1], p[1] * s[1]])
+
+    s, h, states = np.array([0.99, 0.01, 0.0]), 0.1 * p[2], []
+    for _ in range(STEPS):
+        s = s + h * rate(s + 0.5 * h * rate(s))
+        states.append(s)
+    return np.stack(states)
+
+
 ROLLED: dict[str, tuple[Any, Any]] = {
     "lorenz": (lorenz, P),
     "runge_kutta": (runge_kutta, P),
@@ -133,6 +148,7 @@ ROLLED: dict[str, tuple[Any, Any]] = {
     "chained": (chained, np.random.default_rng(2).normal(size=STEPS)),
     "counted": (counted, P / 10.0),
     "two_loops": (two_loops, P / 10.0),
+    "epidemic": (epidemic, np.array([1.5, 0.3, 0.9])),
 }
 
 
@@ -250,6 +266,38 @@ def test_an_entry_that_is_structurally_zero_stays_zero_beside_infinities():
     with np.errstate(all="ignore"):
         jacobian = jc.jacobian(uncoupled)(np.array([0.5, 0.0, 1.0]))
     assert jacobian[0, 1] == 0.0 and jacobian[1, 0] == 0.0
+
+
+def follower(p):
+    x, y = p[0] * p[1], np.sqrt(p[1])
+    for _ in range(STEPS):
+        x, y = x - 0.01 * p[0] * np.sin(x), y + 0.02 * x
+    return np.array([x, y])
+
+
+def test_a_first_value_of_infinite_derivative_does_not_reach_what_it_does_not_move():
+    assert loops(follower, np.array([0.5, 0.0])) == 0
+    with np.errstate(all="ignore"):
+        jacobian = jc.jacobian(follower)(np.array([0.5, 0.0]))
+    assert np.isinf(jacobian[1, 1])
+    step = 1e-6
+    ahead, behind = follower(np.array([0.5, step])), follower(np.array([0.5, 0.0]))
+    np.testing.assert_allclose(jacobian[0, 1], (ahead[0] - behind[0]) / step, rtol=1e-5)
+
+
+def test_slices_of_one_array_are_put_together_at_once():
+    x = np.random.default_rng(5).normal(size=(64, 20))
+    for function in (
+        lambda x: np.stack([x[k] for k in range(3, 43)]),
+        lambda x: np.stack([x[60 - 2 * k, 1:] for k in range(20)], axis=1),
+        lambda x: np.stack([x[k % 8 * (k % 8)] for k in range(24)]),
+    ):
+        (node,) = roll([record(function, [x]).result.node])
+        assert len(node.inputs) == (24 if node.shape[0] == 24 else 1)
+        value, jacobian = jc.value_and_jacobian(function, format="csr")(x)
+        np.testing.assert_array_equal(value, function(x))
+        np.testing.assert_array_equal(jacobian @ x.ravel(), function(x).ravel())
+        assert jacobian.nnz == value.size
 
 
 def test_steps_that_look_two_back_carry_both():

@@ -29,12 +29,14 @@ from .graph.rolling import roll
 from .record.bodies import ClosedBody
 from .structure import sparse_plan
 
-FEWEST_NODES = 3000  # in all copies together, from which a loop is worth it
+FEWEST_NODES = 1000  # in all copies together, from which a loop is worth it
 FEWEST_STEPS = 32
 LONGEST_STEP = 2000  # nodes
+MOST_STAGES = 8  # that look alike, of a step
 MOST_CARRIED = 64  # numbers
 MOST_TAKEN = 100_000  # numbers that all steps take
 MOST_LOOPS = 8  # in one program
+POLYNOMIAL = frozenset({"add", "subtract", "multiply", "negative", "square", "index", "assemble", "contract", "sum"})
 WINDOW = 16  # operations in a row that must repeat for a period to be tried
 SAMPLES = 64  # repetitions that are looked at for a period
 
@@ -60,10 +62,13 @@ def _rolled_once(outputs: list[Node], wanted: Sequence[Node]) -> list[Node] | No
     period = _period(order)
     if period is None:
         return None
-    steps = _matched(order, *period)
-    if steps is None or steps.count < FEWEST_STEPS or steps.count * steps.length < FEWEST_NODES:
-        return None
-    return _Loop(order, steps, outputs, wanted).program()
+    length, first, last = period
+    # The stages of a method of Runge and Kutta look alike, but take different things: a step is several periods.
+    for stages in range(1, MOST_STAGES + 1):
+        steps = _matched(order, stages * length, first, last)
+        if steps is not None and steps.count >= FEWEST_STEPS and steps.count * steps.length >= FEWEST_NODES:
+            return _Loop(order, steps, outputs, wanted).program()
+    return None
 
 
 # --- where operations repeat --------------------------------------------------------------------------------------
@@ -94,7 +99,7 @@ def _period(order: Sequence[Node]) -> tuple[int, int, int] | None:
             covered = last + length - first
             if last > first and (best is None or covered > 1.1 * best[0]):
                 best = (covered, int(length), first, last + int(length))
-    return None if best is None or best[0] < FEWEST_NODES else best[1:]
+    return None if best is None or best[0] < FEWEST_NODES else (best[1], best[2], int(best[3]))
 
 
 @dataclass(frozen=True)
@@ -337,22 +342,44 @@ class _Loop:
         table = np.block([[_pattern(t, y, x) for x, t in zip(by, row, strict=True)]
                           for y, row in zip(results, found, strict=True)])  # fmt: skip
         count = sum(inputs[k].size for k in moving)
-        starts = [np.full(inputs[k].size, k < len(inits) and inits[k] in varying) for k in moving]
-        through, direct = table[:, :count].astype(np.float64), table[:, count:]
-        # By the first carries, and by what stays the same, which comes in again at every step.
-        reached = np.eye(count, dtype=bool)[:, np.concatenate(starts)]
-        fed = np.zeros((count, direct.shape[1]), dtype=bool)
+        through, direct = table[:, :count].astype(np.float64), table[:, count:].astype(np.float64)
+        # What the first carries depend on, and what stays the same, which comes in again at every step.
+        given = self._given([inits[k] if k < len(inits) else inputs[k] for k in moving] + by[len(moving) :], varying)
+        reached, again = given[:count], direct @ given[count:] > 0
         depends = np.zeros((len(table), 0), dtype=bool)
         for _ in range(self.steps.count):
-            last, depends = depends, np.concatenate((through @ reached > 0, (through @ fed > 0) | direct), axis=1)
+            last, depends = depends, (through @ reached > 0) | again
             if np.array_equal(depends, last):
                 break
-            reached, fed = depends[:count, : reached.shape[1]], depends[:count, reached.shape[1] :]
+            reached = depends[:count]
         used = np.concatenate(
             [np.full(inputs[k].size, k in finals) for k in moving] + [np.ones(len(table) - count, bool)]
         )
         seen = depends[used]
         return bool(np.all(seen == seen.any(axis=0)))
+
+    def _given(self, nodes: Sequence[Node], varying: set[Node]) -> Any:
+        """Which numbers of what a loop is given depend on which arguments (columns).
+
+        The arguments are those of the program where a node is a polynomial of them. Otherwise they are its own numbers:
+        its derivative may be infinite, and the zero by which the loop multiplies it would make NaN of a result that has
+        another way to the argument.
+        """
+        count, start = sum(node.size for node in nodes), 0
+        shared = np.zeros((count, sum(x.size for x in self.wanted)), dtype=bool)
+        own = []
+        for node in nodes:
+            rows, start = slice(start, start + node.size), start + node.size
+            if node not in varying:
+                continue
+            inner = varying.difference(self.wanted).intersection(topological([node]))
+            if all(n.op.name in POLYNOMIAL for n in inner):
+                (found,) = eliminate([node], self.wanted, "reverse").terms
+                parts = [_pattern(t, node, x) for x, t in zip(self.wanted, found, strict=True)]
+                shared[rows] = np.concatenate(parts, axis=1)
+            else:
+                own.append(np.eye(count, dtype=bool)[:, rows])
+        return np.concatenate((shared, *own), axis=1)
 
     def _rest(self, new: dict[Node, Node]) -> list[Node]:
         """The program after the loop, on what ``new`` puts in the place of its nodes."""

@@ -4,14 +4,15 @@ A Python loop that fills an array element by element is recorded unrolled: n cop
 at places of arrays and put into places of one ``assemble``. Where the copies are isomorphic (the same operations, down
 to reads of the same arrays at whatever places, numbers of the same dtype, and anything else that all of them share),
 they are the same program over an axis: reads become one gather, whose places are affine or a table, different numbers
-one constant vector, and each operation one operation on vectors. Everything after that (derivatives, planning, code)
-then deals with one node where there were n. Lanes compute what the scalars computed, so the numbers stay the same.
+one constant vector, and each operation one operation on vectors. Slices of one array that are put one after another
+become one part as well. Everything after that (derivatives, planning, code) then deals with one node where there were
+n. Lanes compute what the scalars computed, so the numbers stay the same.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -61,12 +62,41 @@ def _rolled(node: Node, signatures: _Signatures) -> Node:
             places = tuple(from_table(rows[:, a].reshape(shape), range(len(shape))) for a in range(node.ndim))
             parts[members[0]] = (vector, places)
             gone.update(members)
+    for members, joined in _joined_slices(node):
+        parts[members[0]] = joined
+        gone.update(members)
     if not parts:
         return node
     parts.update({k: (part, node.params.rows[k]) for k, part in enumerate(node.inputs) if k not in gone})
     kept = [parts[k] for k in sorted(parts)]
     params: AssembleParams = node.params
     return assemble(*(part for part, _ in kept), params=params._replace(rows=tuple(rows for _, rows in kept)))
+
+
+def _joined_slices(node: Node) -> Iterator[tuple[list[int], tuple[Node, tuple[Index, ...]]]]:
+    """Slices of one array that are put, one after another, into places as far apart, as one part with an axis more."""
+    groups: dict[Any, list[int]] = {}
+    for k, (part, rows) in enumerate(zip(node.inputs, node.params.rows, strict=True)):
+        if part.ndim and part.op is index:
+            expressions = (*part.params.indices, *rows)
+            if all(isinstance(e, Affine) for e in expressions):
+                key = (part.inputs[0], part.shape, tuple(e.strides for e in expressions))
+                groups.setdefault(key, []).append(k)
+    for (source, shape, strides), members in groups.items():
+        if len(members) < FEWEST:
+            continue
+        offsets = np.array(
+            [[e.offset for e in (*node.inputs[k].params.indices, *node.params.rows[k])] for k in members], np.int64
+        )
+        first, steps = offsets[0], np.diff(offsets, axis=0)
+        if np.any(steps != steps[0]):
+            continue
+        merged = tuple(
+            Affine(int(start), (*(((0, int(by)),) if by else ()), *((a + 1, s) for a, s in along)))
+            for start, by, along in zip(first, steps[0], strides, strict=True)
+        )
+        reads = merged[: source.ndim]
+        yield members, (index_node(source, (len(members), *shape), reads), merged[source.ndim :])
 
 
 def _grid(rows: Array) -> Shape:

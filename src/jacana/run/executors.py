@@ -135,13 +135,20 @@ def native_available() -> bool:
     return available()
 
 
-LONG_LOOP = 200_000  # operations that a loop runs, all steps together, from which it is compiled before its first run
+COMPILE_SECONDS = 0.02  # of a module with one small loop
+STEP_SECONDS = 2.5e-6  # of NumPy for each operation of each step of a loop
+BODY_SECONDS = 5e-4  # of compiling each operation of a loop's body
 
 
 def _has_long_loop(program: Program) -> bool:
-    """Whether calling NumPy for every operation of every step would take longer than compiling."""
+    """Whether calling NumPy for every operation of every step would take half as long as compiling, or longer.
+
+    Then the first call compiles and waits. In the background it takes twice as long: both need the interpreter.
+    """
     loops = [node.params for node in program.nodes() if node.op.name == "loop"]
-    return any(p.body.go is None and p.length * max(body_size(p.body), 1) > LONG_LOOP for p in loops)
+    bodies = [(body_size(p.body), p.length) for p in loops if p.body.go is None]
+    compiling = COMPILE_SECONDS + BODY_SECONDS * sum(size for size, _ in bodies)
+    return any(length * size * STEP_SECONDS > 0.5 * compiling for size, length in bodies)
 
 
 def compile_recorded(program: Program) -> Runnable:
@@ -154,7 +161,6 @@ def compile_recorded(program: Program) -> Runnable:
 
 
 RECALL_SECONDS = 0.004  # of NumPy's time after which it is worth looking whether the program was compiled before
-COMPILE_SECONDS = 0.02  # of a module with one small loop
 INSTRUCTION_SECONDS = 1e-4  # of each arithmetic instruction in straight-line code
 UNROLLED_AXIS = 16  # elements up to which an axis is written out rather than looped over
 
