@@ -14,7 +14,7 @@ from ..graph.instances import side_by_side
 from ..graph.node import Node, Shape, literal, topological
 from ..graph.ops.control import INT, LoopParams, loop, pack, result_slots, source_groups, total, unpack
 
-UNROLLED_NODES = 3000  # operations, of all steps together, up to which a loop is written out
+UNROLLED_NODES = 1000  # operations, of all steps together, up to which a loop is written out
 
 
 def unrolled(outputs: Sequence[Node], stop: Sequence[Node]) -> list[Node]:
