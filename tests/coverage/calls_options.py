@@ -96,7 +96,7 @@ COMPLEX = {
     "cov": f"np.cov({_M})",
     "cov, two": f"np.cov({_Z}, y[1:4] + 1j * x[1:4])",
     "linalg.cond": f"np.linalg.cond({_H})",
-    "linalg.cond(p=)": f"np.linalg.cond({_H}, 'fro')",
+    "linalg.cond(p=)": f"np.linalg.cond({_H}, 'fro').real",
     "linalg.eigvalsh": f"np.linalg.eigvalsh({_H})",
     "linalg.eigvalsh(UPLO=)": f"np.linalg.eigvalsh({_H} * 1.5, UPLO='U')",
     "linalg.matrix_rank": f"np.linalg.matrix_rank({_H}) * x",

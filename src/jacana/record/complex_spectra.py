@@ -145,7 +145,8 @@ def cond(x: Any, p: Any = None) -> Any:
     if p in (None, 2, -2):
         s = singular_values(x)
         return as_numpy(value, s[..., -1] / s[..., 0] if p == -2 else s[..., 0] / s[..., -1])
-    return as_numpy(value, np.linalg.norm(x, p, (-2, -1)) * np.linalg.norm(np.linalg.inv(x), p, (-2, -1)))
+    # The oldest NumPy gives it a complex dtype.
+    return as_numpy(np.real(value), np.linalg.norm(x, p, (-2, -1)) * np.linalg.norm(np.linalg.inv(x), p, (-2, -1)))
 
 
 __all__ = ["singular_values"]
