@@ -68,7 +68,7 @@ class _Meeting:
     of a, each of which is moved to the joint domain once. A side in ``still`` has that domain from the beginning.
     """
 
-    __slots__ = ("answers", "domain", "places", "still", "_moved")
+    __slots__ = ("_moved", "answers", "domain", "places", "still")
 
     def __init__(self, domain: Sizes, outer: Indices, inner: Indices, still: int | None = None) -> None:
         self.domain, self.places, self.still = domain, (outer, inner), still
