@@ -247,13 +247,13 @@ def substitute(index: Index, replacement: Sequence[Index], sizes: Sequence[int])
             return Lookup(index.table, tuple(plain))
     # Something has to be tabulated: only over the axes that take part, never over the whole domain.
     mentioned = axes_of(index)
-    inner = tuple([replacement[a] for a in mentioned])
-    used = sorted({b for e in inner for b in axes_of(e)})
+    parts = tuple([replacement[a] for a in mentioned])
+    used = sorted({b for e in parts for b in axes_of(e)})
     small = tuple([sizes[b] for b in used])
-    key = (index, inner, small)
+    key = (index, parts, small)
     found = tabulated.get(key)
     if found is None:
-        found = _tabulated(index, inner, used, small)
+        found = _tabulated(index, parts, used, small)
         tabulated.put(key, found, math.prod(small))
     return found
 
