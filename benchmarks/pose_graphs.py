@@ -3,8 +3,8 @@
     python benchmarks/pose_graphs.py sphere2500.g2o torus3D.g2o
 
 Each file is solved from its own poses and from relaxed ones, the first call and later ones; the first pose is held. A
-graph in space is solved with its poses as an `SE3` and the logarithms of rotations as errors ("log", as GTSAM has them;
-in shifts it leaves out what the rotation adds), and as the residual of `jacana.datasets.posegraph` has it ("vector").
+graph in space is solved with its poses as an `SE3` and the logarithms of SE(3) as errors, which is what GTSAM has, and
+as the residual of `jacana.datasets.posegraph` has it ("vectors").
 """
 
 from __future__ import annotations
@@ -24,7 +24,11 @@ from jacana.optimize import SE3
 
 
 def logarithms(graph: posegraph.PoseGraph) -> tuple[Callable[[Any], Any], Any]:
-    """Residual and start of a graph in space, its poses as homogeneous matrices."""
+    """Residual and start of a graph in space, its poses as homogeneous matrices.
+
+    The logarithm of a rotation R and a shift t is the rotation vector w of R and ``V^-1 t``, with
+    ``V^-1 t = t - w x t / 2 + c w x (w x t)`` and ``c = (1 - |w| / 2 cot(|w| / 2)) / |w|^2``.
+    """
     poses = np.tile(np.eye(4), (len(graph.poses), 1, 1))
     poses[:, :3, :3] = Rotation.from_rotvec(graph.poses[:, 3:]).as_matrix()
     poses[:, :3, 3] = graph.poses[:, :3]
@@ -43,10 +47,21 @@ def logarithms(graph: posegraph.PoseGraph) -> tuple[Callable[[Any], Any], Any]:
         small = square < 1e-14
         sine = np.sqrt(np.where(small, 1.0, square))
         cosine = 0.5 * (turn[:, 0, 0] + turn[:, 1, 1] + turn[:, 2, 2] - 1.0)
-        factor = np.where(small, 1.0, np.arctan2(sine, cosine) / sine)
-        return np.einsum("eij,ej->ei", graph.weights, np.concatenate((shift, factor[:, None] * axis), axis=1))
+        angle = np.arctan2(sine, cosine)
+        w = np.where(small, 1.0, angle / sine)[:, None] * axis
+        half = 0.5 * np.where(small, 1.0, angle)
+        c = np.where(small, 1.0 / 12.0, 0.25 * (1.0 - half * np.cos(half) / np.sin(half)) / half**2)
+        along = np.sum(w * shift, axis=1)  # w x (w x t) = w (w . t) - t |w|^2
+        moved = (1.0 - c * np.sum(w * w, axis=1))[:, None] * shift - 0.5 * across(w, shift) + (c * along)[:, None] * w
+        return np.einsum("eij,ej->ei", graph.weights, np.concatenate((moved, w), axis=1))
 
     return residual, SE3(poses[1:])
+
+
+def across(a: Any, b: Any) -> Any:
+    """Cross products of rows."""
+    (a0, a1, a2), (b0, b1, b2) = a.T, b.T
+    return np.stack((a1 * b2 - a2 * b1, a2 * b0 - a0 * b2, a0 * b1 - a1 * b0), 1)
 
 
 def vectors(graph: posegraph.PoseGraph) -> tuple[Callable[[Any], Any], Any]:

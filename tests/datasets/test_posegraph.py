@@ -6,10 +6,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import scipy.linalg
 
 import jacana as jc
 from jacana.datasets import posegraph
 from jacana.datasets.posegraph import PoseGraph
+from jacana.optimize import SE3
 
 transform = pytest.importorskip("scipy.spatial.transform")
 
@@ -209,3 +211,45 @@ def test_relaxed_start_finds_what_a_search_from_anywhere_does_not() -> None:
         costs.append(fit.cost)
     assert costs[1] == pytest.approx(costs[2], rel=1e-8)
     assert costs[0] > 2.0 * costs[1]
+
+
+def test_logarithms_of_se3_have_a_sparse_jacobian():
+    # Cheapest first keeps apart what would have to be multiplied for this: some 250 terms for every entry.
+    rng = np.random.default_rng(3)
+    count = 200
+    first, second = np.arange(count - 1), np.arange(1, count)
+    noise = 0.1 * rng.standard_normal((count - 1, 6))
+    turned, moved = transform.Rotation.from_rotvec(noise[:, :3]).as_matrix(), noise[:, 3:] + [1.0, 0.0, 0.0]
+    weights = np.linalg.cholesky(np.eye(6) + 0.1 * np.ones((6, 6))) * np.ones((count - 1, 1, 1))
+    start = np.tile(np.eye(4), (count, 1, 1))
+    start[:, 0, 3] = np.arange(count)
+
+    def across(a, b):
+        (a0, a1, a2), (b0, b1, b2) = a.T, b.T
+        return np.stack((a1 * b2 - a2 * b1, a2 * b0 - a0 * b2, a0 * b1 - a1 * b0), 1)
+
+    def residual(free):
+        every = np.concatenate((start[:1], free))
+        a, b = every[first], every[second]
+        seen = np.einsum("eji,ej->ei", a[:, :3, :3], b[:, :3, 3] - a[:, :3, 3])
+        shift = np.einsum("eji,ej->ei", turned, seen - moved)
+        turn = np.einsum("eji,ejk->eik", turned, np.einsum("eji,ejk->eik", a[:, :3, :3], b[:, :3, :3]))
+        skew = turn - np.swapaxes(turn, 1, 2)
+        axis = 0.5 * np.stack((skew[:, 2, 1], skew[:, 0, 2], skew[:, 1, 0]), 1)
+        sine, cosine = np.sqrt(np.sum(axis**2, axis=1)), 0.5 * (np.trace(turn, axis1=1, axis2=2) - 1.0)
+        angle = np.arctan2(sine, cosine)
+        w, half = (angle / sine)[:, None] * axis, 0.5 * angle
+        c = (1.0 - half * np.cos(half) / np.sin(half)) / angle**2
+        along = np.sum(w * shift, axis=1)
+        tangent = (1.0 - c * angle**2)[:, None] * shift - 0.5 * across(w, shift) + (c * along)[:, None] * w
+        return np.einsum("eij,ej->ei", weights, np.concatenate((tangent, w), axis=1))
+
+    # The logarithm is what scipy.linalg says it is.
+    wrong = np.linalg.inv(np.block([[turned[7], moved[7][:, None]], [np.zeros(3), 1.0]])) @ np.eye(4)
+    wrong[:3, 3] += turned[7].T @ [1.0, 0.0, 0.0]
+    logarithm = scipy.linalg.logm(wrong).real
+    expected = np.array([*logarithm[:3, 3], logarithm[2, 1], logarithm[0, 2], logarithm[1, 0]])
+    np.testing.assert_allclose(residual(start[1:])[7], weights[7] @ expected, rtol=1e-9)
+    fit = jc.least_squares(residual, SE3(start[1:]))
+    assert fit.cost < 1e-20  # a chain can be had exactly
+    assert fit.jac.nnz <= 6 * 12 * (count - 1)

@@ -28,7 +28,8 @@ Order: TypeAlias = Literal["forward", "reverse", "cost", "auto"]
 Key: TypeAlias = "Node | int"  # an output vertex is its position, so that an output may also be a node on the way
 
 DENSE_LIMIT = 256  # ``unrestricted`` of dense results
-AUTO_LIMIT = 60  # vertices up to which "auto" also estimates pure forward and pure reverse
+AUTO_LIMIT = 60  # vertices up to which "auto" also estimates pure forward and pure reverse, and
+AUTO_MOST = 120  # up to which it does so before anything is eliminated, because that may take long
 AUTO_WORTH = 10_000  # multiplications from which another order can save what is worth an estimate
 ESTIMATED_PAIRS = 5_000  # pairs of terms after which an estimate is given up
 PACKED = 48  # terms of an edge that is composed again from which they become one
@@ -73,6 +74,12 @@ def eliminate(
         estimates = [_estimate(edges, o, math.inf, math.inf) for o in orders] if len(orders) > 1 else []
         complete = [e for e in estimates if e.complete]
         order = min(complete, key=lambda e: e.cost).order if complete else "cost"  # type: ignore[assignment]
+    elif order == "auto" and AUTO_LIMIT < len(edges.order) <= AUTO_MOST:
+        dear = _estimate(edges, "cost", math.inf, ESTIMATED_PAIRS).cost
+        if dear > AUTO_WORTH:
+            pure = [_estimate(edges, o, dear, ESTIMATED_PAIRS) for o in ("forward", "reverse")]
+            best_mode = min(pure, key=lambda e: e.cost)
+            order = best_mode.order if best_mode.complete and best_mode.cost < dear else order  # type: ignore[assignment]
     if order not in ("auto", "cost"):
         return _Run(edges).run(order)
     attempt = _Run(edges)
