@@ -227,7 +227,7 @@ def test_start_on_a_bound_may_leave_it():
     ("bounds", "words"),
     [
         (([0.0, 2.0, 0.0], [1.0, 1.0, 1.0]), r"bounds of x0\[1\] are crossed: 2.0 and 1.0"),
-        (([0.0, np.nan, 0.0], None), r"bounds of x0\[1\] are crossed"),
+        (([0.0, np.nan, 0.0], None), r"bounds of x0\[1\] are not numbers"),
         ((None, [9.0, 0.5, 9.0]), r"x0\[1\] is 1.0, outside its bounds"),
         (([0.0, 1.0], None), "lower bounds have shape"),
         (3.0, "pair"),

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import scipy.optimize
 
 import jacana as jc
 from jacana.errors import InvalidInputError
@@ -327,3 +328,62 @@ def test_a_column_that_is_small_for_its_units_counts():
     )
     assert (fit.rank, fit.warnings) == (3, ())
     np.testing.assert_allclose(fit.x, true, rtol=1e-9)
+
+
+# ---- what users of SciPy write ---------------------------------------------------------------------------------------
+
+
+def test_bounds_as_pairs_for_each_parameter():
+    def far(x):
+        return np.sum((x - 2.0) ** 2)
+
+    for bounds, expected in (
+        ([(0.0, 1.0), (None, None)], [1.0, 2.0]),
+        ([(0.0, 1.0), (3.0, 4.0)], [1.0, 3.0]),
+        (([0.0, 3.0], [1.0, 4.0]), [1.0, 3.0]),
+        (([0.0, None], [1.0, None]), [1.0, 2.0]),
+    ):
+        start = [0.5, 3.5]
+        if isinstance(bounds, list):
+            np.testing.assert_allclose(scipy.optimize.minimize(far, start, bounds=bounds).x, expected, atol=1e-6)
+        np.testing.assert_allclose(jc.minimize(far, start, bounds=bounds).x, expected, rtol=1e-9)
+    three = jc.minimize(far, np.zeros(3), bounds=[(0.0, 1.0), (None, 5.0), (-1.0, None)])
+    np.testing.assert_allclose(three.x, [1.0, 2.0, 2.0], rtol=1e-9)
+    # Least squares has a pair of sides, as SciPy's has.
+    fit = jc.least_squares(lambda x: x - 2.0, [0.5, 3.5], bounds=([0.0, 3.0], [1.0, None]))
+    np.testing.assert_allclose(fit.x, [1.0, 3.0], rtol=1e-9)
+
+
+def test_bounds_that_are_not_numbers():
+    with pytest.raises(InvalidInputError, match=r"bounds of x0\[1\] are not numbers: nan and 5.0"):
+        jc.least_squares(lambda x: x, [1.0, 2.0], bounds=([0.0, np.nan], 5.0))
+
+
+@pytest.mark.parametrize(
+    ("verb", "keyword", "words"),
+    [
+        (jc.least_squares, "jac", "leave it out"),
+        (jc.least_squares, "max_nfev", "write max_evaluations"),
+        (jc.least_squares, "x_scale", "scale"),
+        (jc.least_squares, "nonsense", "unexpected keyword argument 'nonsense'$"),
+        (jc.root, "jac", "leave it out"),
+        (jc.minimize, "tol", "write gtol or xtol"),
+        (jc.minimize, "options", "max_iterations"),
+    ],
+)
+def test_keywords_that_there_are_not(verb, keyword, words):
+    with pytest.raises(TypeError, match=words):
+        verb(lambda x: x - 1.0, [1.0], **{keyword: 1})
+
+
+def test_one_argument_without_a_tuple():
+    y = np.array([1.0, 2.0])
+    np.testing.assert_allclose(jc.least_squares(lambda x, y: x - y, [0.0, 0.0], args=y).x, y)
+    np.testing.assert_allclose(jc.root(lambda x, y: x - y, [0.0, 0.0], args=y).x, y)
+    np.testing.assert_allclose(jc.minimize(lambda x, a: np.sum((x - a) ** 2), [0.0], args=3.0).x, 3.0)
+    np.testing.assert_allclose(jc.fixed_point(lambda x, a: np.sqrt(a * x), 1.0, args=3.0).x, 3.0)
+
+
+def test_a_residual_without_a_return():
+    with pytest.raises(InvalidInputError, match="returned None"):
+        jc.least_squares(lambda x: None, [1.0])

@@ -18,12 +18,14 @@ from .space import Space, names_of
 
 __all__ = [
     "agrees",
+    "as_args",
     "check_jacobian",
     "check_limits",
     "check_residual",
     "listed",
     "quick_executor",
     "raveled",
+    "refuse_others",
     "watching",
 ]
 
@@ -76,6 +78,43 @@ def agrees(values: Any, recorded: Any, jacobian: Any, x: Any) -> bool:
     return bool(differences.max() <= _ROUNDING * size)
 
 
+_ELSEWHERE = {
+    "jac": "derivatives are derived from the function itself, so leave it out",
+    "hess": "derivatives are derived from the function itself, so leave it out",
+    "hessp": "derivatives are derived from the function itself, so leave it out",
+    "jac_sparsity": "the structure of the Jacobian is found, so leave it out",
+    "diff_step": "nothing is differenced, so leave it out",
+    "workers": "nothing is differenced, so leave it out",
+    "tr_solver": "linear_solver names what solves the linear problems",
+    "tr_options": "linear_solver takes a solver with its settings",
+    "x_scale": "parameters are scaled by the Jacobian; other scales are typical sizes, in scale",
+    "f_scale": "write loss_scale",
+    "max_nfev": "write max_evaluations",
+    "maxfev": "write max_evaluations",
+    "verbose": "write progress=True",
+    "kwargs": "put them into the function, by functools.partial or a lambda",
+    "options": "write them as keywords: max_iterations, max_evaluations and others",
+    "tol": "write gtol or xtol",
+}
+"""What to do about keywords of SciPy's functions."""
+
+
+def refuse_others(verb: str, others: Mapping[str, Any]) -> None:
+    """Refuse keywords that a function does not have, and say what to do about those that SciPy's has.
+
+    Raises:
+        TypeError: there is one.
+    """
+    for name in others:
+        hint = f": {_ELSEWHERE[name]}" if name in _ELSEWHERE else ""
+        raise TypeError(f"{verb}() got an unexpected keyword argument {name!r}{hint}")
+
+
+def as_args(args: Any) -> tuple[Any, ...]:
+    """Return further arguments as a tuple; what is neither tuple nor list is the only one."""
+    return tuple(args) if isinstance(args, tuple | list) else (args,)
+
+
 def check_limits(tolerances: Mapping[str, float | None], max_iterations: int, budget: Budget) -> None:
     """Refuse tolerances and limits that make no sense."""
     for name, value in tolerances.items():
@@ -89,6 +128,8 @@ def check_limits(tolerances: Mapping[str, float | None], max_iterations: int, bu
 
 def check_residual(values: Any, space: Space, noun: str = "residual") -> int:
     """Return the number of residuals, which must be finite real numbers."""
+    if values is None:
+        raise InvalidInputError(f"the {noun} returned None; does its function lack a return?")
     leaves, structure = trees.flatten(values)
     arrays = [np.asarray(leaf) for leaf in leaves]
     if not arrays or all(array.size == 0 for array in arrays):

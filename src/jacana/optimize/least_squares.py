@@ -9,7 +9,7 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Never
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,18 @@ from ..errors import InvalidInputError, JacanaError
 from ..implicit.recorded import depends_on_outside
 from ..record.variable import raw_deep
 from ..transforms import hessian, jvp, value_and_grad, value_and_jacobian
-from .checks import agrees, check_jacobian, check_limits, check_residual, quick_executor, raveled, same_call, watching
+from .checks import (
+    agrees,
+    as_args,
+    check_jacobian,
+    check_limits,
+    check_residual,
+    quick_executor,
+    raveled,
+    refuse_others,
+    same_call,
+    watching,
+)
 from .linear.base import LinearSolver
 from .losses import as_loss
 from .minimum import Minimum, NewtonMinimum
@@ -77,6 +88,7 @@ def least_squares(
     progress: bool = False,
     checkpoint: str | os.PathLike[str] | None = None,
     resume: str | os.PathLike[str] | None = None,
+    **others: Never,
 ) -> LeastSquaresResult:
     """Minimise half the sum of squares of ``residual(x, *args)`` over x, starting from x0.
 
@@ -165,6 +177,8 @@ def least_squares(
     >>> float(fit.x["rate"])
     0.6
     """
+    refuse_others("least_squares", others)
+    args = as_args(args)
     settings = {
         "bounds": bounds, "fixed": fixed, "ties": ties, "linear": linear, "loss": loss, "loss_scale": loss_scale,
         "weights": weights, "noise": noise, "absolute_noise": absolute_noise, "method": method,
@@ -172,8 +186,8 @@ def least_squares(
         "max_evaluations": max_evaluations, "max_seconds": max_seconds, "ftol": ftol, "xtol": xtol, "gtol": gtol,
     }  # fmt: skip
     if not (callback or progress or checkpoint or resume) and all(settings[name] is None for name in _PLAIN):
-        others = (absolute_noise, max_iterations, xtol, gtol)
-        found = _repeats.fitted(residual, x0, args, bounds, others, lambda function: LeastSquares(function, **settings))
+        limits = (absolute_noise, max_iterations, xtol, gtol)
+        found = _repeats.fitted(residual, x0, args, bounds, limits, lambda function: LeastSquares(function, **settings))
         if found is not None:
             return found
     problem = LeastSquares(residual, **settings)

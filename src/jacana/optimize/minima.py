@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Never
 
 import numpy as np
 
@@ -14,13 +14,13 @@ from ..implicit.recorded import depends_on_outside
 from ..record import current_recording
 from ..record.variable import raw_deep
 from ..transforms import hessian, value_and_grad
-from .checks import check_jacobian, check_limits, listed, quick_executor, same_call, watching
+from .checks import as_args, check_jacobian, check_limits, listed, quick_executor, refuse_others, same_call, watching
 from .constraints import Constraint, as_constraints
 from .minimum import Minimum, NewtonMinimum
 from .minimum_result import MinimizeResult, make_minimum_result
 from .search import Budget, Progress, load_checkpoint, searched, with_saved_counts
 from .solutions import plain_settings, plain_start, recorded_minimum, refuse
-from .space import Space, make_space
+from .space import Space, make_space, sides_of
 
 __all__ = ["Minimizer", "minimize"]
 
@@ -53,6 +53,7 @@ def minimize(
     progress: bool = False,
     checkpoint: str | os.PathLike[str] | None = None,
     resume: str | os.PathLike[str] | None = None,
+    **others: Never,
 ) -> MinimizeResult:
     """Find x where ``function(x, *args)`` has its least value nearby, starting from x0.
 
@@ -65,7 +66,8 @@ def minimize(
         function: plain NumPy code; gets x in the structure of x0 and returns one number.
         x0: start: an array, a number, a list of numbers, or any pytree of them. float32 if all of it is, else float64.
         args: further arguments of `function`.
-        bounds, fixed, ties: as for `jacana.least_squares`.
+        bounds, fixed, ties: as for `jacana.least_squares`. A list of tuples (lower, upper), one for each parameter, is
+            taken as SciPy takes it.
         constraints: a `jacana.optimize.Constraint` (``lower <= function(x) <= upper``, equal where the two are), a
             constraint as SciPy takes it (``NonlinearConstraint``, ``LinearConstraint``, or a dictionary of "type" and
             "fun"; derivatives that come with it are not used), or a sequence of them. Their functions get x in the
@@ -106,6 +108,8 @@ def minimize(
     >>> minimize(lambda x: x[0] + 2.0 * x[1], [1.0, 0.0], constraints=circle).x.round(7)
     array([-0.4472136, -0.8944272])
     """
+    refuse_others("minimize", others)
+    args = as_args(args)
     search = Minimizer(
         function,
         bounds=bounds,
@@ -150,7 +154,7 @@ class Minimizer:
         max_seconds: float | None = None,
     ) -> None:
         self.function = function
-        self.bounds, self.fixed, self.ties, self.scale = bounds, fixed, ties, scale
+        self.bounds, self.fixed, self.ties, self.scale = sides_of(bounds), fixed, ties, scale
         plain_settings("minimize", self, "bounds", "scale")
         self.constraints: tuple[Constraint, ...] = as_constraints(constraints)
         self.gtol, self.xtol, self.max_iterations = gtol, xtol, max_iterations

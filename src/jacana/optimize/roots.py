@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Never
 
 import numpy as np
 
@@ -13,7 +13,17 @@ from ..implicit.recorded import depends_on_outside
 from ..record.variable import raw_deep
 from ..results import Format
 from ..transforms import value_and_jacobian
-from .checks import check_jacobian, check_limits, check_residual, quick_executor, raveled, same_call, watching
+from .checks import (
+    as_args,
+    check_jacobian,
+    check_limits,
+    check_residual,
+    quick_executor,
+    raveled,
+    refuse_others,
+    same_call,
+    watching,
+)
 from .linear.base import LinearSolver
 from .linear.square import GMRES, SquareLU
 from .mixing import mixed
@@ -45,6 +55,7 @@ def root(
     progress: bool = False,
     checkpoint: str | os.PathLike[str] | None = None,
     resume: str | os.PathLike[str] | None = None,
+    **others: Never,
 ) -> RootResult:
     """Find x where every entry of ``function(x, *args)`` is zero, starting from x0.
 
@@ -92,6 +103,8 @@ def root(
     >>> bool(np.abs(root(broyden, np.full(n, -1.0)).fun).max() < 1e-14)
     True
     """
+    refuse_others("root", others)
+    args = as_args(args)
     solver = Root(
         function,
         method=method,
@@ -277,6 +290,7 @@ def fixed_point(
     >>> [float(fixed_point(np.cos, 1.0, method=name).x.round(12)) for name in ("newton", "anderson", "iteration")]
     [0.739085133215, 0.739085133215, 0.739085133215]
     """
+    args = as_args(args)
     given, start = plain_start(x0)
     space = make_space(given)
     with np.errstate(all="ignore"):

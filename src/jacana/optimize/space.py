@@ -19,7 +19,7 @@ from ..errors import InvalidInputError
 from .manifolds import Manifold
 from .parameters import FloatVector, Parameters, flatten_parameters
 
-__all__ = ["Space", "make_space"]
+__all__ = ["Space", "make_space", "sides_of"]
 
 Float64Array = NDArray[Any]
 
@@ -313,6 +313,14 @@ def _bounds(bounds: Any, parameters: Parameters, size: int) -> tuple[Float64Arra
     return _side(least, -math.inf, "lower", parameters, size), _side(most, math.inf, "upper", parameters, size)
 
 
+def sides_of(bounds: Any) -> Any:
+    """Return bounds as (lower, upper) where they are a list of tuples (lower, upper), one for each parameter, as
+    SciPy's functions for minima take them; else as they are."""
+    if isinstance(bounds, list) and bounds and all(isinstance(pair, tuple) and len(pair) == 2 for pair in bounds):
+        return [low for low, _ in bounds], [high for _, high in bounds]
+    return bounds
+
+
 def _side(value: Any, default: float, what: str, parameters: Parameters, size: int) -> Float64Array:
     if value is None:
         return np.full(size, default)
@@ -320,6 +328,8 @@ def _side(value: Any, default: float, what: str, parameters: Parameters, size: i
     if structure == parameters.structure and not structure.is_leaf():
         parts = [np.broadcast_to(np.asarray(v, dtype=float), s) for v, s in zip(leaves, parameters.shapes, strict=True)]
         return np.concatenate([part.ravel() for part in parts])
+    if isinstance(value, list | tuple):
+        value = [default if side is None else side for side in value]
     array = np.asarray(value, dtype=np.float64)
     if array.size not in (1, size):
         raise InvalidInputError(f"the {what} bounds have shape {array.shape}, but there are {size} parameters")
@@ -329,8 +339,9 @@ def _side(value: Any, default: float, what: str, parameters: Parameters, size: i
 def _check_bounds(
     low: Float64Array, high: Float64Array, start: FloatVector, free: NDArray[np.bool_], parameters: Parameters
 ) -> None:
-    for k in np.flatnonzero(~(low <= high)):  # NaN included
-        raise InvalidInputError(f"the bounds of {parameters.name(int(k))} are crossed: {low[k]} and {high[k]}")
+    for k in np.flatnonzero(~(low <= high)):
+        wrong = "not numbers" if np.isnan(low[k]) or np.isnan(high[k]) else "crossed"
+        raise InvalidInputError(f"the bounds of {parameters.name(int(k))} are {wrong}: {low[k]} and {high[k]}")
     outside = free & ((start < low) | (start > high)) & (low < high)
     for k in np.flatnonzero(outside):
         raise InvalidInputError(

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -182,13 +182,19 @@ def factorise(jacobian: Float64Array, residual: Float64Array, scale: Float64Arra
     # directly, as NumPy's wrappers take longer than the arithmetic of a small fit.
     packed, _, _, status = lapack.dgeqrf(augmented, overwrite_a=True, lwork=_QR_BLOCK * (n + 1))
     k = min(m, n)
-    left, s, rows, svd_status = lapack.dgesdd(np.triu(packed[:k, :n]), full_matrices=False)
+    triangle = np.where(_upper(k, n), packed[:k, :n], 0.0)
+    left, s, rows, svd_status = lapack.dgesdd(triangle, full_matrices=False)
     if svd_status > 0:
         # Divide and conquer fails on a matrix in a million or so; the slower iteration does not.
-        left, s, rows, svd_status = lapack.dgesvd(np.triu(packed[:k, :n]), full_matrices=False)
+        left, s, rows, svd_status = lapack.dgesvd(triangle, full_matrices=False)
     if status != 0 or svd_status != 0 or not np.isfinite(s[0]):
         raise np.linalg.LinAlgError("the Jacobian cannot be factorised; are all its entries finite?")
     projected = packed[:k, n] @ left
     threshold = max(m, n) * np.finfo(np.float64).eps * float(s[0])
     rank = k if s[-1] > threshold else int(np.count_nonzero(s > threshold))
     return DenseFactors(s[:rank], rows[:rank], projected[:rank], scale, unit)
+
+
+@lru_cache(64)
+def _upper(k: int, n: int) -> NDArray[np.bool_]:
+    return np.tri(n, k, dtype=bool).T.copy()  # NumPy's triu makes it anew each time
