@@ -28,7 +28,7 @@ def taken(monkeypatch):
     """Which way each batch took."""
     ways = []
     original = batch._Fits.one_by_one
-    monkeypatch.setattr(batch._Fits, "one_by_one", lambda fits: ways.append(original(fits)) or ways[-1])
+    monkeypatch.setattr(batch._Fits, "one_by_one", lambda *args: ways.append(original(*args)) or ways[-1])
     return ways
 
 
@@ -112,6 +112,66 @@ def test_parameter_without_effect_stays():
     )
     assert fits.success.all()
     np.testing.assert_array_equal(fits.x[:, 4], 7.0)
+
+
+@pytest.mark.parametrize("bounds", [None, (-10.0, 10.0)])
+def test_columns_of_rounding_errors_at_the_start(bounds):
+    # An angle turns a tool that is at 0 at the start: its column is 1e-17 there, and no measure of anything.
+    rng = np.random.default_rng(1)
+    joints = rng.uniform(-2.0, 2.0, (2, 30))
+
+    def tip(p):
+        lever = (0.1 + 0.2) - 0.3 + p[2]  # 5.6e-17 where p[2] is 0
+        arms = [p[1] * f(joints[0]) + lever * f(joints[0] + joints[1] + p[0]) for f in (np.cos, np.sin)]
+        return np.concatenate(arms, axis=-1)
+
+    true = np.stack((rng.uniform(0.2, 0.6, 7), rng.uniform(1.2, 1.8, 7), rng.uniform(0.1, 0.3, 7)))
+    starts = np.tile([0.0, 1.0, 0.0], (7, 1))
+    starts[3] = [0.3, 1.0, 0.2]  # a plain one among them
+    columns = jc.jacobian(lambda p: tip(p))(starts[0])[:, 0]
+    assert 0.0 < abs(columns).max() < 1e-15
+    fits = jc.fit_batch(lambda p, y: tip(p) - y, starts, args=(tip(true[:, :, None]),), bounds=bounds)
+    assert fits.success.all()
+    np.testing.assert_allclose(fits.x, true.T, rtol=1e-8)
+
+
+def test_columns_that_are_small_for_their_units_count():
+    t = np.linspace(0.0, 5e-9, 20)  # seconds
+    true = np.array([[1.0, 3e8, -4e16], [2.0, -1e8, 3e16]])
+    data = true[:, :1] + true[:, 1:2] * t + true[:, 2:] * t**2
+    fits = jc.fit_batch(lambda p, y: p[0] + p[1] * t + p[2] * t**2 - y, np.zeros((2, 3)), args=(data,))
+    assert fits.success.all()
+    np.testing.assert_allclose(fits.x, true, rtol=1e-6)
+
+
+def test_a_search_that_was_made_before_sees_what_has_changed(monkeypatch, way):
+    made = []
+    original = batch._recorded_fit
+    monkeypatch.setattr(batch, "_recorded_fit", lambda *args: made.append(1) or original(*args))
+    factor, times, true = [2.0], np.linspace(0.5, 2.0, 9), np.array([[1.0], [3.0], [2.5], [-4.0]])
+
+    def fitted(t, **options):
+        data = 6.0 * true * times
+        found = jc.fit_batch(
+            lambda p, y, t: factor[0] * p[0] * t + 0.0 * t.max() - y,
+            np.ones((4, 1)),
+            args=(data,),
+            shared=(t,),
+            **options,
+        )
+        assert found.success.all()
+        return found.x
+
+    np.testing.assert_allclose(fitted(times), 3.0 * true)
+    np.testing.assert_allclose(fitted(times), 3.0 * true)
+    assert len(made) == (way == "one by one")
+    factor[0] = 4.0
+    np.testing.assert_allclose(fitted(times), 1.5 * true)
+    np.testing.assert_allclose(fitted(2.0 * times), 0.75 * true)
+    np.testing.assert_allclose(fitted(times), 1.5 * true)
+    times *= 2.0  # in place: the data double too
+    np.testing.assert_allclose(fitted(times), 1.5 * true)
+    np.testing.assert_allclose(fitted(times, bounds=(-9.0, 9.0)), 1.5 * true)
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,11 @@ from scipy.sparse.linalg import aslinearoperator
 from jacana.errors import InvalidInputError
 from jacana.optimize import DenseCholesky, DenseQR, LevenbergMarquardt, Linearization, Problem
 from jacana.optimize.controls import Damping
-from jacana.optimize.linear import schur, small
+from jacana.optimize.linear import iterative_schur, schur, small
 from jacana.optimize.linear.elements import PatternCache, elements_of
+from jacana.optimize.linear.elimination import lower_roots
 from jacana.optimize.linear.iterative import LSMR, ConjugateGradients
+from jacana.optimize.linear.iterative_schur import IterativeSchur
 from jacana.optimize.linear.normal import SolveFailed
 from jacana.optimize.linear.schur import Schur
 from jacana.optimize.linear.sparse import SparseCholesky
@@ -105,14 +107,14 @@ def test_damped_steps_solve_the_normal_equations(solver, pattern, damping):
     assert step.slope == pytest.approx(-(jacobian.T @ residual) @ right / point.norm**2, rel=1e-7)
 
 
+@pytest.mark.parametrize("solver", [Schur(), IterativeSchur(tolerance=1e-14)])
 @pytest.mark.parametrize("pattern", ["cameras", "cameras and rows of cameras"])
-def test_schur_complement(pattern):
+def test_schur_complement(pattern, solver):
     jacobian = PATTERNS[pattern]
     rng = np.random.default_rng(6)
     residual = rng.standard_normal(jacobian.shape[0])
     diagonal = 0.1 + rng.random(jacobian.shape[1])
     point = Linearization.of(residual, jacobian)
-    solver = Schur()
     assert solver.suits(point)
     factors = solver.factorise(point, np.sqrt(diagonal), 1.0)
     np.testing.assert_allclose(factors.damped(1.0).step, expected(jacobian, residual, diagonal), rtol=1e-9, atol=1e-12)
@@ -138,11 +140,68 @@ def test_schur_complement_in_chunks(monkeypatch, blocks, chunk):
     point = Linearization.of(residual, jacobian)
     solver = Schur()
     plan = solver._plans(jacobian)
-    assert plan.size * plan.eliminated.shape[1] == 26
-    assert len(plan.parts) > 1
+    assert plan.elimination.size * plan.elimination.eliminated.shape[1] == 26
+    assert len(plan.elimination.parts) > 1
     assert (len(plan.chunks) > 1) == (blocks < 13)
     step = solver.factorise(point, np.ones(jacobian.shape[1]), 1.0).damped(0.3).step
     np.testing.assert_allclose(step, expected(jacobian, residual, np.full(jacobian.shape[1], 0.3)), rtol=1e-9)
+
+
+def test_schur_complement_by_conjugate_gradients():
+    # Cameras of four and of five numbers, whose columns are mixed with those of points; points that a camera sees
+    # twice, once together with another one; a camera that sees nothing but itself.
+    rng = np.random.default_rng(11)
+    dense = camera_like(8, cameras=4, points=13, extra=0).toarray()
+    n = dense.shape[1]
+    more = np.zeros((15, n))
+    for k in range(5):
+        columns = [*range(4 * (k % 3), 4 * (k % 3) + 8), 16 + 2 * k, 17 + 2 * k]
+        more[3 * k : 3 * k + 3, columns] = rng.standard_normal((3, len(columns)))
+    dense = np.concatenate((dense, more))
+    wide = np.where((dense[:, :4] != 0.0).any(axis=1)[:, None], rng.standard_normal((len(dense), 1)), 0.0)
+    alone = np.zeros((4, n + 4))
+    alone[:, n + 1 :] = rng.standard_normal((4, 3))
+    dense = np.concatenate((np.concatenate((dense, wide, np.zeros((len(dense), 3))), axis=1), alone))
+    jacobian = sparse.csr_array(dense[:, rng.permutation(n + 4)])
+    residual = rng.standard_normal(jacobian.shape[0])
+    point = Linearization.of(residual, jacobian)
+    solver = IterativeSchur(tolerance=1e-14)
+    plan = solver._plans(jacobian)
+    assert plan.elimination.size * plan.elimination.eliminated.shape[1] == 26
+    assert sorted(blocks.columns.shape for blocks in plan.diagonals) == [(1, 3), (1, 5), (3, 4)]
+    diagonal = 0.1 + rng.random(n + 4)
+    factors = solver.factorise(point, np.sqrt(diagonal), 1.0)
+    right = expected(jacobian, residual, diagonal)
+    np.testing.assert_allclose(factors.damped(1.0).step, right, rtol=1e-9)
+    np.testing.assert_allclose(Schur().factorise(point, np.sqrt(diagonal), 1.0).damped(1.0).step, right, rtol=1e-9)
+    # The preconditioner is the inverse of the diagonal blocks of the complement: made dense, they are one.
+    normal = jacobian.toarray().T @ jacobian.toarray() + np.diag(diagonal)
+    kept, gone = plan.elimination.kept, plan.elimination.eliminated.ravel()
+    mixed = normal[np.ix_(gone, kept)]
+    complement = normal[np.ix_(kept, kept)] - mixed.T @ np.linalg.solve(normal[np.ix_(gone, gone)], mixed)
+    known = iterative_schur._Products(plan, jacobian.data)
+    root = lower_roots(known.inner, diagonal[plan.elimination.eliminated])
+    inverse = iterative_schur._InverseRoot(plan, known, root, diagonal[kept])
+    scaled = np.array([inverse(row) for row in np.array([inverse(row) for row in complement]).T])
+    for blocks in plan.diagonals:
+        for columns in blocks.columns:
+            np.testing.assert_allclose(scaled[np.ix_(columns, columns)], np.eye(columns.size), atol=1e-12)
+
+
+def test_conjugate_gradients_stop_whatever_the_units_are():
+    jacobian = camera_like(12, cameras=5, points=40)
+    residual = np.random.default_rng(12).standard_normal(jacobian.shape[0])
+    units = 10.0 ** np.tile([6.0, -6.0, 0.0, 3.0], jacobian.shape[1] // 4)
+    steps = []
+    for factor in (np.ones(units.size), units):
+        point = Linearization.of(residual, sparse.csr_array(jacobian @ sparse.diags_array(factor)))
+        steps.append(factor * IterativeSchur(tolerance=1e-4).factorise(point, factor, 1.0).damped(0.1).step)
+    np.testing.assert_allclose(steps[0], steps[1], rtol=1e-6)
+
+
+def test_conjugate_gradients_on_blocks_need_some():
+    with pytest.raises(InvalidInputError, match="no blocks"):
+        IterativeSchur().factorise(Linearization.of(np.ones(4), np.eye(4)[:, :3]), np.ones(3), 1.0)
 
 
 def test_elements_of_even_groups_and_of_groups_that_are_apart():
@@ -161,9 +220,9 @@ def test_elements_of_even_groups_and_of_groups_that_are_apart():
 
 def test_schur_eliminates_the_small_blocks():
     plan = Schur()._plans(camera_like())
-    assert plan.size == 2
-    assert plan.eliminated.shape == (2, 11)
-    np.testing.assert_array_equal(plan.kept, np.arange(12))
+    assert plan.elimination.size == 2
+    assert plan.elimination.eliminated.shape == (2, 11)
+    np.testing.assert_array_equal(plan.elimination.kept, np.arange(12))
 
 
 @pytest.mark.parametrize("pattern", ["scattered", "chain"])

@@ -39,10 +39,14 @@ def test_axes_and_constants_meet_as_the_general_solution_says(seed: int) -> None
         row = tuple(plain(rng, len(inner)) for _ in range(rank))
         first = tuple(anything(rng, len(outer)) for _ in range(rng.randrange(3)))
         last = tuple(anything(rng, len(inner)) for _ in range(rng.randrange(3)))
-        general = joining._Join(outer, col, inner, row)
-        expected = general.result(first, last) if general.solve() else None
-        meeting = joining._plain_meeting(outer, col, inner, row)
-        found = None if meeting is joining.NEVER else joining._in_common(*meeting, len(outer), first, last)
+        general = joining._Join(outer, col, inner, row).solution()
+        short = joining._plain_meeting(outer, col, inner, row)
+        expected, found = (
+            None
+            if met is joining.NEVER
+            else joining._Meeting(met[0], met[1][: len(outer)], met[1][len(outer) :]).arranged(first, last)
+            for met in (general, short)
+        )
         assert found == expected
         met += expected is not None
     assert met > 50

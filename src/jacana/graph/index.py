@@ -14,14 +14,17 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Sequence
-from typing import NamedTuple, TypeAlias
+from typing import Generic, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 IntArray: TypeAlias = NDArray[np.int64]
+Key = TypeVar("Key")
+Value = TypeVar("Value")
 
 HASHED = 32  # elements of a table that its hash looks at
+ANSWER = 64  # elements of a table that take as much memory as an answer without tables
 
 
 class Table:
@@ -71,6 +74,42 @@ class Lookup(NamedTuple):
 
 
 Index: TypeAlias = Affine | Lookup
+
+
+class Memory(Generic[Key, Value]):
+    """Answers worth keeping while a program is planned, all of them forgotten when there are many.
+
+    The same few expressions meet thousands of times in one elimination, and hardly ever in another program.
+    ``room``: the elements of tables that are kept, each answer counting as ``ANSWER`` more.
+    """
+
+    def __init__(self, room: int = 2**20) -> None:
+        self._room, self._taken = room, 0
+        self._kept: dict[Key, Value] = {}
+        self.get = self._kept.get
+
+    def takes(self, weight: int) -> bool:
+        """Whether one more answer with tables of ``weight`` elements may be kept; older ones may have to go for it."""
+        weight += ANSWER
+        if weight > self._room // 16:
+            return False
+        if self._taken + weight > self._room:
+            self.clear()
+        self._taken += weight
+        return True
+
+    def put(self, key: Key, value: Value, weight: int) -> None:
+        """Keep an answer, if it is not too large."""
+        if self.takes(weight):
+            self._kept[key] = value
+
+    def clear(self) -> None:
+        """Forget all answers."""
+        self._kept.clear()
+        self._taken = 0
+
+
+tabulated: Memory[tuple[Index, tuple[Index, ...], tuple[int, ...]], Index] = Memory()
 
 _AXES = tuple(Affine(0, ((a, 1),)) for a in range(64))
 _IDENTITIES: tuple[tuple[Index, ...], ...] = tuple(_AXES[:rank] for rank in range(65))
@@ -128,8 +167,13 @@ def evaluate(index: Index, sizes: Sequence[int]) -> IntArray:
         for k in order:
             shape[index.axes[k]] = sizes[index.axes[k]]
         return values.transpose(order).reshape(shape)
-    total = np.full((1,) * rank, index.offset, dtype=np.int64)
-    for a, stride in index.strides:
+    offset, strides = index
+    if len(strides) == 1:  # nearly always
+        a, stride = strides[0]
+        line = np.arange(offset, offset + stride * sizes[a], stride, dtype=np.int64)
+        return line if rank == 1 else line.reshape([-1 if k == a else 1 for k in range(rank)])
+    total = np.full((1,) * rank, offset, dtype=np.int64)
+    for a, stride in strides:
         shape = [1] * rank
         shape[a] = sizes[a]
         total = total + (stride * np.arange(sizes[a], dtype=np.int64)).reshape(shape)
@@ -202,15 +246,28 @@ def substitute(index: Index, replacement: Sequence[Index], sizes: Sequence[int])
         if whole and len(set(plain)) == len(plain):
             return Lookup(index.table, tuple(plain))
     # Something has to be tabulated: only over the axes that take part, never over the whole domain.
-    used = sorted({b for a in axes_of(index) for b in axes_of(replacement[a])})
+    mentioned = axes_of(index)
+    parts = tuple([replacement[a] for a in mentioned])
+    used = sorted({b for e in parts for b in axes_of(e)})
+    small = tuple([sizes[b] for b in used])
+    key = (index, parts, small)
+    found = tabulated.get(key)
+    if found is None:
+        found = _tabulated(index, parts, used, small)
+        tabulated.put(key, found, math.prod(small))
+    return found
+
+
+def _tabulated(index: Index, inner: Sequence[Index], used: Sequence[int], sizes: Sequence[int]) -> Index:
+    """``substitute`` by the numbers: ``inner`` in place of the axes that are mentioned, over the axes ``used``."""
     compact = {b: k for k, b in enumerate(used)}
-    small = [sizes[b] for b in used]
-    parts = {a: evaluate(rename(replacement[a], compact), small) for a in axes_of(index)}
+    parts = [evaluate(rename(e, compact), sizes) for e in inner]
     if isinstance(index, Lookup):
-        values = index.table.values[tuple(parts[a] for a in index.axes)]
+        values = index.table.values[tuple(parts)]
     else:
-        values = sum((s * parts[a] for a, s in index.strides), np.array(index.offset, dtype=np.int64))
-    return from_table(np.broadcast_to(values, small), used)
+        terms = [s * part for (_, s), part in zip(index.strides, parts, strict=True)]
+        values = sum(terms, np.array(index.offset, dtype=np.int64))
+    return from_table(np.broadcast_to(values, sizes), used)
 
 
 def unraveled(positions: IntArray, shape: Sequence[int]) -> tuple[IntArray, ...]:

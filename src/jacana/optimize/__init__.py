@@ -13,7 +13,11 @@ from .curves import curve_fit
 from .least_squares import LeastSquares, least_squares
 from .linear.base import Factors, LinearSolver, Step
 from .linear.dense import DenseQR
+from .linear.iterative import LSMR, ConjugateGradients
+from .linear.iterative_schur import IterativeSchur
 from .linear.normal import DenseCholesky
+from .linear.schur import Schur
+from .linear.sparse import SparseCholesky
 from .linear.square import GMRES, SquareLU
 from .linearization import Linearization
 from .losses import Loss
@@ -35,10 +39,12 @@ from .trust_region import State, TrustRegion
 
 __all__ = [
     "GMRES",
+    "LSMR",
     "SE3",
     "SO3",
     "BatchResult",
     "Budget",
+    "ConjugateGradients",
     "Constraint",
     "Control",
     "Damping",
@@ -48,6 +54,7 @@ __all__ = [
     "Factors",
     "GaussNewton",
     "History",
+    "IterativeSchur",
     "LeastSquares",
     "LeastSquaresResult",
     "LevenbergMarquardt",
@@ -73,8 +80,10 @@ __all__ = [
     "Reflective",
     "Root",
     "RootResult",
+    "Schur",
     "Simplex",
     "Space",
+    "SparseCholesky",
     "Sphere",
     "SquareLU",
     "State",

@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,10 +19,13 @@ from numpy.typing import NDArray
 from .. import trees
 from ..errors import InvalidInputError
 from ..record.control import while_loop
+from ..record.recording import record
+from ..record.watch import Watches
 from ..rows import Rows, recorded_rows
 from ..run import current_executor, executor, native_available
 from ..transforms import value_and_jacobian
 from .batch_steps import GOES_ON, BatchSearch, Normal, advanced, damped_step, started, within_bounds
+from .captured import taken_apart
 from .linearization import Linearization
 from .losses import Loss, as_loss
 
@@ -33,6 +36,7 @@ Float64Array = NDArray[np.float64]
 _LANES = 256  # fits that advance together: enough to hide the cost of a call, few enough for the cache
 _WRITTEN_OUT = 8  # parameters up to which the linear problem of a fit is machine code
 _WORTH_CODE = 20_000  # numbers in a batch of residuals from which machine code of them pays
+_KEPT = 8  # searches as machine code, with what they were recorded from
 _WORTH_A_SEARCH = 200_000  # numbers in all residuals from which machine code of the whole search does
 
 _MESSAGES = {
@@ -206,9 +210,11 @@ def fit_batch(
         if robust is not None:
             robust.check(first.shape[1])
         search = _Fits(lane_residual, starts, data, limits, robust, max_iterations, ftol)
+        layout = (structure, tuple(shapes))
         auto = current_executor() == "auto"
         native = current_executor() != "numpy" and native_available()
-        if not (native and first.size // width * count > _WORTH_A_SEARCH and search.one_by_one()):
+        large = first.size // width * count > _WORTH_A_SEARCH
+        if not (native and large and search.one_by_one(residual, tuple(shared), layout)):
             with executor("native") if native and auto and first.size > _WORTH_CODE else nullcontext():
                 search.side_by_side(width)
     x, begin = [], 0
@@ -321,17 +327,33 @@ class _Fits:
         self.status, self.nit = np.zeros(count, dtype=np.int_), np.zeros(count, dtype=np.int_)
         self.gram = np.full((count, n, n), np.nan)
 
-    def one_by_one(self) -> bool:
-        """Run the whole search of each fit as machine code; False where that cannot be made."""
+    def one_by_one(self, residual: Callable[..., Any], shared: tuple[Any, ...], layout: Any) -> bool:
+        """Run the whole search of each fit as machine code; False where that cannot be made.
+
+        Args:
+            residual, shared, layout: what `self.residual` was made of; searches are kept by it.
+        """
         if self.loss is not None or self.starts.shape[1] > _WRITTEN_OUT:
             return False
         fits = (self.starts, *self.data, *(self.limits or ()))
-        # A Jacobian of two fits in blocks is refused where one depends on the parameters of the other.
-        pair = slice(0, 2)
-        value_and_jacobian(self.residual, format="blocks")(self.starts[pair], *(a[pair] for a in self.data))
-        run = _recorded_fit(self, [array[0] for array in fits])
+        settings = (layout, self.limits is not None, self.ftol, self.max_iterations)
+        kinds = tuple([(array.shape[1:], array.dtype) for array in fits])
+        captured = taken_apart((residual, shared))
+        key = None if captured is None else (captured.key, settings, kinds)
+        run = None if captured is None else _searches.found(key, captured.arrays)
         if run is None:
-            return False
+            pair = [array[:2] for array in (self.starts, *self.data)]
+            # A Jacobian of two fits in blocks is refused where one depends on the parameters of the other.
+            value_and_jacobian(self.residual, format="blocks")(*pair)
+            search = _recorded_fit(self.residual, self.ftol, self.max_iterations, self.limits is not None)
+            recorded = recorded_rows(search, [array[0] for array in fits])
+            run = None if recorded is None else recorded.compiled()
+            if run is None:
+                return False
+            if captured is not None:
+                # What the user's function reads is seen where it is recorded by itself.
+                watches = record(residual, pair, lambda _, *variables: self.residual(*variables)).watches
+                _searches.keep(_Search(key, captured.arrays, run, watches))
         x, square, gram, status, steps = run(*map(np.ascontiguousarray, fits))
         self._store(slice(None), x, square, status.astype(np.int_), steps.astype(np.int_), gram)
         return True
@@ -389,30 +411,62 @@ class _Fits:
         self.gram[fit] = np.where(nowhere[:, None, None], np.nan, gram)
 
 
-def _recorded_fit(fits: _Fits, example: list[Any]) -> Rows | None:
-    """The search of one fit as machine code that is run for each row of its arguments."""
-    bounded = fits.limits is not None
+class _Search(NamedTuple):
+    key: Any
+    arrays: tuple[Any, ...]
+    run: Rows
+    watches: Watches
+
+
+class _Searches:
+    """The last few searches that were made machine code. They serve again for the same function with the same shared
+    arrays, and as long as nothing that was read while they were recorded has changed."""
+
+    def __init__(self) -> None:
+        self._known: tuple[_Search, ...] = ()
+
+    def found(self, key: Any, arrays: tuple[Any, ...]) -> Rows | None:
+        for known in self._known:
+            if known.key == key and all(one is other for one, other in zip(known.arrays, arrays, strict=True)):
+                return known.run if known.watches.unchanged() else None
+        return None
+
+    def keep(self, search: _Search) -> None:
+        others = [
+            known
+            for known in self._known
+            if known.key != search.key or any(a is not b for a, b in zip(known.arrays, search.arrays, strict=True))
+        ]
+        self._known = (search, *others[: _KEPT - 1])
+
+
+_searches = _Searches()
+
+
+def _recorded_fit(residual: Callable[..., Any], ftol: float, most: int, bounded: bool) -> Callable[..., Any]:
+    """The search of one fit, from its start, data and bounds, as a function to be recorded."""
 
     def fit(x0: Any, *rest: Any) -> Any:
         data = rest[:-2] if bounded else rest
         limits = (rest[-2], rest[-1]) if bounded else None
         propose = damped_step if limits is None else within_bounds(*limits)
 
-        def residual(x: Any) -> Any:
-            return fits.residual(x[None], *(row[None] for row in data))[0]
-
-        linearise = value_and_jacobian(residual)
+        linearise = value_and_jacobian(lambda x: residual(x[None], *(row[None] for row in data))[0])
 
         def step(search: BatchSearch) -> BatchSearch:
             values, jacobian = linearise(search.trial)
-            new = Normal(values @ values, values @ jacobian, jacobian.T @ jacobian)
-            return advanced(search, new, propose, limits, fits.ftol, fits.max_iterations)
+            # Sums one by one: they are one loop then, and J is never stored.
+            columns = [jacobian[:, k] for k in range(len(search.trial))]
+            below = [[columns[i] @ columns[j] for j in range(i + 1)] for i in range(len(columns))]
+            gram = [[below[max(i, j)][min(i, j)] for j in range(len(columns))] for i in range(len(columns))]
+            gradient = np.stack([values @ column for column in columns])
+            new = Normal(values @ values, gradient, np.stack([np.stack(row) for row in gram]))
+            return advanced(search, new, propose, limits, ftol, most)
 
-        last = while_loop(lambda search: search.status == GOES_ON, step, started(x0), max_steps=fits.max_iterations + 1)
+        last = while_loop(lambda search: search.status == GOES_ON, step, started(x0), max_steps=most + 2)
         return last.x, last.square, last.gram, last.status, last.steps
 
-    recorded = recorded_rows(fit, example)
-    return None if recorded is None else recorded.compiled()
+    return fit
 
 
 def _normal(residual: Float64Array, jacobian: Float64Array) -> Normal:

@@ -8,6 +8,7 @@ Source: the damping follows H. B. Nielsen, "Damping parameter in Marquardt's met
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -19,6 +20,9 @@ _ROUNDING = 1e-14  # a relative change of the cost below this cannot be told fro
 _STILL = 1e-14  # a step this short relative to the parameters changes nothing
 _STUCK = 1e16  # damping at which no step is left to try
 _FIRST_DAMPING = 1e-3
+_SUSPECT = 1e-26  # relative squared size of a column that may be nothing but rounding errors
+_FURTHER = 1e-8  # relative distance to a point where it would be another then
+_STARTS, _PROBES = -1.0, -0.5  # what `steps` is before the start has been evaluated, and before a point further on has
 GOES_ON = 99
 
 # (x, gram, gradient, damping) -> (step, decrement, slope), see `damped_step`
@@ -43,7 +47,7 @@ class Normal(NamedTuple):
 class BatchSearch(NamedTuple):
     """Where a fit stands: best point and what is known there, the trial, and how far the model is trusted.
 
-    ``steps`` counts trials; -1 before the start itself has been evaluated. ``status`` is `GOES_ON` or why it ended.
+    ``steps`` counts trials; it is negative before there is one. ``status`` is `GOES_ON` or why it ended.
     """
 
     x: Any
@@ -70,7 +74,7 @@ def started(x: Any) -> BatchSearch:
         gram=np.zeros((n, n, *fits)),
         damping=np.full(fits, _FIRST_DAMPING),
         growth=np.full(fits, 2.0),
-        steps=np.full(fits, -1.0),
+        steps=np.full(fits, _STARTS),
         predicted=unknown,
         status=np.full(fits, float(GOES_ON)),
     )
@@ -83,15 +87,15 @@ def advanced(
 
     ``most``: trial steps of a fit.
     """
-    fresh = search.steps < 0.0
+    fresh, probes = search.steps == _STARTS, search.steps == _PROBES
     finite = new.finite()
     gain = np.where(fresh, 1.0, (search.square - new.square) / search.predicted)
     # Below the rounding of the cost, a step is trusted if the model trusts it.
     unmeasurable = ~fresh & (search.predicted <= _ROUNDING * search.square) & (search.predicted >= 0.0)
     unmeasurable = unmeasurable & (new.square <= search.square * (1.0 + 10.0 * _ROUNDING))
     # A step that is cut at its bounds may promise nothing: then it must not pass for doing what was promised.
-    accepted = finite & (((gain > 1e-4) & (fresh | (search.predicted > 0.0))) | unmeasurable)
-    refused = ~accepted & ~fresh
+    accepted = finite & (((gain > 1e-4) & (fresh | (search.predicted > 0.0))) | unmeasurable) & ~probes
+    refused = ~accepted & ~fresh & ~probes
     gain = np.where(unmeasurable, 1.0, gain)
 
     x = np.where(accepted, search.trial, search.x)
@@ -102,7 +106,12 @@ def advanced(
     damping = np.where(accepted & ~fresh, np.maximum(search.damping * cut, 1e-12), search.damping)
     damping = np.where(refused, damping * search.growth, damping)
     growth = np.where(accepted, 2.0, np.where(refused, 2.0 * search.growth, search.growth))
-    steps = search.steps + 1.0
+    steps = np.where(probes, 0.0, search.steps + 1.0)
+    suspect = _suspect(x, square, gram)
+    looks = fresh & finite & functools.reduce(np.logical_or, suspect)
+    void = np.stack([probes & finite & one & other for one, other in zip(suspect, _other(gram, new.gram), strict=True)])
+    gradient = np.where(void, 0.0, gradient)
+    gram = np.where(void[:, None] | void[None], 0.0, gram)
 
     step, decrement, slope = propose(x, gram, gradient, damping)
     small = np.abs(step[0]) <= _STILL * np.abs(x[0])
@@ -113,10 +122,32 @@ def advanced(
     status = np.where((steps >= most) & (status != -5.0), 0.0, status)
     status = np.where(accepted & (decrement <= ftol * square), 2.0, status)
     status = np.where(accepted & ((square == 0.0) | (small & (damping < 1.0))), 5.0, status)
-    trial = x + step
+    status = np.where(looks & (square != 0.0), float(GOES_ON), status)
+    steps = np.where(looks, _PROBES, steps)
+    trial = np.where(looks, x + _FURTHER * np.where(x != 0.0, np.abs(x), 1.0), x + step)
     if limits is not None:  # what the step was cut to may miss the bound by a rounding
         trial = np.minimum(np.maximum(trial, limits[0]), limits[1])
     return BatchSearch(x, trial, square, gradient, gram, damping, growth, steps, slope, status)
+
+
+def _suspect(x: Any, square: Any, gram: Any) -> list[Any]:
+    """Which columns are so small that they may be nothing but rounding errors.
+
+    Where an angle turns about a point that is at 0, its column should be 0 and is 1e-17, and a step that makes
+    something of that is 1e17 long. Units may make a column as small as that; but then it is about the same further on.
+    """
+    sizes = [gram[i, i] for i in range(len(x))]
+    largest = functools.reduce(np.maximum, sizes)
+    return [
+        (size > 0.0) & (size < _SUSPECT * largest) & (size * x[i] * x[i] <= _SUSPECT * square)
+        for i, size in enumerate(sizes)
+    ]
+
+
+def _other(gram: Any, there: Any) -> list[Any]:
+    """Which columns are of another size at another point."""
+    sizes = [(np.sqrt(gram[i, i]), np.sqrt(there[i, i])) for i in range(len(gram))]
+    return [np.abs(other - size) > 0.5 * size for size, other in sizes]
 
 
 def damped_step(x: Any, gram: Any, gradient: Any, damping: Any) -> tuple[Any, Any, Any]:

@@ -117,7 +117,7 @@ def least_squares(
             of up to 100 parameters Newton's method, with second derivatives of the residual, where the steps of the
             first gain little: where a residual is large and curved they would converge slowly, or not at all.
         linear_solver: "qr" (the default for dense Jacobians of up to 400 columns), "cholesky", "sparse", "schur",
-            "lsmr", "cg", "matrix-free" (LSMR on a Jacobian that is never stored), or a
+            "schur-cg", "lsmr", "cg", "matrix-free" (LSMR on a Jacobian that is never stored), or a
             `jacana.optimize.LinearSolver`. By default the structure of the Jacobian decides.
         scale: typical sizes of the parameters, a number or in the structure of x0. By default the columns of the
             Jacobian say what matters, and units of the parameters make no difference.

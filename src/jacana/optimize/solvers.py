@@ -33,6 +33,7 @@ LINEAR_SOLVERS: dict[str, tuple[str, str]] = {
     "schur": ("schur", "Schur"),
     "lsmr": ("iterative", "LSMR"),
     "cg": ("iterative", "ConjugateGradients"),
+    "schur-cg": ("iterative_schur", "IterativeSchur"),
     "matrix-free": ("iterative", "LSMR"),
 }
 """The linear solvers by name: module and class (imported when they are used)."""

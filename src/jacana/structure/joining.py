@@ -6,7 +6,6 @@ do the joins of its terms, whose answers depend on index expressions alone: each
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 from typing import NamedTuple, TypeAlias
 
@@ -17,6 +16,7 @@ from ..graph.index import (
     Index,
     IntArray,
     Lookup,
+    Memory,
     axes_of,
     axis,
     bounds,
@@ -27,15 +27,13 @@ from ..graph.index import (
     rename,
     shift_axes,
     substitute,
+    tabulated,
     unraveled,
 )
 from ..graph.node import Term
 
 Indices: TypeAlias = tuple[Index, ...]
 Sizes: TypeAlias = tuple[int, ...]
-
-REMEMBERED = 8192  # answers kept
-TABLE_LIMIT = 1024  # elements of a table up to which an answer with it is kept
 
 
 class Arrangement(NamedTuple):
@@ -63,32 +61,72 @@ def arrange(term: Term) -> Arrangement | None:
     return _arranged(domain, row, col, None, None)
 
 
+class _Meeting:
+    """Where ``b <- u`` and ``u <- a`` meet: the joint domain, and every axis of either term over it.
+
+    That depends on what they say about u alone. Terms that meet in the same way differ in the rows of b and the columns
+    of a, each of which is moved to the joint domain once. A side in ``still`` has that domain from the beginning.
+    """
+
+    __slots__ = ("_moved", "answers", "domain", "places", "still")
+
+    def __init__(self, domain: Sizes, outer: Indices, inner: Indices, still: int | None = None) -> None:
+        self.domain, self.places, self.still = domain, (outer, inner), still
+        self.answers: dict[tuple[Indices, Indices], Arrangement | None] = {}
+        self._moved: tuple[dict[Indices, Indices], dict[Indices, Indices]] = ({}, {})
+
+    def moved(self, side: int, indices: Indices) -> Indices:
+        """Indices over the domain of one of the terms, as indices over the joint domain."""
+        if side == self.still:
+            return indices
+        known = self._moved[side]
+        found = known.get(indices)
+        if found is None:
+            places, domain = self.places[side], self.domain
+            found = tuple([substitute(e, places, domain) for e in indices])
+            if _meetings.takes(_weight(indices) + _weight(found)):
+                known[indices] = found
+        return found
+
+    def arranged(self, row: Indices, col: Indices) -> Arrangement | None:
+        """The normal form of the composition, with ``row`` of the one term and ``col`` of the other."""
+        return _arranged(self.domain, self.moved(0, row), self.moved(1, col), *self.places)
+
+
 def join(outer: Term, inner: Term) -> Arrangement | None:
     """The structure of ``b <- a`` from ``b <- u`` and ``u <- a``; None where they never meet."""
-    key = (outer.domain, outer.row, outer.col, inner.domain, inner.row, inner.col)
+    key = (outer.domain, outer.col, inner.domain, inner.row)
+    meeting = _meetings.get(key)
+    if meeting is None:
+        meeting = _meet(*key)
+        _meetings.put(key, meeting, _weight((*key[1], *key[3], *meeting.places[0], *meeting.places[1])))
+    if meeting is _APART:
+        return None
+    ends = (outer.row, inner.col)
     try:
-        return _answers[key]
+        return meeting.answers[ends]
     except KeyError:
         pass
-    found = _joined(*key)
+    found = meeting.arranged(*ends)
     if found is not None:
         found = found._replace(
             outer=_changed(found.outer, outer.domain, found.domain),
             inner=_changed(found.inner, inner.domain, found.domain),
         )
-    indices = (*key[1], *key[2], *key[4], *key[5], *(() if found is None else (*found.row, *found.col)))
-    if all(e.table.values.size <= TABLE_LIMIT for e in indices if isinstance(e, Lookup)):
-        with _lock:
-            if len(_answers) >= REMEMBERED:
-                _answers.clear()
-            _answers[key] = found
+    if _meetings.takes(0 if found is None else _weight(ends[0]) + _weight(ends[1])):
+        meeting.answers[ends] = found
     return found
 
 
 def forget() -> None:
     """Solve every join anew: for measurements."""
-    with _lock:
-        _answers.clear()
+    _meetings.clear()
+    tabulated.clear()
+
+
+def _weight(indices: Indices) -> int:
+    """The elements of all tables."""
+    return sum([e.table.values.size for e in indices if isinstance(e, Lookup)])
 
 
 def _changed(places: Indices | None, before: Sizes, after: Sizes) -> Indices | None:
@@ -97,9 +135,9 @@ def _changed(places: Indices | None, before: Sizes, after: Sizes) -> Indices | N
     return None if places == identity(count) and after[:count] == before else places
 
 
-_Key: TypeAlias = tuple[Sizes, Indices, Indices, Sizes, Indices, Indices]
-_answers: dict[_Key, Arrangement | None] = {}
-_lock = threading.Lock()
+_Key: TypeAlias = tuple[Sizes, Indices, Sizes, Indices]
+_APART = _Meeting((), (), ())  # of terms that never meet
+_meetings: Memory[_Key, _Meeting] = Memory()
 
 
 def _arranged(
@@ -133,28 +171,27 @@ def _arranged(
     )
 
 
-def _joined(
-    outer_domain: Sizes, row: Indices, outer_col: Indices, inner_domain: Sizes, inner_row: Indices, col: Indices
-) -> Arrangement | None:
+def _meet(outer_domain: Sizes, outer_col: Indices, inner_domain: Sizes, inner_row: Indices) -> _Meeting:
     # Most edges are elementwise: one side is the identity, and the other side's expressions take its place.
     if inner_row == identity(len(inner_domain)) and _within(outer_col, outer_domain, inner_domain):
-        moved = tuple(substitute(e, outer_col, outer_domain) for e in col)
-        return _arranged(outer_domain, row, moved, identity(len(outer_domain)), outer_col)
+        return _Meeting(outer_domain, identity(len(outer_domain)), outer_col, still=0)
     if outer_col == identity(len(outer_domain)) and _within(inner_row, inner_domain, outer_domain):
-        moved = tuple(substitute(e, inner_row, inner_domain) for e in row)
-        return _arranged(inner_domain, moved, col, inner_row, identity(len(inner_domain)))
-    meeting = _plain_meeting(outer_domain, outer_col, inner_domain, inner_row)
-    if meeting is not None:
-        return None if meeting is NEVER else _in_common(*meeting, len(outer_domain), row, col)
-    solution = _Join(outer_domain, outer_col, inner_domain, inner_row)
-    return solution.result(row, col) if solution.solve() else None
+        return _Meeting(inner_domain, inner_row, identity(len(inner_domain)), still=1)
+    met = _plain_meeting(outer_domain, outer_col, inner_domain, inner_row)
+    if met is None:
+        met = _Join(outer_domain, outer_col, inner_domain, inner_row).solution()
+    if met is NEVER:
+        return _APART
+    domain, places = met
+    first = len(outer_domain)
+    return _Meeting(domain, places[:first], places[first:])
 
 
-_Meeting: TypeAlias = tuple[Sizes, Indices]  # the joint domain, and every axis of both terms over it
-NEVER: _Meeting = ((), ())
+_Met: TypeAlias = tuple[Sizes, Indices]  # the joint domain, and every axis of both terms over it
+NEVER: _Met = ((), ())
 
 
-def _plain_meeting(outer_domain: Sizes, outer_col: Indices, inner_domain: Sizes, inner_row: Indices) -> _Meeting | None:
+def _plain_meeting(outer_domain: Sizes, outer_col: Indices, inner_domain: Sizes, inner_row: Indices) -> _Met | None:
     """What `_Join` would find, where both sides say nothing but plain axes and constants; None where they say more.
 
     Nearly all joins are of this kind: rows of matrices, elements of vectors.
@@ -196,18 +233,6 @@ def _plain(index: Index) -> int | None:
     if not strides:
         return ~offset
     return strides[0][0] if offset == 0 and len(strides) == 1 and strides[0][1] == 1 else None
-
-
-def _in_common(domain: Sizes, places: Indices, first: int, row: Indices, col: Indices) -> Arrangement | None:
-    """The joint structure: ``row`` of the outer term and ``col`` of the inner one over the joint domain."""
-    outer, inner = places[:first], places[first:]
-    return _arranged(
-        domain,
-        tuple([substitute(e, outer, domain) for e in row]),
-        tuple([substitute(e, inner, domain) for e in col]),
-        outer,
-        inner,
-    )
 
 
 def _within(indices: Sequence[Index], sizes: Sequence[int], limits: Sequence[int]) -> bool:
@@ -378,16 +403,17 @@ class _Join:
             key = key * n + evaluate(rename(e, compact), sizes)
         return np.asarray(np.broadcast_to(key, sizes).ravel())
 
-    def result(self, row: Indices, col: Indices) -> Arrangement | None:
-        """The joint structure: ``row`` of the outer term and ``col`` of the inner one over the axes that are left."""
+    def solution(self) -> _Met:
+        """The joint domain, of the axes that are left, and every axis of both terms over it."""
+        if not self.solve():
+            return NEVER
         living = [a for a, alive in enumerate(self.alive) if alive]
         domain = tuple(self.sizes[a] for a in living)
         names: list[Index] = list(identity(len(self.sizes)))
         for k, a in enumerate(living):
             names[a] = axis(k)
         # Substituted, not renamed: a table whose axis has been cropped is cropped with it.
-        meaning = tuple(substitute(e, names, domain) for e in self.meaning)
-        return _in_common(domain, meaning[: self.count], self.first, row, col)
+        return domain, tuple([substitute(e, names, domain) for e in self.meaning[: self.count]])
 
 
 __all__ = ["Arrangement", "arrange", "join"]
