@@ -156,7 +156,13 @@ class ComplexVariable(ComplexBase):
 
     @property
     def flat(self) -> Any:
-        return iter(np.ravel(self))
+        from .methods import FlatIterator
+
+        return FlatIterator(self)
+
+    @flat.setter
+    def flat(self, value: Any) -> None:
+        self.flat[:] = value
 
     def __len__(self) -> int:
         return len(self._re)
@@ -302,11 +308,22 @@ def _fill(x: ComplexVariable, value: Any) -> None:
     x[...] = value
 
 
+def _sort(x: ComplexVariable, axis: int = -1, **options: Any) -> None:
+    x[...] = np.sort(x, axis, **options)
+
+
+def _view(x: ComplexVariable, dtype: Any = None, type: Any = None) -> Any:
+    if type not in (None, np.ndarray) or (dtype not in (None, np.ndarray) and np.dtype(dtype) != x.dtype):
+        raise unsupported("ndarray.view as another dtype or class", "The parts are z.real and z.imag.")
+    return x[...]
+
+
 _FUNCTION_OF: dict[str, Callable[..., Any]] = {
     "conj": np.conjugate, "conjugate": np.conjugate, "flatten": _flatten, "fill": _fill,
+    "sort": _sort, "view": _view,
     "compress": lambda z, condition, axis=None, out=None: np.compress(condition, z, axis, out),
 }  # fmt: skip
-COMPLEX_FUNCTIONS.update({_flatten: _flatten, _fill: _fill})
+COMPLEX_FUNCTIONS.update({function: function for function in (_flatten, _fill, _sort, _view)})
 
 
 # --- operators --------------------------------------------------------------------------------------------------------
