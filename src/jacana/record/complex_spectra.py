@@ -84,15 +84,6 @@ def eigvalsh(a: Any, UPLO: str = "L") -> Any:
     return as_numpy(value, _eigenvalues(re, im, real_dtype(a.dtype)))
 
 
-@of_complex(np.linalg.eigh)
-def eigh(a: Any, UPLO: str = "L") -> Any:
-    """Refused: the phase of an eigenvector is arbitrary."""
-    if depends(a):
-        raise unsupported("numpy.linalg.eigh of complex numbers", "The eigenvalues are numpy.linalg.eigvalsh(z).")
-    found = np.linalg.eigh(plain(a), UPLO)  # type: ignore[call-overload]
-    return type(found)(*map(wrap_constant, found))
-
-
 @of_complex(np.linalg.pinv)
 def pinv(a: Any, rcond: Any = None, hermitian: bool = False, **options: Any) -> Any:
     """The pseudo-inverse of the real matrix is the real matrix of the pseudo-inverse."""
