@@ -136,6 +136,38 @@ def epidemic(p):
     return np.stack(states)
 
 
+MATRIX = np.array([[0.0, 1.0, 0.0], [-2.0, -0.3, 0.1], [0.1, 0.0, -0.2]])
+
+
+def captured_matrix(p):
+    """A captured array with zeros and numbers that differ from step to step, in an array filled row by row."""
+    x = np.empty((STEPS + 1, 3))
+    x[0] = p
+    for k in range(STEPS):
+        x[k + 1] = x[k] + 0.02 * (MATRIX @ x[k] + np.array([0.0, p[0], p[1] * np.sin(0.1 * k)]))
+    return x[:, 0]
+
+
+def filled_columns(p):
+    y = np.zeros((2, STEPS + 1))
+    y[:, 0] = p[:2]
+    for k in range(STEPS):
+        a, b = y[:, k]
+        y[:, k + 1] = y[:, k] + 0.01 * np.array([p[2] * a - a * b, a * b - 0.5 * b])
+    return y[1]
+
+
+def rods(p):
+    """Heat along a rod: the inner part and the ends of each row are written on their own."""
+    u = np.zeros((STEPS + 1, 7))
+    u[0] = np.sin(np.arange(7.0)) * p[2]
+    for k in range(STEPS):
+        u[k + 1, 1:-1] = u[k, 1:-1] + 0.1 * p[0] * (u[k, 2:] - 2.0 * u[k, 1:-1] + u[k, :-2])
+        u[k + 1, 0] = u[k, 1] * p[1]
+        u[k + 1, -1] = p[1] * u[k, -2]
+    return u[:, 3]
+
+
 ROLLED: dict[str, tuple[Any, Any]] = {
     "lorenz": (lorenz, P),
     "runge_kutta": (runge_kutta, P),
@@ -149,6 +181,9 @@ ROLLED: dict[str, tuple[Any, Any]] = {
     "counted": (counted, P / 10.0),
     "two_loops": (two_loops, P / 10.0),
     "epidemic": (epidemic, np.array([1.5, 0.3, 0.9])),
+    "captured_matrix": (captured_matrix, P / 10.0),
+    "filled_columns": (filled_columns, P / 10.0),
+    "rods": (rods, np.array([1.1, 0.9, 1.2])),
 }
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -19,7 +19,8 @@ import numpy as np
 
 from .graph.build import constant
 from .graph.garbage import seldom_collected
-from .graph.node import CONSTANT, Array, Node, new_input, substitute_nodes
+from .graph.node import CONSTANT, Array, Node, new_input, substitute_nodes, topological
+from .graph.ops.control import loop
 from .graph.simplify import simplify
 from .graph.structure import structure
 from .run import Compiled, ExecutorName, Origin, Program
@@ -147,7 +148,7 @@ def _made(
 
     def derive() -> Program:
         program = Program(leaves, tuple(simplify([*built.nodes, *own[count:]], arrays)))
-        assert not any(node.op is CONSTANT and type(node.params.owner) is _Captured for node in program.nodes())
+        assert not any(node.op is CONSTANT and type(node.params.owner) is _Captured for node in _with_bodies(program))
         return program
 
     if built.how is None:
@@ -155,6 +156,15 @@ def _made(
     # Machine code that another process has left is found without deriving anything.
     origin = Origin(leaves, tuple(own), f"{built.how} {traced.wanted} {count}")
     return Plan(Compiled(derive, native, origin), built.finish, built.plain)
+
+
+def _with_bodies(program: Program) -> Iterator[Node]:
+    """The nodes of a program, and of the steps of its loops: in neither may a stand-in be left."""
+    for node in program.nodes():
+        yield node
+        if node.op is loop:
+            body = node.params.body
+            yield from topological([*body.carried, *body.outputs])
 
 
 def _bound(compiled: Compiled, owners: Sequence[Any]) -> Callable[[Sequence[Array]], list[Array]]:

@@ -22,7 +22,7 @@ import numpy as np
 from .differentiate import eliminate
 from .graph.build import FrozenArray, assembled, constant, index_node, remade, zeros
 from .graph.index import Affine, Index, from_table, identity, shift_axes
-from .graph.node import LITERAL, Array, Node, new_input, topological
+from .graph.node import CONSTANT, LITERAL, Array, Node, new_input, substitute_nodes, topological
 from .graph.ops.control import INT
 from .graph.ops.movement import index
 from .graph.rolling import roll
@@ -233,9 +233,9 @@ class _Loop:
         finals = {j for (is_last, _), j in results.items() if is_last}
         if not self._fit_for_loop(carried, inputs, finals, [body[k] for k in stacked]):
             return None
-        closed = ClosedBody(
-            [self.number, *inputs, *self.stacks.values()], len(inputs), carried, [body[k] for k in stacked], None
-        )
+        carried, outputs, captured = _without_captured(carried, [body[k] for k in stacked])
+        own = [self.number, *inputs, *self.stacks.values()]
+        closed = ClosedBody(own, len(inputs), carried, outputs, None, captured)
         ends, rows = closed.nodes(self.steps.count, False, inits, [self._stack(key) for key in self.stacks])
         new: dict[Node, Node] = {}
         for step, k in used:
@@ -387,6 +387,19 @@ class _Loop:
             if any(i in new for i in node.inputs):
                 new[node] = remade(node, tuple(new.get(i, i) for i in node.inputs))
         return [new.get(node, node) for node in self.outputs]
+
+
+def _without_captured(carried: list[Node], outputs: list[Node]) -> tuple[list[Node], list[Node], dict[Node, Node]]:
+    """A body with captured arrays as arguments, and what these stand for.
+
+    While a plan is made, a stand-in of which only the zeros are known is in the place of a captured array, and gets its
+    numbers at each call; within the body of a loop it would keep those of the stand-in.
+    """
+    ends = [*carried, *outputs]
+    found = [n for n in topological(ends) if n.op is CONSTANT and not isinstance(n.params.owner, FrozenArray)]
+    inner = {node: new_input(node.shape, node.dtype) for node in found}
+    ends = substitute_nodes(ends, inner)
+    return ends[: len(carried)], ends[len(carried) :], {given: node for node, given in inner.items()}
 
 
 def _moving(expressions: Sequence[Index]) -> Index | None:

@@ -114,6 +114,35 @@ COMPLEX = {
     "unique": f"np.unique({_Z})",
 }
 
+FILTERS = {
+    "ndimage.correlate": "ndi.correlate(G, A[:, :2])",
+    "ndimage.convolve": "ndi.convolve(x, [0.5, 0.0, -0.5], mode='wrap')",
+    "ndimage.correlate1d": "ndi.correlate1d(G, y[:3], axis=0)",
+    "ndimage.convolve1d": "ndi.convolve1d(x, [1.0, 2.0], mode='mirror')",
+    "ndimage.gaussian_filter": "ndi.gaussian_filter(G, 0.7)",
+    "ndimage.gaussian_filter1d": "ndi.gaussian_filter1d(x, 0.7, order=1)",
+    "ndimage.gaussian_gradient_magnitude": "ndi.gaussian_gradient_magnitude(G, 0.7)",
+    "ndimage.gaussian_laplace": "ndi.gaussian_laplace(G, 0.7)",
+    "ndimage.laplace": "ndi.laplace(G, mode='nearest')",
+    "ndimage.prewitt": "ndi.prewitt(G)",
+    "ndimage.sobel": "ndi.sobel(G, 0)",
+    "ndimage.uniform_filter": "ndi.uniform_filter(G, 2)",
+    "ndimage.uniform_filter1d": "ndi.uniform_filter1d(x, 3)",
+    "signal.convolve": "sg.convolve(x, y)",
+    "signal.convolve2d": "sg.convolve2d(G, A, boundary='symm')",
+    "signal.correlate": "sg.correlate(x, y[:2], 'same')",
+    "signal.correlate2d": "sg.correlate2d(G, A, 'valid')",
+    "signal.fftconvolve": "sg.fftconvolve(x, y)",
+    "signal.oaconvolve": "sg.oaconvolve(x, y, 'same')",
+}
+
+FILTERS_REFUSED = {
+    "ndimage.zoom": "ndi.zoom(G, 2)",
+    "ndimage.median_filter": "ndi.median_filter(G, 3)",
+    "signal.lfilter": "sg.lfilter([1.0], [1.0, 0.5], x)",
+    "signal.savgol_filter": "sg.savgol_filter(x, 3, 1)",
+}
+
 ROTATION = {
     "from_rotvec": "R.from_rotvec(x[:3]).as_matrix()",
     "from_rotvec(degrees=)": "R.from_rotvec(50 * x[:3], degrees=True).as_quat()",

@@ -126,6 +126,14 @@ LIBRARIES = [
     Library("Methods of ufuncs", calls_methods.UFUNC_METHODS, calls_methods.UFUNC_STEPS, {}, {}),
     Library("Options and lists", calls_options.OPTIONS, calls_options.OPTIONS_STEPS, {}, {}),
     Library("numpy.polynomial", calls_options.POLYNOMIAL, set(), {}, {}),
+    Library(
+        "scipy.ndimage and scipy.signal",
+        calls_options.FILTERS,
+        set(),
+        calls_options.FILTERS_REFUSED,
+        {},
+        setup="import scipy.ndimage as ndi, scipy.signal as sg",
+    ),
     Library("Complex numbers", calls_options.COMPLEX, set(), {}, {}),
     Library(
         "scipy.spatial.transform.Rotation",

@@ -537,8 +537,54 @@ row(
     lambda x: np.triu(np.full((4, 5), 3.0)) @ x,
     at(5),
     [(i, j) for i, j in grid(4, 5) if j >= i],
-    extra=[(i, j) for i, j in grid(4, 5) if j < i],
+)
+row(
+    "numbers with a zero times vector",
+    lambda x: np.array([0.0, 1.0, 2.0, 3.0]) * x,
+    at(4),
+    [(k, k) for k in range(1, 4)],
+    extra=[(0, 0)],
     reason="zeros in arrays of numbers",
+)
+
+CAUSAL = np.tril(np.ones((3, 3), bool))
+ORDERS = np.array([[1.0, 0, 0, 0, 0], [0, 2, 0, 0, 0], [0, 0, 1, 1, 0], [0, 0, 0, 1, 0]])
+RATES = np.array([[-1.0, 0, 0, 1], [1, -1, 0, 0], [0, 1, -1, 0], [0, 0, 2, -1], [0, 0, 0, 1]])
+row(
+    "law of mass action by exponents",
+    lambda c: RATES @ np.prod(c**ORDERS, axis=1),
+    at(5),
+    {(i, j) for i, r in grid(5, 4) if RATES[i, r] for j in range(5) if ORDERS[r, j]},
+)
+row(
+    "exponents made by the program",
+    lambda c: c**2.0 + np.power(c, np.array([0, 1, 0, 3])) + c[::-1] ** np.array([0.0, 0.0, 2.0, 1.0]),
+    at(4),
+    [(k, k) for k in range(4)] + [(2, 1), (3, 0)],
+)
+row(
+    "small stoichiometric matrix",
+    lambda c: np.array([[-1.0, 0.0], [1.0, -1.0], [0.0, 1.0]]) @ np.stack([c[0] * c[1], c[2] ** 2]),
+    at(3),
+    [(0, 0), (0, 1), (1, 0), (1, 1), (1, 2), (2, 2)],
+)
+row(
+    "causal attention",
+    lambda x: np.where(CAUSAL, np.exp(x @ x.T), 0.0) @ x,
+    at(3, 2),
+    [((i, j), (k, m)) for i, j in grid(3, 2) for k, m in grid(i + 1, 2)],
+)
+row(
+    "rotation about an axis",
+    lambda x: np.cross(x, [0.0, 0.0, 1.0]),
+    at(4, 3),
+    [((i, 0), (i, 1)) for i in range(4)] + [((i, 1), (i, 0)) for i in range(4)],
+)
+row(
+    "central difference by convolve",
+    lambda u: np.convolve(u, [1.0, 0.0, -1.0], "valid"),
+    at(7),
+    [(k, c) for k in range(5) for c in (k, k + 2)],
 )
 
 

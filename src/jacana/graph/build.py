@@ -31,22 +31,22 @@ from .ops.elementwise import CastParams, cast, multiply, number
 from .ops.movement import AssembleParams, IndexParams, assemble, index, injective
 from .ops.spectral import in_use
 
-SMALL_SQUARE = 64  # rows up to which a square matrix is an operator rather than a table
+SMALL = 64  # rows and columns up to which a matrix is an operator rather than a table
 
 
 def has_structure(array: Array) -> bool:
     """Whether the zeros of a captured array count as structure: in a mask always, else where few elements are others.
 
     Data with a zero here and there (a time that starts at 0) is no structure, and neither is a large table of numbers
-    that happen to be zero; a banded, block-diagonal or selection matrix is, and so is a small square one with a few
-    zeros (the second difference of three points has two).
+    that happen to be zero; a banded, block-diagonal or selection matrix is, and so is a small one with a few zeros (the
+    second difference of three points has two, the stoichiometry of two reactions of three substances as well).
     """
     if array.dtype == np.bool_:
         return array.ndim > 0
     if array.ndim == 0 or array.size == 0:
         return False
     count = np.count_nonzero(array)
-    if array.ndim == 2 and array.shape[0] == array.shape[1] <= SMALL_SQUARE:
+    if array.ndim == 2 and max(array.shape) <= SMALL and min(array.shape) > 1:
         return bool(count <= 0.8 * array.size)
     return bool(count <= min(array.size // 2, 8 * max(array.shape)))
 

@@ -11,13 +11,14 @@ one ``assemble`` of n parts in which every part keeps exactly the elements that 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..graph.build import assembled, constant_array, full, index_node
-from ..graph.index import Affine, Index, axes_of, evaluate, from_table, substitute, unraveled
+from ..graph.index import Affine, Index, axes_of, bounds, evaluate, from_table, substitute, unraveled
 from ..graph.node import Array, Node, Shape
 from ..graph.ops import movement
 from .location import recording_error, unsupported
@@ -27,7 +28,10 @@ if TYPE_CHECKING:
     from .variable import Variable
 
 Indices = tuple[Index, ...]
+Box = tuple[tuple[int, int], ...]  # for each axis the first and the last place
 _MAX_BOXES = 8
+_SMALL_READ = 2  # how many times larger an array is than what is read of it without a node for all of it
+_LARGE_PART = 16  # a part so many times larger than a box is not looked through for each box
 
 
 class Alias:
@@ -49,26 +53,33 @@ class Alias:
     def refresh(self, view: Variable) -> None:
         """Bring the node of the view up to date with the root."""
         root = self.root
+        if self.seen == root._version:
+            return
+        self.seen = root._version
+        where, shape = self.positions(view._value), view._value.shape
         if root._writes is not None:
+            box = root._writes.box(where, shape)
+            if box is not None:
+                view._node = root._writes.read(root, box, where, shape)
+                return
             root._writes.flush(root)
-        if self.seen != root._version:
-            self.seen = root._version
-            node = root._node
-            view._node = None if node is None else index_node(node, view._value.shape, self.positions(view._value))
+        view._node = None if root._node is None else index_node(root._node, shape, where)
 
 
 class Writes:
     """The element assignments to one Variable since its node was made."""
 
-    __slots__ = ("owner", "parts")
+    __slots__ = ("_read", "owner", "parts")
 
     def __init__(self, shape: Shape) -> None:
         self.owner: Array = np.full(shape, -1, dtype=np.int64)
         self.parts: list[tuple[Node, Indices]] = []
+        self._read: dict[Box, Node | None] = {}  # boxes that were read since the last write
 
     def add(self, part: Node, rows: Indices) -> None:
         """``root[rows] = part``; where ``rows`` hits an element twice, the last one stays, as in NumPy."""
         number = len(self.parts)
+        self._read.clear()
         if not part.shape:
             self.owner[tuple([e.offset for e in rows])] = number  # type: ignore[union-attr]
         else:
@@ -89,19 +100,71 @@ class Writes:
     def flush(self, root: Variable) -> None:
         """Make the node of ``root``: what each part still owns, and what is left of the array before the writes."""
         root._writes = None
-        owner = self.owner
-        counts = np.bincount(owner.reshape(-1) + 1, minlength=len(self.parts) + 1).tolist()
+        counts = np.bincount(self.owner.reshape(-1) + 1, minlength=len(self.parts) + 1).tolist()
+        kept = _remains(root, self.owner == -1) if counts[0] else []
+        everywhere = tuple((0, n - 1) for n in self.owner.shape)
+        for number, count in enumerate(counts[1:]):
+            if count:
+                part, rows = self.parts[number]
+                kept.extend([(part, rows)] if count == part.size else self._own(number, everywhere))
+        root._node = assembled(kept, self.owner.shape, root._value.dtype, disjoint=True)
+
+    def _own(self, number: int, box: Box) -> list[tuple[Node, Indices]]:
+        """The elements that a part still owns in a box, as boxes of the part."""
+        part, rows = self.parts[number]
+        where = np.broadcast_arrays(*(evaluate(e, part.shape) for e in rows))
+        mine = self.owner[tuple(where)] == number
+        for places, (low, high) in zip(where, box, strict=True):
+            mine = mine & (places >= low) & (places <= high)
+        if mine.all():
+            return [(part, rows)]
+        return [
+            (index_node(part, shape, chosen), tuple(substitute(e, chosen, shape) for e in rows))
+            for shape, chosen in boxes(np.broadcast_to(mine, part.shape))
+        ]
+
+    def box(self, where: Indices, shape: Shape) -> Box | None:
+        """The part of the array that is to be one node for a read at ``where``; None if that is all of it.
+
+        A loop that fills a row of an array at each step reads the row before it: with a node for that row alone, steps
+        take what the step before them made, and no node of the whole array is needed until the end. A read with fixed
+        places along some axes is of all elements with these places, so that reads beside each other share a node.
+        """
+        if not all(isinstance(e, Affine) for e in where) or math.prod(shape) == 0:
+            return None
+        box = tuple(bounds(e, shape) for e in where)
+        if any(low == high < n for (low, high), n in zip(box, self.owner.shape, strict=True)):
+            box = tuple(
+                (low, high) if low == high else (0, n - 1) for (low, high), n in zip(box, self.owner.shape, strict=True)
+            )
+        size = math.prod(high - low + 1 for low, high in box)
+        if _SMALL_READ * size > self.owner.size:
+            return None
+        parts = np.unique(self.owner[_inside(box)]).tolist()
+        return box if all(k < 0 or self.parts[k][0].size <= _LARGE_PART * size for k in parts) else None
+
+    def read(self, root: Variable, box: Box, where: Indices, shape: Shape) -> Node | None:
+        """The node of the elements at ``where``, by way of one node for ``box``; None if they are constant."""
+        if box not in self._read:
+            self._read[box] = self._box_node(root, box)
+        node = self._read[box]
+        return None if node is None else index_node(node, shape, _moved(where, box))
+
+    def _box_node(self, root: Variable, box: Box) -> Node | None:
+        inside = _inside(box)
+        owner = self.owner[inside]
         kept: list[tuple[Node, Indices]] = []
-        if counts[0]:
-            kept.extend(_remains(root, owner == -1))
-        for number, (part, rows) in enumerate(self.parts):
-            if counts[number + 1] == part.size:
-                kept.append((part, rows))
-            elif counts[number + 1]:
-                mine = owner[tuple(np.broadcast_arrays(*(evaluate(e, part.shape) for e in rows)))] == number
-                for shape, chosen in boxes(np.broadcast_to(mine, part.shape)):
-                    kept.append((index_node(part, shape, chosen), tuple(substitute(e, chosen, shape) for e in rows)))
-        root._node = assembled(kept, owner.shape, root._value.dtype, disjoint=True)
+        numbers = np.unique(owner).tolist()
+        if numbers == [-1] and root._node is None:
+            return None
+        if numbers[0] < 0:
+            mask = np.zeros(self.owner.shape, dtype=bool)
+            mask[inside] = owner == -1
+            kept.extend(_remains(root, mask))
+        for number in numbers[numbers[0] < 0 :]:
+            kept.extend(self._own(number, box))
+        shape = tuple(high - low + 1 for low, high in box)
+        return assembled([(p, _moved(rows, box)) for p, rows in kept], shape, root._value.dtype, disjoint=True)
 
     def at(self, where: tuple[int, ...]) -> tuple[int, Node | None]:
         """Which write an element belongs to (-1: none), and its node if it was written alone."""
@@ -129,6 +192,18 @@ def _remains(root: Variable, mask: Array) -> list[tuple[Node, Indices]]:
         node = full(values.flat[0], shape, values.dtype) if same else constant_array(values)
         parts.append((node, chosen))
     return parts
+
+
+def _inside(box: Box) -> tuple[slice, ...]:
+    return tuple(slice(low, high + 1) for low, high in box)
+
+
+def _moved(indices: Indices, box: Box) -> Indices:
+    """Places in an array as places in a box of it."""
+    return tuple(
+        Affine(e.offset - low, e.strides) if isinstance(e, Affine) else from_table(e.table.values - low, e.axes)
+        for e, (low, _) in zip(indices, box, strict=True)
+    )
 
 
 def _flat(rows: Sequence[Index], shape: Shape, sizes: Shape) -> Array:

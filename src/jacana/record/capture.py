@@ -98,8 +98,8 @@ class Captures:
                 entry = self._layouts[layout] = self._entries[id(array)] = Entry(array)
         return entry
 
-    def node(self, array: Array) -> Node:
-        """The constant node for the present content of ``array``."""
+    def node(self, array: Array, structural: bool = False) -> Node:
+        """The constant node for the present content of ``array``; ``structural``: its zeros count."""
         entry = self._entry(array)
         frame = user_frame()
         if frame is not None:
@@ -109,7 +109,7 @@ class Captures:
                 return node
         entry.changed = entry.changed or bool(entry.captures)
         taken = snapshot(array)
-        structural = has_structure(array)
+        structural = structural or has_structure(array)
         if structural and not entry.captures:
             entry.nonzero = taken != 0
         node = constant(Captured(taken, structural), array.shape, array.dtype)

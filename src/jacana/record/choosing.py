@@ -12,7 +12,7 @@ from ..graph.index import Affine
 from ..graph.node import REGISTRY, Array
 from ..graph.ops.elementwise import BOOL
 from .indexing import plain_key
-from .lift import any_tracked, call_on_constants, operand, plain_operand
+from .lift import any_tracked, call_on_constants, operand, plain_operand, with_zeros
 from .location import unsupported
 from .table import UFUNCS, implements
 from .variable import raw, raw_deep, tracked, wrap_constant, wrap_node
@@ -372,6 +372,7 @@ def convolve(a: Any, v: Any, mode: str = "full") -> Any:
         first = (m - 1) // 2 if mode == "same" else 0
         return wrap_node(whole[first : first + value.size].node, value)
     padded = np.pad(a, (m - 1, m - 1))
+    v = with_zeros(v)  # a central difference has no entry in the middle
     positions = np.arange(n + m - 1)[:, None] + np.arange(m)[::-1]
     full = np.einsum("ij,j->i", padded[positions], v)
     start = {"full": 0, "same": (m - 1) // 2, "valid": m - 1}[mode]

@@ -33,8 +33,8 @@ def check_class(array: Array) -> None:
         )
 
 
-def constant_node(value: Any) -> Node:
-    """The node of a number, an array or a list of numbers."""
+def constant_node(value: Any, structural: bool = False) -> Node:
+    """The node of a number, an array or a list of numbers; ``structural``: one whose zeros are structure."""
     if not isinstance(value, np.ndarray):
         if type(value) in (bool, int, float) or isinstance(value, np.generic):
             array = np.asarray(value)
@@ -45,5 +45,5 @@ def constant_node(value: Any) -> Node:
     check_dtype(value)
     recording = current_recording()
     if recording is not None:
-        return recording.captures.node(value)
+        return recording.captures.node(value, structural)
     return constant(Captured(snapshot(value)), value.shape, value.dtype)

@@ -10,7 +10,7 @@ import numpy as np
 from ..graph.build import cast_to, contract_labels, index_node, movement_reshape, transpose
 from ..graph.index import Affine, Index, axis
 from ..graph.node import Node
-from .lift import acceptable, operand, plain_operand
+from .lift import acceptable, operand, plain_operand, with_zeros
 from .movement import movement
 from .sparse import is_sparse, matmul_sparse, sparse_matmul
 from .table import implements, otherwise
@@ -215,7 +215,7 @@ def cross(a: Any, b: Any, axisa: int = -1, axisb: int = -1, axisc: int = -1, axi
         axisa = axisb = axisc = axis
     a, b = plain_operand(a), plain_operand(b)
     value = np.cross(raw(a), raw(b), axisa, axisb, axisc)
-    a, b = np.moveaxis(a, axisa, -1), np.moveaxis(b, axisb, -1)
+    a, b = np.moveaxis(with_zeros(a), axisa, -1), np.moveaxis(with_zeros(b), axisb, -1)
     parts = [a[..., j] * b[..., k] - a[..., k] * b[..., j] for j, k in ((1, 2), (2, 0), (0, 1))]
     result = np.moveaxis(np.stack(parts, axis=-1), -1, axisc)
     node = tracked(result)

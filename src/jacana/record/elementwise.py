@@ -12,11 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from ..graph.build import cast_to, index_node, sum_axes
-from ..graph.node import REGISTRY, DType, Node, Operation
+from ..graph.build import assembled, cast_to, full, index_node, sum_axes
+from ..graph.index import Index, from_table
+from ..graph.node import REGISTRY, Array, DType, Node, Operation
 from ..graph.ops.elementwise import BOOL
 from ..graph.ops.flat import FLAT, exponent, ldexp
-from .lift import acceptable, operand, plain_operand
+from .lift import acceptable, operand, plain_operand, with_zeros
 from .table import UFUNCS, Handler, implements, otherwise
 from .variable import Variable, raw, tracked, wrap_constant, wrap_node
 
@@ -153,7 +154,27 @@ def power(x: Any, p: Any, evaluate: Any = np.power) -> Any:
     node = tracked(x)
     if node is not None and type(p) in (int, float) and p == 2 and node.dtype.kind == "f":
         return wrap_node(_square(node), evaluate(raw(x), p))
+    if node is not None and type(p) not in (int, float) and tracked(p) is None:
+        exponents = with_zeros(p)
+        if exponents is not p:
+            return _power_with_zeros(x, exponents, evaluate(raw(x), raw(p)))
     return _power(x, p, evaluate)
+
+
+def _power_with_zeros(x: Any, p: Variable, value: Array) -> Any:
+    """Exponents that are zero are structure: the orders of reactions in which a substance takes no part."""
+    exponents: Any = np.broadcast_to(p, value.shape)
+    base: Any = np.broadcast_to(x, value.shape)
+    parts: list[tuple[Node, tuple[Index, ...]]] = []
+    for places in (np.nonzero(raw(exponents)), np.nonzero(raw(exponents) == 0)):
+        count = len(places[0])
+        rows = tuple(from_table(place, (0,)) for place in places)
+        if parts:
+            parts.append((full(1.0, (count,), value.dtype), rows))
+        else:
+            powers = _power(base[places], exponents[places])
+            parts.append((operand(powers, (count,), value.dtype), rows))
+    return wrap_node(assembled(parts, value.shape, value.dtype, disjoint=True), value)
 
 
 @implements(np.float_power)

@@ -194,6 +194,9 @@ def _scalar(x: Variable, value: Any, where: tuple[Any, ...]) -> Any:
     if x._writes is not None:
         # An element that was written alone, or not at all, is read without making the writes a node.
         number, part = x._writes.at(tuple([e.offset for e in where]))
+        box = x._writes.box(where, ()) if part is None and number >= 0 else None
+        if box is not None:
+            part = x._writes.read(x, box, where, ())
         if part is not None:
             return wrap_node(part, value)
         node = x._node if number < 0 else x._tracked()

@@ -111,6 +111,16 @@ def plain_operand(value: Any) -> Any:
     return np.asarray(value) if type(value) not in _KNOWN and _converts(value) else value
 
 
+def with_zeros(value: Any) -> Any:
+    """An array of numbers that depends on no argument, as a Variable whose zeros are structure; others as they are."""
+    if not isinstance(value, (Variable, np.ndarray)) or tracked(value) is not None:
+        return value
+    array = np.asarray(raw_deep(value))
+    if not array.ndim or array.dtype.kind not in "fiu" or array.all():
+        return value
+    return wrap_node(constant_node(array, structural=True), array)
+
+
 def call_on_constants(function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
     """A NumPy function without rule: fine on constants, refused on anything that depends on an argument."""
     if any_tracked(args) or any_tracked(tuple(kwargs.values())):

@@ -10,14 +10,16 @@ from typing import Any, Literal
 
 import numpy as np
 
+from ..differentiate.eliminate import DENSE_LIMIT, eliminate
 from ..errors import InvalidInputError
 from ..graph.node import Array, Node, topological
 from ..plan import Call, Group, plan_native
+from ..recurrences import rolled_steps
 from ..replay import guard_node
-from ..results import Products, deliver_stacked
+from ..results import AUTO_OPERATOR, Products, Stacked, deliver_stacked, stack
 from ..run import native_available
 from ..structure import dense_node
-from ..transforms import Transformed, jacobian
+from ..transforms import Transformed, _gradient_nodes, jacobian
 from .structure import Derived, Structure, assess, derive
 
 __all__ = ["Explanation", "explain"]
@@ -190,10 +192,22 @@ def _ordered(structure: Structure) -> list[str]:
     return sentences
 
 
-def _delivered(derived: Derived, structure: Structure) -> list[Node]:
+def _found_again(derived: Derived) -> Stacked | None:
+    """The matrix with the repeated steps of the program as loops, which a dense result is made with; None if none."""
+    by = derived.traced.by
+    outputs = rolled_steps(derived.traced.outputs, by)
+    if derived.gram or outputs == list(derived.traced.outputs):
+        return None
+    if derived.outputs != derived.traced.outputs:
+        outputs = _gradient_nodes(outputs[0], by, "auto")
+    found = eliminate(outputs, by, derived.order, unrestricted=DENSE_LIMIT, whole_maps=True)
+    return stack(outputs, by, found.terms)
+
+
+def _delivered(derived: Derived, structure: Structure, rolled: Stacked | None) -> list[Node]:
     """The nodes that a call with ``format="auto"`` computes."""
-    stacked = derived.stacked
-    if structure.format == "dense":
+    stacked = derived.stacked if rolled is None else rolled
+    if structure.format == "dense" or rolled is not None:
         nodes = [dense_node(stacked.terms, stacked.rows, stacked.cols, stacked.dtype)]
     elif structure.format == "operator":
         nodes = Products(stacked).factors
@@ -204,10 +218,15 @@ def _delivered(derived: Derived, structure: Structure) -> list[Node]:
 
 
 def _code(derived: Derived, structure: Structure) -> list[str]:
-    nodes = _delivered(derived, structure)
+    size = structure.shape[0] * structure.shape[1]
+    rolled = _found_again(derived) if structure.format == "dense" or size <= AUTO_OPERATOR else None
+    nodes = _delivered(derived, structure, rolled)
     order = [node for node in topological(nodes) if node.op.family != "leaf"]
     what = "the factors" if structure.format == "operator" else "the values of the matrix"
     sentences = [f"The program of {what} has {_count(len(order), 'operation')}; NumPy runs them one call each."]
+    if rolled is not None:
+        steps = max(node.params.length for node in order if node.op.name == "loop")
+        sentences.insert(0, f"{steps:,} steps that repeat were found, and run as a loop.")
     if not native_available():
         return [*sentences, "The native executor would fuse them: pip install 'jacana[native]'."]
     if len(order) > MAX_PLANNED:

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..graph.index import Affine, Index, evaluate, from_table, identity, substitute
-from ..graph.node import CONSTANT, LITERAL, Array, Factor, Node, Term
+from ..graph.node import CONSTANT, LITERAL, Array, Factor, Node, Term, literal_value
 from ..graph.ops.movement import assemble, index
 from .terms import Terms, compose, known_array, normalise
 
@@ -99,6 +99,11 @@ def _places_of(node: Node, depth: int) -> Terms | None:
         reading = Term(node.shape, identity(node.ndim), node.params.indices)
         return tuple(found for place in sources if (found := compose(reading, place)) is not None)
     match node.op.name:
+        case "select":
+            known = _known(node.inputs[0], depth - 1)
+            if known is None or literal_value(node.inputs[2]) != 0:
+                return None
+            return None if known.all() else _nonzero(known)
         case "negative" | "cast" | "divide":
             return _places_of(node.inputs[0], depth - 1)
         case "multiply":
@@ -178,7 +183,12 @@ def _known(node: Node, depth: int) -> Array | None:
     """The value of a node that depends on nothing but watched arrays."""
     if node.op is LITERAL or node.op is CONSTANT:
         return known_array(node)
-    if depth == 0 or node.op.name not in _LOGIC:
+    if depth == 0:
+        return None
+    if node.op.name == "not_equal" and literal_value(node.inputs[1]) == 0:
+        value = known_array(node.inputs[0])  # whether it is zero is all that is known of an array of numbers
+        return None if value is None else np.asarray(value != 0)
+    if node.op.name not in _LOGIC:
         return None
     values = []
     for i in node.inputs:
