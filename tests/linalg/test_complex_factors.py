@@ -53,6 +53,12 @@ CASES: dict[str, Callable[[Any], Any]] = {
     "eigvals": lambda x: _parts(np.linalg.eigvals(_square(x)), np.linalg.eigvals(_mixed(x))),
     "roots": lambda x: _parts(np.roots(np.concatenate([[1.0], x[:2] / 9, [4.0 + x[2]]]))),
     "roots of a Polynomial": lambda x: _parts(np.polynomial.Polynomial([9 + x[0], x[1], 1.0]).roots()),
+    "svd of a square matrix": lambda x: _parts(*np.linalg.svd(_square(x))),
+    "svd of a tall matrix": lambda x: _parts(*np.linalg.svd(_tall(x), full_matrices=False)),
+    "svd of a wide matrix": lambda x: _parts(*np.linalg.svd(_tall(x).T, full_matrices=False)),
+    "svd of a very wide matrix": lambda x: _parts(
+        *np.linalg.svd(np.concatenate([_tall(x), _square(x) ** 2]).T, full_matrices=False)
+    ),
     "qr of a tall matrix": lambda x: _parts(*np.linalg.qr(_tall(x))),
     "qr of a wide matrix": lambda x: _parts(*np.linalg.qr(_tall(x).T), np.linalg.qr(_tall(x).T, "r")),
     "cholesky": lambda x: _parts(np.linalg.cholesky(_hermitian(x))),
@@ -151,6 +157,8 @@ def test_a_spectrum_that_becomes_complex_and_real_again() -> None:
 
 
 def test_what_is_not_there_is_refused() -> None:
+    with pytest.raises(jc.errors.UnsupportedOperationError, match="full_matrices=False"):
+        jc.jacobian(lambda x: _parts(np.linalg.svd(_tall(x))[0]))(X)
     with pytest.raises(jc.errors.UnsupportedOperationError, match="mode='reduced'"):
         jc.jacobian(lambda x: _parts(np.linalg.qr(_tall(x), mode="complete")[0]))(X)
     with pytest.raises(np.linalg.LinAlgError):

@@ -5,7 +5,8 @@ matrix, written in NumPy with the factors themselves, so that it is recorded in 
 
 An eigenvector may be multiplied by a number of modulus one. LAPACK chooses it so that one component is real: for
 Hermitian matrices the first (the last if the upper triangle is read), because the reduction to tridiagonal form leaves
-that coordinate alone; for general ones the largest ("xGEEV", LAPACK Users' Guide); the diagonal of R is real. The
+that coordinate alone (for the same reason the first components of V, or of U if the matrix is wide, in a singular value
+decomposition); for general ones the largest ("xGEEV", LAPACK Users' Guide); the diagonal of R is real. The
 derivative keeps to that, so it is the derivative of what NumPy returns. Where the chosen component is 0, no choice is
 smooth, and the vector moves without turning; results that do not depend on the choice are right all the same.
 
@@ -25,8 +26,10 @@ from ..graph.index import Affine
 from ..graph.node import REGISTRY, Node
 from .complex import compose, depends, joined, part_of, plain, wrap_complex
 from .complex_functions import _valued, of_complex
+from .composed import as_numpy
 from .declared import Operation
 from .lift import plain_operand
+from .location import unsupported
 from .recording import guard
 from .variable import raw, raw_deep, wrap_constant
 
@@ -68,7 +71,7 @@ class _Factors:
         self.operation = Operation(self._value, None, self._jvp, self._vjp, "dense", True, name)
 
     def _whole(self, parts: Any) -> Any:
-        return parts[0] if self.real else _joined(*parts)
+        return parts[0] if self.real else joined(*parts)
 
     def _value(self, *parts: Any) -> Arrays:
         a = parts[0] if self.real else compose(*parts)
@@ -90,17 +93,8 @@ class _Factors:
         return _wholes(self.operation(a) if self.real else self.operation(*_pair(a)))
 
 
-def _joined(re: Any, im: Any) -> Any:
-    return joined(re, im)
-
-
 def _wholes(parts: Any) -> Arrays:
-    return tuple(_joined(re, im) for re, im in zip(parts[::2], parts[1::2], strict=True))
-
-
-def _results(value: Any, factors: Arrays, wanted: Arrays) -> Any:
-    """The factors with NumPy's own numbers."""
-    return type(value)(*(_valued(v, wanted[k](f)) for k, (v, f) in enumerate(zip(value, factors, strict=True))))
+    return tuple(joined(re, im) for re, im in zip(parts[::2], parts[1::2], strict=True))
 
 
 # --- eigenvectors -----------------------------------------------------------------------------------------------------
@@ -192,10 +186,6 @@ def _general(real: bool) -> _Factors:
 _GENERAL = {real: _general(real) for real in (False, True)}
 
 
-def _as_it_is(z: Any) -> Any:
-    return z
-
-
 @of_complex(np.linalg.eigh)
 def eigh(a: Any, UPLO: str = "L") -> Any:
     """Eigenvalues and eigenvectors of a Hermitian matrix, of which one triangle is read."""
@@ -203,14 +193,8 @@ def eigh(a: Any, UPLO: str = "L") -> Any:
     value = _numpy.eigh(plain(a), UPLO)
     if not depends(a):
         return type(value)(*map(wrap_constant, value))
-    factors = _HERMITIAN[UPLO.upper()](mirrored(a, UPLO.upper() == "U"))
-    return _results_real_first(value, factors)
-
-
-def _results_real_first(value: Any, factors: Arrays) -> Any:
-    from .composed import as_numpy
-
-    return type(value)(as_numpy(value[0], np.real(factors[0])), _valued(value[1], factors[1]))
+    w, v = _HERMITIAN[UPLO.upper()](mirrored(a, UPLO.upper() == "U"))
+    return type(value)(as_numpy(value[0], np.real(w)), _valued(value[1], v))
 
 
 def mirrored(a: Any, upper: bool) -> Any:
@@ -229,7 +213,7 @@ def eig(a: Any) -> Any:
     value = _numpy.eig(plain(a))
     if not depends(a):
         return type(value)(*map(wrap_constant, value))
-    return _results(value, _GENERAL[False](a), (_as_it_is, _as_it_is))
+    return type(value)(*map(_valued, value, _GENERAL[False](a)))
 
 
 @of_complex(np.linalg.eigvals)
@@ -251,6 +235,83 @@ def of_real(a: Any, packed: Node, value: Any) -> Any:
     if isinstance(value, tuple):
         return type(value)(_valued(value[0], w), _valued(value[1], v))  # type: ignore[call-arg]
     return _valued(value, w)
+
+
+# --- singular vectors -------------------------------------------------------------------------------------------------
+
+
+def _scaled(a: Any, s: Any) -> Any:
+    """The columns of ``a`` times the numbers ``s``."""
+    return a * np.expand_dims(s, -2)
+
+
+def _beside(u: Any, b: Any) -> Any:
+    """What of ``b`` is outside of the range of ``u``."""
+    return b - np.matmul(u, np.matmul(_adjoint(u), b))
+
+
+def _mixing(s: Any) -> Any:
+    """``F[i, j] = 1 / (s[j]**2 - s[i]**2)``: zero on the diagonal, NaN where the gap is no more than rounding."""
+    return _gaps(s) / (np.expand_dims(s, -2) + np.expand_dims(s, -1))
+
+
+def _svd_push(factors: Arrays, da: Any) -> Arrays:
+    # With P = U^H dA V and A = U S V^H: P = W_u S + dS - S W_v, where W_u = U^H dU and W_v = V^H dV are antihermitian.
+    s, u, v = np.real(factors[0]), factors[1], factors[2]
+    p = np.matmul(np.matmul(_adjoint(u), da), v)
+    left, right = _scaled(p, s), _adjoint(_scaled(_adjoint(p), s))
+    mixing = _mixing(s)
+    moved_u = np.matmul(u, mixing * (left + _adjoint(left))) + _beside(u, _scaled(np.matmul(da, v), 1.0 / s))
+    moved_v = np.matmul(v, mixing * (right + _adjoint(right))) + _beside(
+        v, _scaled(np.matmul(_adjoint(da), u), 1.0 / s)
+    )
+    apart = np.imag(_diagonal(p)) / s
+    if _is_wide(u, v):
+        phase_u = -np.sum(np.imag(moved_u) * _turn(u, _place(0)(u)), axis=-2)
+        phase_v = phase_u - apart
+    else:
+        phase_v = -np.sum(np.imag(moved_v) * _turn(v, _place(0)(v)), axis=-2)
+        phase_u = phase_v + apart
+    return np.real(_diagonal(p)) + 0j, moved_u + _scaled(u, 1j * phase_u), moved_v + _scaled(v, 1j * phase_v)
+
+
+def _svd_pull(factors: Arrays, cotangents: Arrays) -> Any:
+    s, u, v = np.real(factors[0]), factors[1], factors[2]
+    cu, cv = cotangents[1], cotangents[2]
+    turned_u, turned_v = (np.imag(np.sum(np.conjugate(x) * c, axis=-2)) for x, c in ((u, cu), (v, cv)))
+    both = np.expand_dims(turned_u + turned_v, -2)
+    if _is_wide(u, v):
+        cu = cu - 1j * _turn(u, _place(0)(u)) * both
+        apart = -turned_v / s
+    else:
+        cv = cv - 1j * _turn(v, _place(0)(v)) * both
+        apart = turned_u / s
+    mixing = _mixing(s)
+    left, right = mixing * np.matmul(_adjoint(u), cu), mixing * np.matmul(_adjoint(v), cv)
+    cp = _scaled(left + _adjoint(left), s) + _adjoint(_scaled(right + _adjoint(right), s))
+    cp = cp + _on_diagonal(np.real(cotangents[0]) + 1j * apart)
+    beside_u, beside_v = _scaled(_beside(u, cu), 1.0 / s), _scaled(_beside(v, cv), 1.0 / s)
+    inside = np.matmul(np.matmul(u, cp), _adjoint(v))
+    return inside + np.matmul(beside_u, _adjoint(v)) + np.matmul(u, _adjoint(beside_v))
+
+
+def _is_wide(u: Any, v: Any) -> bool:
+    """Whether the matrix has more columns than rows: then the first components of U are real, else those of V."""
+    return bool(np.shape(raw_deep(u))[-2] < np.shape(raw_deep(v))[-2])
+
+
+def _svd_value(a: Any) -> Arrays:
+    u, s, vh = _numpy.svd(a, full_matrices=False)
+    return s + 0j, u + 0j, np.conjugate(np.swapaxes(vh, -1, -2))
+
+
+_SVD = _Factors("numpy.linalg.svd", _svd_value, _svd_push, _svd_pull)
+
+
+def singular_vectors(a: Any, value: Any) -> Any:
+    """``U``, ``s`` and ``V^H`` of a thin decomposition whose value is known."""
+    s, u, v = _SVD(a)
+    return type(value)(_valued(value[0], u), as_numpy(value[1], np.real(s)), _valued(value[2], _adjoint(v)))
 
 
 # --- triangular factors -----------------------------------------------------------------------------------------------
@@ -285,8 +346,6 @@ def qr(a: Any, mode: str = "reduced") -> Any:
         return tuple(map(wrap_constant, value)) if isinstance(value, tuple) else wrap_constant(value)
     m, n = a.shape[-2:]
     if mode == "raw" or (mode == "complete" and m > n):
-        from .location import unsupported
-
         raise unsupported(f"numpy.linalg.qr(mode={mode!r}) of complex numbers", "Use mode='reduced'.")
     q, r = _QR(a[..., :m])
     if n > m:
@@ -324,4 +383,4 @@ def cholesky(a: Any, /, *, upper: bool = False) -> Any:
     return _valued(value, _adjoint(factor) if upper else factor)
 
 
-__all__ = ["mirrored", "of_real"]
+__all__ = ["mirrored", "of_real", "singular_vectors"]

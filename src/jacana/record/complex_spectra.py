@@ -50,13 +50,18 @@ def singular_values(a: Any) -> Any:
 
 @of_complex(np.linalg.svd)
 def svd(a: Any, full_matrices: bool = True, compute_uv: bool = True, hermitian: bool = False) -> Any:
-    """The singular values."""
+    """The singular values, and vectors if asked for."""
     a = plain_operand(a)
     if compute_uv:
         if depends(a):
-            raise unsupported(
-                "numpy.linalg.svd of complex numbers with its vectors", "The values are svd(z, compute_uv=False)."
-            )
+            if hermitian or (full_matrices and a.shape[-2] != a.shape[-1]):
+                raise unsupported(
+                    "numpy.linalg.svd of complex numbers with hermitian=True, or full matrices that are not square",
+                    "Give full_matrices=False.",
+                )
+            from .complex_factors import singular_vectors
+
+            return singular_vectors(a, np.linalg.svd(plain(a), full_matrices))
         return tuple(map(wrap_constant, np.linalg.svd(plain(a), full_matrices, True, hermitian)))
     value = np.linalg.svd(plain(a), full_matrices, False, hermitian)
     return as_numpy(value, singular_values(a)) if depends(a) else wrap_constant(value)
