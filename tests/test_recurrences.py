@@ -189,7 +189,7 @@ ROLLED: dict[str, tuple[Any, Any]] = {
 
 def loops(function: Any, x: Any) -> int:
     _, traced = jc.jacobian(function)._replay.trace((x,), {})
-    return sum(n.op.name == "loop" for n in topological(recurrences.rolled_steps(traced.outputs, traced.by)))
+    return sum(n.op.name == "loop" for n in topological(recurrences.rolled_steps(traced.outputs, traced.by).outputs))
 
 
 def straight(make: Any, *args: Any) -> Any:
@@ -292,9 +292,11 @@ def fields(x):
     ids=["uncoupled", "swapped", "fields"],
 )  # fmt: skip
 def test_structural_zeros_are_not_given_up(function, x):
-    assert loops(function, x) == 0
+    assert loops(function, x) == (0 if function is fields else 1)  # of many numbers none is made
     jacobian = jc.jacobian(function)(x)
-    np.testing.assert_array_equal(jacobian != 0, jc.jacobian(function, format="csr")(x).toarray() != 0)
+    pattern = jc.jacobian(function, format="csr")(x)
+    np.testing.assert_array_equal(jacobian != 0, pattern.toarray() != 0)
+    np.testing.assert_allclose(jacobian, straight(lambda: jc.jacobian(function)(x)), rtol=1e-10, atol=1e-13)
 
 
 def test_an_entry_that_is_structurally_zero_stays_zero_beside_infinities():
@@ -311,7 +313,7 @@ def follower(p):
 
 
 def test_a_first_value_of_infinite_derivative_does_not_reach_what_it_does_not_move():
-    assert loops(follower, np.array([0.5, 0.0])) == 0
+    assert loops(follower, np.array([0.5, 0.0])) == 1
     with np.errstate(all="ignore"):
         jacobian = jc.jacobian(follower)(np.array([0.5, 0.0]))
     assert np.isinf(jacobian[1, 1])

@@ -6,8 +6,9 @@ the period in which operations repeat, and become a loop node (``graph/ops/contr
 ``jc.scan``: a derivative and machine code for one step do for all of them. The loop does what the copies did, in the
 same order, so that values stay the same bit for bit.
 
-A loop is one opaque map, and what lies within it is dense. So this is for results that are dense anyway, and only where
-every last carry depends on every argument that any of them depends on: no structural zero is given up.
+A loop is one opaque map, and what lies within it is dense. So this is for results that are dense anyway. Which of the
+results depend on which arguments is still known (``differentiate/reachability.py``), so that structural zeros stay; where
+there are any, ``Rolled.full`` says so, and those who look for a sparse result take the straight-line program instead.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -41,19 +42,32 @@ WINDOW = 16  # operations in a row that must repeat for a period to be tried
 SAMPLES = 64  # repetitions that are looked at for a period
 
 
-def rolled_steps(outputs: Sequence[Node], wanted: Sequence[Node]) -> list[Node]:
-    """The program with its repeated steps as loops, as far as the derivatives by ``wanted`` lose nothing by it."""
-    current = list(outputs)
+class Rolled(NamedTuple):
+    """A program with loops for its repeated steps, if any were found.
+
+    ``full``: every result of every loop depends on every argument of the program that any of them depends on.
+    """
+
+    outputs: list[Node]
+    found: bool
+    full: bool
+
+
+def rolled_steps(outputs: Sequence[Node], wanted: Sequence[Node]) -> Rolled:
+    """The program with its repeated steps as loops; it is to be differentiated by ``wanted``."""
+    current, full = list(outputs), True
     for _ in range(MOST_LOOPS):
-        rolled = _rolled_once(current, wanted)
-        if rolled is None:
+        loop = _next_loop(current, wanted)
+        if loop is None:
             break
-        current = rolled
+        current, full = loop[0], full and loop[1]
+    found = current != list(outputs)
     # Results of single steps are now read from stacks, which is what element loops are made of.
-    return current if current == list(outputs) else roll(current)
+    return Rolled(roll(current) if found else current, found, full)
 
 
-def _rolled_once(outputs: list[Node], wanted: Sequence[Node]) -> list[Node] | None:
+def _next_loop(outputs: list[Node], wanted: Sequence[Node]) -> tuple[list[Node], bool] | None:
+    """The program with one loop more, and whether this is full."""
     # Places of arguments and captured arrays count as leaves: each is one node, however often and wherever it is read.
     order = [n for n in topological(outputs) if n.inputs and not (n.op is index and not n.inputs[0].inputs)]
     order.sort(key=lambda n: n.serial)
@@ -67,7 +81,9 @@ def _rolled_once(outputs: list[Node], wanted: Sequence[Node]) -> list[Node] | No
     for stages in range(1, MOST_STAGES + 1):
         steps = _matched(order, stages * length, first, last)
         if steps is not None and steps.count >= FEWEST_STEPS and steps.count * steps.length >= FEWEST_NODES:
-            return _Loop(order, steps, outputs, wanted).program()
+            loop = _Loop(order, steps, outputs, wanted)
+            program = loop.program()
+            return None if program is None else (program, loop.full)
     return None
 
 
@@ -204,13 +220,14 @@ class _Loop:
     carries: dict[tuple[int, Node], Node] = field(default_factory=dict)  # (what is carried, first value): its input
     stacks: dict[tuple[Node, ...], Node] = field(default_factory=dict)
     free: dict[Node, None] = field(default_factory=dict)  # what stays the same
+    full: bool = True  # see ``Rolled``
 
     def at(self, step: int, k: int) -> Node:
         """A node of a step."""
         return self.order[self.steps.start + step * self.steps.length + k]
 
     def program(self) -> list[Node] | None:
-        """The program with the loop; None if the loop would lose structure, or cannot be made."""
+        """The program with the loop; None if it cannot be made."""
         body = self._body()
         if body is None:
             return None
@@ -231,8 +248,9 @@ class _Loop:
         stacked = sorted({k for _, k in used if (True, k) not in results})
         results.update({(False, k): j for j, k in enumerate(stacked)})
         finals = {j for (is_last, _), j in results.items() if is_last}
-        if not self._fit_for_loop(carried, inputs, finals, [body[k] for k in stacked]):
+        if not self._fit_for_loop(carried, inputs, [body[k] for k in stacked]):
             return None
+        self.full = self._everything_on_everything(carried, inputs, finals, [body[k] for k in stacked])
         carried, outputs, captured = _without_captured(carried, [body[k] for k in stacked])
         own = [self.number, *inputs, *self.stacks.values()]
         closed = ClosedBody(own, len(inputs), carried, outputs, None, captured)
@@ -306,8 +324,8 @@ class _Loop:
         used += [node for node in self.outputs if node in inside]
         return {divmod(inside[n], steps.length) for n in used if inside[n] % steps.length not in reads}
 
-    def _fit_for_loop(self, carried: list[Node], inputs: list[Node], finals: set[int], stacked: list[Node]) -> bool:
-        """Whether a loop can be made, and gives up nothing; ``finals``: which carries the program takes in the end."""
+    def _fit_for_loop(self, carried: list[Node], inputs: list[Node], stacked: list[Node]) -> bool:
+        """Whether a loop can be made: of few numbers of one dtype that keep their shapes."""
         if not carried or sum(node.size for node in carried) > MOST_CARRIED:
             return False
         every = [*self.free, *inputs, *self.stacks.values(), *carried, *stacked]
@@ -315,14 +333,15 @@ class _Loop:
             return False
         if any(n.dtype != INT for n in every if n.dtype.kind != "f"):
             return False
-        if any(a.shape != b.shape or a.dtype != b.dtype for a, b in zip(carried, inputs, strict=True)):
-            return False
-        return self._everything_on_everything(carried, inputs, finals, stacked)
+        return all(a.shape == b.shape and a.dtype == b.dtype for a, b in zip(carried, inputs, strict=True))
 
     def _everything_on_everything(
         self, carried: list[Node], inputs: list[Node], finals: set[int], stacked: list[Node]
     ) -> bool:
-        """Whether each number of a result depends, in the end, on each argument that any of them depends on."""
+        """Whether each number of a result depends, in the end, on each argument that any of them depends on.
+
+        ``finals``: which carries the program takes in the end.
+        """
         varying = set(self.wanted)
         inits = [init for _, init in self.carries]
         taken = [n for nodes in self.stacks for n in nodes]

@@ -53,8 +53,8 @@ def deliver(traced: Traced, outputs: Sequence[Node], format: str, order: Order, 
     entries = sum(y.size for y in outputs) * sum(x.size for x in traced.by)
     if format == "auto" and entries <= AUTO_OPERATOR:
         rolled = rolled_steps(outputs, traced.by)
-        if rolled != list(outputs):  # loops are found only where every entry of what they give can be other than zero
-            return _trees(traced, outputs, "dense", order, with_value, rolled=rolled)
+        if rolled.found and (rolled.full or _dense_by_loops(rolled.outputs, traced, order)):
+            return _trees(traced, outputs, "dense", order, with_value, rolled=rolled.outputs)
     whole = format in ("operator", "auto")
     elimination = eliminate(list(outputs), traced.by, order, whole_maps=whole)
     stacked = stack(outputs, traced.by, elimination.terms)
@@ -100,6 +100,12 @@ def deliver_stacked(stacked: Stacked, format: str) -> Built:
     return Built([store(terms, rows, cols, dtype)], _only)
 
 
+def _dense_by_loops(outputs: Sequence[Node], traced: Traced, order: Order) -> bool:
+    """Whether the zeros that loops are known to have leave a matrix that is to be dense."""
+    found = eliminate(list(outputs), traced.by, order, unrestricted=DENSE_LIMIT, whole_maps=True)
+    return _automatic(stack(outputs, traced.by, found.terms)) == "dense"
+
+
 def _trees(
     traced: Traced,
     outputs: Sequence[Node],
@@ -118,7 +124,7 @@ def _trees(
         found, values = terms, outputs
         if found is None:
             if format == "dense":
-                values = rolled_steps(outputs, traced.by) if rolled is None else rolled
+                values = rolled_steps(outputs, traced.by).outputs if rolled is None else rolled
             found = eliminate(list(values), traced.by, order, unrestricted=DENSE_LIMIT, whole_maps=True).terms
         store = dense_node if format == "dense" else blocks_node
         blocks = [

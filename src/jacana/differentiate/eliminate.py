@@ -324,8 +324,7 @@ class _Run:
                 outer = self._joined(to, node, outer, entering)
             for source, inner in entering.items():
                 if node in self.edges.ends:
-                    exact = not self.edges.whole_maps
-                    found = through_maps(outer, inner, self._shape(to), node, source, self.structure_only, exact)
+                    found = through_maps(outer, inner, self._shape(to), node, source, self.structure_only)
                 else:
                     found = _compose_bare(outer, inner) if self.structure_only else compose_terms(outer, inner)
                 if found:

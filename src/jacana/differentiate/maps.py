@@ -35,13 +35,11 @@ def opaque_map(term: Term) -> Node | None:
     return None
 
 
-def through_maps(outer: Terms, inner: Terms, to: Shape, node: Node, source: Node, dry: bool, exact: bool) -> list[Term]:
+def through_maps(outer: Terms, inner: Terms, to: Shape, node: Node, source: Node, dry: bool) -> list[Term]:
     """``outer`` (to <- node) composed with ``inner`` (node <- source), some terms of which are opaque maps.
 
-    ``dry``: give something of the right shape without deriving the products. ``exact``: structure is asked for, so that
-    what a map says about its zeros is worth a mask.
+    ``dry``: give something of the right shape without deriving the products. What a map says about its zeros is a mask.
     """
-    exact = exact and not dry
     result: list[Term] = []
     plain_outer = tuple(t for t in outer if opaque_map(t) is None)
     plain_inner = tuple(t for t in inner if opaque_map(t) is None)
@@ -50,27 +48,27 @@ def through_maps(outer: Terms, inner: Terms, to: Shape, node: Node, source: Node
     if left and right:
         # Two maps in a row: the inner one becomes an array, all of its columns at once.
         unit = Term(source.shape, identity(source.ndim), identity(source.ndim))
-        plain_inner += tuple(t for m in right for t in pushed(m, (unit,), source.shape, dry, exact))
-        result.extend(t for m in right if plain_outer for t in pulled(m, plain_outer, to, dry, exact))
+        plain_inner += tuple(t for m in right for t in pushed(m, (unit,), source.shape, dry))
+        result.extend(t for m in right if plain_outer for t in pulled(m, plain_outer, to, dry))
         right = []
-        result.extend(t for m in left for t in pushed(m, plain_inner, source.shape, dry, exact))
+        result.extend(t for m in left for t in pushed(m, plain_inner, source.shape, dry))
         result.extend(compose_terms(plain_outer, tuple(t for t in inner if opaque_map(t) is None)))
         return result
     if plain_outer and plain_inner:
         result.extend(compose_terms(plain_outer, plain_inner))
     if plain_outer:
-        result.extend(t for m in right for t in pulled(m, plain_outer, to, dry, exact))
+        result.extend(t for m in right for t in pulled(m, plain_outer, to, dry))
     if plain_inner:
-        result.extend(t for m in left for t in pushed(m, plain_inner, source.shape, dry, exact))
+        result.extend(t for m in left for t in pushed(m, plain_inner, source.shape, dry))
     return result
 
 
-def pulled(edge: Term, outer: Sequence[Term], to: Shape, dry: bool = False, exact: bool = False) -> Terms:
+def pulled(edge: Term, outer: Sequence[Term], to: Shape, dry: bool = False) -> Terms:
     """``outer @ matrix``: as one dense term with rows over ``to``, or blocks of instances."""
     matrix = _matrix(edge)
     pieces = [(t, t.col, t.row) for t in outer]
-    if (batch := _batch(matrix)) or (exact and _by_pieces(matrix, pieces, to)):
-        return _blocks(edge, batch, pieces, True, dry, exact)
+    if (batch := _batch(matrix)) or (not dry and _by_pieces(matrix, pieces, to)):
+        return _blocks(edge, batch, pieces, True, dry)
     split = _split(matrix)
     own, cols = matrix.shape[:split], matrix.shape[split:]
     if dry:
@@ -82,13 +80,13 @@ def pulled(edge: Term, outer: Sequence[Term], to: Shape, dry: bool = False, exac
     return _normal(Term(value.shape, axes[len(cols) :], axes[: len(cols)], ((value, tuple(range(value.ndim))),)))
 
 
-def pushed(edge: Term, inner: Sequence[Term], by: Shape, dry: bool = False, exact: bool = False) -> Terms:
+def pushed(edge: Term, inner: Sequence[Term], by: Shape, dry: bool = False) -> Terms:
     """``matrix @ inner``: as one dense term with columns over ``by``, or blocks of instances."""
     matrix = _matrix(edge)
     pieces = [(t, t.row, t.col) for t in inner]
-    if (batch := _batch(matrix)) or (exact and _by_pieces(matrix, pieces, by)):
+    if (batch := _batch(matrix)) or (not dry and _by_pieces(matrix, pieces, by)):
         if edge.col[:batch] == identity(batch):
-            return _blocks(edge, batch, pieces, False, dry, exact)
+            return _blocks(edge, batch, pieces, False, dry)
         # What all instances share is the same tangent for each of them.
         matrix = _joint(matrix)
     split = _split(matrix)
@@ -132,7 +130,7 @@ def _by_pieces(matrix: Node, pieces: Sequence[_Piece], far: Shape) -> bool:
     return matrix.op.matrix.reach is not None and width <= math.prod(far)
 
 
-def _blocks(edge: Term, batch: int, terms: Sequence[_Piece], pull: bool, dry: bool, exact: bool) -> Terms:
+def _blocks(edge: Term, batch: int, terms: Sequence[_Piece], pull: bool, dry: bool) -> Terms:
     """Terms multiplied by a map, instance by instance."""
     matrix = _matrix(edge)
     members: dict[_Block, list[tuple[Term, tuple[Index, ...], tuple[int, ...]]]] = {}
@@ -161,7 +159,7 @@ def _blocks(edge: Term, batch: int, terms: Sequence[_Piece], pull: bool, dry: bo
         array = _gathered(placed, own, rest, matrix.dtype, _slots(matrix, pull), batch)
         value = _product(map_, array, pull)
     result: list[Term] = []
-    reach = _reach(matrix) if exact and not joint else None
+    reach = None if dry or joint else _reach(matrix)
     for block, found in members.items():
         numbers = offsets[block] if rest else None
         instance = () if joint else block.instance

@@ -195,13 +195,13 @@ def _ordered(structure: Structure) -> list[str]:
 def _found_again(derived: Derived) -> Stacked | None:
     """The matrix with the repeated steps of the program as loops, which a dense result is made with; None if none."""
     by = derived.traced.by
-    outputs = rolled_steps(derived.traced.outputs, by)
-    if derived.gram or outputs == list(derived.traced.outputs):
+    outputs, found, _ = rolled_steps(derived.traced.outputs, by)
+    if derived.gram or not found:
         return None
     if derived.outputs != derived.traced.outputs:
         outputs = _gradient_nodes(outputs[0], by, "auto")
-    found = eliminate(outputs, by, derived.order, unrestricted=DENSE_LIMIT, whole_maps=True)
-    return stack(outputs, by, found.terms)
+    terms = eliminate(outputs, by, derived.order, unrestricted=DENSE_LIMIT, whole_maps=True).terms
+    return stack(outputs, by, terms)
 
 
 def _delivered(derived: Derived, structure: Structure, rolled: Stacked | None) -> list[Node]:
@@ -219,7 +219,7 @@ def _delivered(derived: Derived, structure: Structure, rolled: Stacked | None) -
 
 def _code(derived: Derived, structure: Structure) -> list[str]:
     size = structure.shape[0] * structure.shape[1]
-    rolled = _found_again(derived) if structure.format == "dense" or size <= AUTO_OPERATOR else None
+    rolled = _found_again(derived) if structure.format == "dense" and size <= AUTO_OPERATOR else None
     nodes = _delivered(derived, structure, rolled)
     order = [node for node in topological(nodes) if node.op.family != "leaf"]
     what = "the factors" if structure.format == "operator" else "the values of the matrix"
