@@ -281,6 +281,28 @@ def two_back(p):
     return b
 
 
+def pendulum(p):
+    """Verlet's method: a step takes the two before it, whose values are in one array."""
+    x = np.zeros(STEPS + 2)
+    x[0], x[1] = p[0], p[1]
+    for k in range(1, STEPS + 1):
+        x[k + 1] = 2.0 * x[k] - x[k - 1] - 0.01 * p[2] * np.sin(x[k])
+    return x
+
+
+def multistep(p):
+    """Adams and Bashforth: three rates back, the first steps by Euler's method."""
+    y, rates = [p[:2]], []
+    for k in range(STEPS):
+        a, b = y[-1]
+        rates.append(np.array([p[2] * b, -np.sin(a) * (1.0 + 0.1 * np.cos(0.1 * k))]))
+        if k < 2:
+            y.append(y[-1] + 0.01 * rates[-1])
+        else:
+            y.append(y[-1] + 0.01 / 12.0 * (23.0 * rates[-1] - 16.0 * rates[-2] + 5.0 * rates[-3]))
+    return np.array(y)
+
+
 def fields(x):
     for _ in range(STEPS):
         x = x + 0.1 * np.sin(x) * np.roll(x, 1)
@@ -340,6 +362,20 @@ def test_slices_of_one_array_are_put_together_at_once():
 def test_steps_that_look_two_back_carry_both():
     assert loops(two_back, P / 10.0) == 1
     np.testing.assert_allclose(jc.grad(two_back)(P / 10.0), straight(lambda: jc.grad(two_back)(P / 10.0)), rtol=1e-12)
+
+
+@pytest.mark.parametrize("function", [pendulum, multistep])
+@pytest.mark.parametrize("executor", ["numpy", "native"])
+def test_methods_of_several_steps(function, executor):
+    if executor == "native" and not jc.native_available():
+        pytest.skip("llvmlite is not installed")
+    p = np.array([0.3, 0.31, 1.4])
+    assert loops(function, p) == 1
+    expected = straight(lambda: jc.value_and_jacobian(function)(p))
+    with jc.executor(executor):
+        for found, right in zip(jc.value_and_jacobian(function)(p), expected, strict=True):
+            np.testing.assert_allclose(found, right, rtol=1e-9, atol=1e-12 * np.abs(right).max())
+        np.testing.assert_array_equal(jc.compile(function)(p), function(p))
 
 
 def test_sparse_formats_keep_the_exact_structure():

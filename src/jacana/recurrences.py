@@ -30,10 +30,11 @@ from .graph.rolling import roll
 from .record.bodies import ClosedBody
 from .structure import sparse_plan
 
-FEWEST_NODES = 1000  # in all copies together, from which a loop is worth it
+FEWEST_NODES = 300  # in all copies together, from which a loop is worth it
 FEWEST_STEPS = 32
 LONGEST_STEP = 2000  # nodes
 MOST_STAGES = 8  # that look alike, of a step
+MOST_LAG = 4  # how many steps back a step may look
 MOST_CARRIED = 64  # numbers
 MOST_TAKEN = 100_000  # numbers that all steps take
 MOST_LOOPS = 8  # in one program
@@ -131,9 +132,9 @@ class _Steps:
 def _matched(order: Sequence[Node], length: int, first: int, last: int) -> _Steps | None:
     """The copies that also take corresponding inputs.
 
-    An input is, in every copy, the same node (None), or lies a fixed number of places back (that number; in the step
-    before at most), or comes from elsewhere and differs from step to step (-1: literals, places of an array that
-    stays the same, any leaves).
+    An input is, in every copy, the same node (None), or lies a fixed number of places back (that number; ``MOST_LAG``
+    steps before at most), or comes from elsewhere and differs from step to step (-1: literals, places of an array that
+    stays the same, any leaves). The first steps take anything where later ones take what lies before the first.
     """
     place = {node: k for k, node in enumerate(order)}
     middle = first + ((last - first) // length // 2) * length
@@ -156,8 +157,8 @@ def _matched(order: Sequence[Node], length: int, first: int, last: int) -> _Step
     total = (last - begin) // length
     stays = [order[middle + length + phase + k - (0 if phase + k < length else length)] for k in range(length)]
 
-    def fits(step: int, opening: bool) -> bool:
-        """Whether a step takes what it should; the ``opening`` one may take anything as what is carried."""
+    def fits(step: int, free: int) -> bool:
+        """Whether a step takes what it should; of more than ``free`` steps before it, it may take anything."""
         for k, row in enumerate(kinds):
             at = begin + step * length + k
             for slot, wanted in enumerate(row):
@@ -166,7 +167,7 @@ def _matched(order: Sequence[Node], length: int, first: int, last: int) -> _Step
                     if found is not stays[k].inputs[slot]:
                         return False
                 elif wanted >= 0:
-                    if not (opening and wanted > k) and place.get(found) != at - wanted:
+                    if wanted <= k + free * length and place.get(found) != at - wanted:
                         return False
                 elif place.get(found, -1) >= begin:
                     return False
@@ -175,21 +176,21 @@ def _matched(order: Sequence[Node], length: int, first: int, last: int) -> _Step
         return True
 
     one = (middle - begin) // length
-    if not 0 <= one < total or not fits(one, False):
+    if not 0 <= one < total or not fits(one, MOST_LAG):
         return None
     low = one
-    while low > 0 and fits(low - 1, False):
+    while low > 0 and fits(low - 1, MOST_LAG):
         low -= 1
-    if low > 0 and fits(low - 1, True):
-        low -= 1
+    first_steps = next((n for n in range(min(MOST_LAG, low), 0, -1) if all(fits(low - n + t, t) for t in range(n))), 0)
+    low -= first_steps
     high = one + 1
-    while high < total and fits(high, False):
+    while high < total and fits(high, MOST_LAG):
         high += 1
     return _Steps(begin + low * length, length, high - low, kinds)
 
 
 def _best_phase(by_node: Sequence[tuple[int | None, ...]], length: int) -> int | None:
-    """Where in the period a step begins, so that it takes from the step before it alone, and as little as can be."""
+    """Where in the period a step begins, so that it takes from few steps before it, and as little as can be."""
     pairs = [(k, d) for k, row in enumerate(by_node) for d in row if d is not None and d >= 0]
     if not pairs:
         return None
@@ -197,10 +198,12 @@ def _best_phase(by_node: Sequence[tuple[int | None, ...]], length: int) -> int |
     best: tuple[int, int] | None = None
     for phase in range(length):
         place = (users - phase) % length
-        earlier = back > place
-        if np.any(back > place + length):
+        if np.any(back > place + MOST_LAG * length):
             continue
-        carried = len(np.unique((place - back)[earlier] % length))
+        lags = -((place - back) // length)  # how many steps back; 0: in this one
+        carried = sum(
+            {source: lag for lag, source in sorted(zip(lags.tolist(), ((place - back) % length).tolist()))}.values()
+        )
         if carried and (best is None or carried < best[0]):
             best = (carried, phase)
     return None if best is None else best[1]
@@ -217,7 +220,9 @@ class _Loop:
     steps: _Steps
     outputs: list[Node]
     wanted: Sequence[Node]
-    carries: dict[tuple[int, Node], Node] = field(default_factory=dict)  # (what is carried, first value): its input
+    # What is carried, and its values before the first step, the earliest first: its input. With more than one value
+    # it is what was carried a step before.
+    carries: dict[tuple[int, tuple[Node, ...]], Node] = field(default_factory=dict)
     stacks: dict[tuple[Node, ...], Node] = field(default_factory=dict)
     free: dict[Node, None] = field(default_factory=dict)  # what stays the same
     full: bool = True  # see ``Rolled``
@@ -234,11 +239,11 @@ class _Loop:
         used = self._used()
         last = self.steps.count - 1
         results: dict[tuple[bool, int], int] = {}  # (whether last, place in the step): which carry or output
-        carried = [body[place] for place, _ in self.carries]
-        inits = [init for _, init in self.carries]
+        carried = [self.carries[place, first[1:]] if first[1:] else body[place] for place, first in self.carries]
+        inits = [first[0] for _, first in self.carries]
         inputs = list(self.carries.values())
         for k in sorted({k for step, k in used if step == last and {s for s, j in used if j == k} == {last}}):
-            found = [j for j, (place, _) in enumerate(self.carries) if place == k]
+            found = [j for j, (place, first) in enumerate(self.carries) if place == k and len(first) == 1]
             if not found:  # a value that is needed in the end alone rides along
                 found = [len(carried)]
                 carried.append(body[k])
@@ -289,10 +294,17 @@ class _Loop:
                 elif back <= k:
                     inputs.append(body[k - back])
                 else:
-                    key = (k - back + self.steps.length, self.at(0, k).inputs[slot])
-                    inputs.append(self.carries.setdefault(key, new_input(here.shape, here.dtype)))
+                    lag = -((k - back) // self.steps.length)
+                    first = tuple(self.at(t, k).inputs[slot] for t in range(lag))
+                    inputs.append(self._carry((k - back) % self.steps.length, first))
             body.append(remade(node, tuple(inputs)))
         return body
+
+    def _carry(self, place: int, first: tuple[Node, ...]) -> Node:
+        """The input of the body that is what the step at ``place`` made ``len(first)`` steps before."""
+        if len(first) > 1:
+            self._carry(place, first[1:])
+        return self.carries.setdefault((place, first), new_input(first[0].shape, first[0].dtype))
 
     def _slice(self, nodes: tuple[Node, ...]) -> Node:
         """The input of the body that is one of ``nodes`` in each step."""
@@ -343,7 +355,7 @@ class _Loop:
         ``finals``: which carries the program takes in the end.
         """
         varying = set(self.wanted)
-        inits = [init for _, init in self.carries]
+        inits = [first[0] for _, first in self.carries]
         taken = [n for nodes in self.stacks for n in nodes]
         for node in topological([*self.free, *inits, *taken]):
             if node.dtype.kind == "f" and not varying.isdisjoint(node.inputs):

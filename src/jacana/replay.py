@@ -407,7 +407,8 @@ class _Arguments:
                     self.input_at.append(len(self.leaves))
                     inputs += 2 if is_complex(leaf) else 1
                     shape = np.shape(leaf)
-                    key.append(("complex", shape, _dtype(leaf)) if is_complex(leaf) else (shape, _dtype(leaf)))
+                    kind = "number" if _is_number(leaf) else "complex" if is_complex(leaf) else None
+                    key.append((shape, _dtype(leaf)) if kind is None else (kind, shape, _dtype(leaf)))
                 else:
                     key.append(_static_key(leaf))
                 self.leaves.append(leaf)
@@ -443,7 +444,11 @@ class _Arguments:
         leaves = list(self.leaves)
         rest = iter(variables)
         for k in self.input_at:
-            leaves[k] = ComplexVariable(next(rest), next(rest)) if is_complex(leaves[k]) else next(rest)
+            parts = [next(rest), next(rest)] if is_complex(leaves[k]) else [next(rest)]
+            if _is_number(leaves[k]):
+                for part in parts:  # what is no array in the program is none when it is recorded
+                    part._value = part._value[()]
+            leaves[k] = ComplexVariable(*parts) if len(parts) == 2 else parts[0]
         groups: list[Any] = []
         start = 0
         for tree, count in zip(self.structures, self.counts, strict=True):
@@ -470,6 +475,12 @@ def is_array(leaf: Any) -> bool:
     if isinstance(leaf, (float, complex, np.ndarray, np.generic)):
         return np.asarray(leaf).dtype.kind in "fbiuc"
     return False
+
+
+def _is_number(leaf: Any) -> bool:
+    """Whether a leaf that becomes an input is a number, such as 2.0 or ``x[0]``, and no array of no axes."""
+    number = raw(leaf._re if type(leaf) is ComplexVariable else leaf)
+    return not issubclass(type(number), np.ndarray)
 
 
 def _dtype(leaf: Any) -> Any:

@@ -483,7 +483,7 @@ def _product(
             raise InvalidInputError(f"{verb} of {replay.name} takes the arguments and then the vector, at least two")
         *primals, vector = args
         leaves, tree = trees.flatten(vector)
-        vector = trees.unflatten(tree, [np.float64(v) if isinstance(v, (int, float)) else v for v in leaves])
+        vector = trees.unflatten(tree, [np.float64(v) if issubclass(type(v), (int, float)) else v for v in leaves])
         return replay((vector, *primals), kwargs)
 
     return _Product(product, (function, argnums, verb, compile), f"{verb} of {replay.name}.")

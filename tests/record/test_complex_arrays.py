@@ -242,3 +242,69 @@ def test_copies_and_constants():
         z + np.ones(3)
     with pytest.raises(ValueError, match="ambiguous"):
         bool(z)
+
+
+# --- methods and functions that write ---------------------------------------------------------------------------------
+
+
+def _complex(x):
+    return x.reshape(2, 3) + 1j * x.reshape(2, 3)[::-1]
+
+
+def _sorted(x):
+    z = _complex(x)
+    z[0].sort()
+    z.T[::-1].sort(axis=0)
+    return z
+
+
+def _put(x):
+    z = _complex(x)
+    z.put([0, 4], [1j, 2])
+    np.put(z, [1, -1], x[:2])
+    np.place(z, np.array([[0, 0, 1], [1, 0, 0]], bool), [x[0] * 1j, 3.0])
+    np.putmask(z, np.eye(2, 3, dtype=bool), x[:2] * (1 + 2j))
+    np.put_along_axis(z, np.array([[2], [1]]), x[:2, None] * 1j, axis=1)
+    return z
+
+
+def _flat(x):
+    z = _complex(x)
+    z.flat[1] = x[0] * 1j
+    z.flat[[0, -1]] = [x[1], 2j]
+    z.flat[np.argsort(x)[:2]] = z.flat[3]
+    z.T[0].flat = x[4] * 3j
+    return z * next(z.flat)
+
+
+def _viewed(x):
+    z = _complex(x)
+    np.asarray(z)[0] = x[0] * 2j
+    z.view()[1, 1:] *= x[1]
+    return z
+
+
+@pytest.mark.parametrize("function", [_sorted, _put, _flat, _viewed])
+def test_what_writes_into_complex_arrays(function):
+    x = np.array([0.31, 0.72, 0.13, 0.88, 0.54, 0.43])
+
+    def parts(x):
+        z = function(x)
+        return np.stack([z.real, z.imag])
+
+    for point in (x, x[::-1].copy()):
+        np.testing.assert_array_equal(jc.compile(function)(point), function(point))
+        wanted = [(parts(point + h) - parts(point - h)) / 2e-6 for h in 1e-6 * np.eye(6)]
+        np.testing.assert_allclose(jc.jacobian(parts)(point), np.stack(wanted, -1), atol=1e-8)
+
+
+def test_flat_follows_the_order_of_the_values_it_is_written_by():
+    def f(x):
+        y = x * 1
+        y.flat[np.argsort(x)] = np.arange(3.0) * x
+        y.flat[x > 0.8] = x[0]
+        return y
+
+    compiled = jc.compile(f)
+    for point in ([0.1, 0.9, 0.5], [0.9, 0.5, 0.1], [0.5, 0.1, 0.9]):
+        np.testing.assert_array_equal(compiled(np.array(point)), f(np.array(point)))

@@ -3,6 +3,7 @@
 from . import (
     choosing,
     complex_arithmetic,
+    complex_factors,
     complex_functions,
     complex_order,
     complex_spectra,
@@ -40,9 +41,10 @@ from .variable import Variable, as_node, leaf_of, leaf_value, raw, wrap_node
 
 # Each of these modules enters its functions in the tables of ``table`` when it is imported.
 _TABLES = (
-    choosing, complex_arithmetic, complex_functions, complex_order, complex_spectra, contraction, creation, elementwise,
-    factorizations, filters, fourier, functional, histograms, indexing, interpolation, joining, linalg, matrices,
-    missing, movement, norms, quantiles, reduction, scipy_linalg, scipy_special, sets, statistics, ufuncs,
+    choosing, complex_arithmetic, complex_factors, complex_functions, complex_order, complex_spectra, contraction,
+    creation, elementwise, factorizations, filters, fourier, functional, histograms, indexing, interpolation,
+    joining, linalg, matrices, missing, movement, norms, quantiles, reduction, scipy_linalg, scipy_special, sets,
+    statistics, ufuncs,
 )  # fmt: skip
 
 __all__ = [

@@ -197,7 +197,7 @@ def lexsort(keys: Any, axis: int = -1) -> Any:
         key = plain_operand(key)
         if order is not None:
             key = np.take_along_axis(key, order, axis)
-        step = np.asarray(plain_key(np.argsort(key, axis=axis)))
+        step = np.asarray(plain_key(np.argsort(key, axis=axis, kind="stable")))
         order = step if order is None else np.take_along_axis(order, step, axis)
     return order
 
@@ -298,7 +298,9 @@ def gradient(f: Any, *varargs: Any, axis: Any = None, edge_order: int = 1) -> An
     rank = np.ndim(raw(f))
     axes = list(range(rank)) if axis is None else [int(a) % rank for a in np.atleast_1d(axis)]
     spacings = list(varargs) if len(varargs) > 1 else [varargs[0] if varargs else 1.0] * len(axes)
-    reference = np.gradient(raw(f), *(raw(plain_operand(v)) for v in varargs), axis=axis)
+    reference: Any = np.gradient(  # type: ignore[call-overload]
+        raw(f), *(raw(plain_operand(v)) for v in varargs), axis=axis, edge_order=edge_order
+    )
     values = list(reference) if isinstance(reference, (list, tuple)) else [reference]
     results = []
     for k, spacing, value in zip(axes, spacings, values, strict=True):

@@ -16,13 +16,14 @@ from ..errors import DifferentiationError
 from ..graph.node import Array, DType, Node, Shape
 from .bound import OF_NUMPY
 from .lift import operand
-from .location import recording_error, unsupported
+from .location import recording_error, unhashable, unsupported
 from .recording import current_recording, guard
 from .table import (
     COMPLEX_FALLBACK,
     COMPLEX_FUNCTIONS,
     COMPLEX_UFUNCS,
     ComplexBase,
+    RecordedArray,
     call_complex,
     call_function,
     is_complex,
@@ -58,7 +59,6 @@ class ComplexVariable(ComplexBase):
     _im: Variable
 
     __array_priority__ = 1001.0
-    __hash__ = None  # type: ignore[assignment]  # == compares elementwise, as for ndarray
 
     def __init__(self, real: Any, imag: Any) -> None:
         self._re, self._im = as_part(real), as_part(imag)
@@ -69,6 +69,13 @@ class ComplexVariable(ComplexBase):
             )
 
     # --- the number and its description -------------------------------------------------------------------------
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> type:
+        """What ``isinstance`` is told: in a recorded program, the class that NumPy's own result has there."""
+        if current_recording() is None:
+            return ComplexVariable
+        return RecordedArray if type(self._re._value) is np.ndarray else self.dtype.type
 
     @property
     def _value(self) -> Any:
@@ -149,7 +156,13 @@ class ComplexVariable(ComplexBase):
 
     @property
     def flat(self) -> Any:
-        return iter(np.ravel(self))
+        from .methods import FlatIterator
+
+        return FlatIterator(self)
+
+    @flat.setter
+    def flat(self, value: Any) -> None:
+        self.flat[:] = value
 
     def __len__(self) -> int:
         return len(self._re)
@@ -267,6 +280,9 @@ class ComplexVariable(ComplexBase):
     def __setitem__(self, key: Any, value: Any) -> None:
         self._re[key], self._im[key] = part_of(value, 0), part_of(value, 1)
 
+    def __hash__(self) -> int:
+        raise unhashable(self)
+
     def __contains__(self, item: Any) -> bool:
         return bool(np.any(self == item))
 
@@ -292,11 +308,22 @@ def _fill(x: ComplexVariable, value: Any) -> None:
     x[...] = value
 
 
+def _sort(x: ComplexVariable, axis: int = -1, **options: Any) -> None:
+    x[...] = np.sort(x, axis, **options)
+
+
+def _view(x: ComplexVariable, dtype: Any = None, type: Any = None) -> Any:
+    if type not in (None, np.ndarray) or (dtype not in (None, np.ndarray) and np.dtype(dtype) != x.dtype):
+        raise unsupported("ndarray.view as another dtype or class", "The parts are z.real and z.imag.")
+    return x[...]
+
+
 _FUNCTION_OF: dict[str, Callable[..., Any]] = {
     "conj": np.conjugate, "conjugate": np.conjugate, "flatten": _flatten, "fill": _fill,
+    "sort": _sort, "view": _view,
     "compress": lambda z, condition, axis=None, out=None: np.compress(condition, z, axis, out),
 }  # fmt: skip
-COMPLEX_FUNCTIONS.update({_flatten: _flatten, _fill: _fill})
+COMPLEX_FUNCTIONS.update({function: function for function in (_flatten, _fill, _sort, _view)})
 
 
 # --- operators --------------------------------------------------------------------------------------------------------

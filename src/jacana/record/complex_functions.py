@@ -97,7 +97,7 @@ _BOTH: dict[tuple[int, ...], tuple[Callable[..., Any], ...]] = {
     ),
     (0, 1): (np.append, np.linspace, np.fill_diagonal),
     (0, 1, 2): (np.ediff1d,),
-    (0, 2): (np.insert,),
+    (0, 2): (np.insert, np.put, np.place, np.putmask, np.put_along_axis),
     (1,): (np.choose, np.compress, np.extract),
     (1, 2): (np.select,),
 }  # fmt: skip

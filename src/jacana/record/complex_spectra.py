@@ -50,13 +50,18 @@ def singular_values(a: Any) -> Any:
 
 @of_complex(np.linalg.svd)
 def svd(a: Any, full_matrices: bool = True, compute_uv: bool = True, hermitian: bool = False) -> Any:
-    """The singular values."""
+    """The singular values, and vectors if asked for."""
     a = plain_operand(a)
     if compute_uv:
         if depends(a):
-            raise unsupported(
-                "numpy.linalg.svd of complex numbers with its vectors", "The values are svd(z, compute_uv=False)."
-            )
+            if hermitian or (full_matrices and a.shape[-2] != a.shape[-1]):
+                raise unsupported(
+                    "numpy.linalg.svd of complex numbers with hermitian=True, or full matrices that are not square",
+                    "Give full_matrices=False.",
+                )
+            from .complex_factors import singular_vectors
+
+            return singular_vectors(a, np.linalg.svd(plain(a), full_matrices))
         return tuple(map(wrap_constant, np.linalg.svd(plain(a), full_matrices, True, hermitian)))
     value = np.linalg.svd(plain(a), full_matrices, False, hermitian)
     return as_numpy(value, singular_values(a)) if depends(a) else wrap_constant(value)
@@ -82,15 +87,6 @@ def eigvalsh(a: Any, UPLO: str = "L") -> Any:
     re = np.tril(re) + np.swapaxes(below_re, -1, -2)
     im = below_im - np.swapaxes(below_im, -1, -2)
     return as_numpy(value, _eigenvalues(re, im, real_dtype(a.dtype)))
-
-
-@of_complex(np.linalg.eigh)
-def eigh(a: Any, UPLO: str = "L") -> Any:
-    """Refused: the phase of an eigenvector is arbitrary."""
-    if depends(a):
-        raise unsupported("numpy.linalg.eigh of complex numbers", "The eigenvalues are numpy.linalg.eigvalsh(z).")
-    found = np.linalg.eigh(plain(a), UPLO)  # type: ignore[call-overload]
-    return type(found)(*map(wrap_constant, found))
 
 
 @of_complex(np.linalg.pinv)

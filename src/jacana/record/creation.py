@@ -14,7 +14,7 @@ from .complex import as_part, joined, part_of, real_dtype
 from .indexing import offset
 from .lift import operand
 from .location import recording_error
-from .table import implements, is_complex
+from .table import ComplexBase, implements, is_complex
 from .variable import Variable, contains_variable, raw, raw_deep, tracked, wrap_constant, wrap_node
 
 _numpy: Any = np  # arguments are passed on unseen, so no overload can be chosen
@@ -68,17 +68,41 @@ def asarray_chkfinite(nest: Any, dtype: Any = None, order: Any = None) -> Any:
 
 
 @implements(np.require)
-def require(nest: Any, dtype: Any = None, requirements: Any = None) -> Any:
-    """``asarray``: how the memory is laid out makes no difference to a Variable."""
-    return asarray(nest, dtype)
+def require(nest: Any, dtype: Any = None, requirements: Any = None, **options: Any) -> Any:
+    """``asarray``; a copy where the memory does not meet the requirements."""
+    return _laid_out(nest, dtype, lambda value: _numpy.require(value, None, requirements))
 
 
-@implements(np.asarray, np.asanyarray, np.ascontiguousarray, np.asfortranarray)
+@implements(np.asarray, np.asanyarray)
 def asarray(nest: Any, dtype: Any = None, order: Any = None, *, copy: bool | None = None, **options: Any) -> Any:
-    """A Variable stays what it is; a nest becomes one array."""
-    if type(nest) is Variable and not copy and (dtype is None or nest.dtype == dtype):
-        return nest
-    return array(nest, dtype)
+    """A Variable stays what it is, unless its memory is to be in another order; a nest becomes one array."""
+    if copy:
+        return array(nest, dtype)
+    return _laid_out(nest, dtype, None if order in (None, "K", "A") else lambda v: _numpy.asarray(v, order=order))
+
+
+@implements(np.ascontiguousarray)
+def ascontiguousarray(nest: Any, dtype: Any = None, **options: Any) -> Any:
+    """``asarray`` with one axis at least; a copy where the memory is in another order."""
+    return _laid_out(nest, dtype, _numpy.ascontiguousarray)
+
+
+@implements(np.asfortranarray)
+def asfortranarray(nest: Any, dtype: Any = None, **options: Any) -> Any:
+    """``asarray`` with one axis at least; a copy where the memory is in another order."""
+    return _laid_out(nest, dtype, _numpy.asfortranarray)
+
+
+def _laid_out(nest: Any, dtype: Any, function: Any) -> Any:
+    """The order of memory makes no difference to a Variable, but whether it is the same memory does."""
+    as_it_is = type(nest) is Variable or isinstance(nest, ComplexBase)
+    result: Any = nest if as_it_is and (dtype is None or nest.dtype == dtype) else array(nest, dtype)
+    if function is None or not (type(result) is Variable or isinstance(result, ComplexBase)):
+        return result
+    memory = raw(as_part(part_of(result, 0)))
+    if not np.shape(memory):
+        return _numpy.reshape(result, np.shape(function(memory)))
+    return result if np.may_share_memory(function(memory), memory) else _numpy.copy(result)
 
 
 def complex_astype(x: Any, dtype: Any) -> Any:

@@ -47,7 +47,7 @@ def dynamic(key: Any, rank: int) -> Position | None:
             base.append(0)
             axes.append(axis)
             starts.append(cast_to(node, INT))
-        elif isinstance(k, (int, np.integer, slice)) or k is None or k is Ellipsis:
+        elif (node is None and isinstance(k, (int, np.integer, slice))) or k is None or k is Ellipsis:
             now.append(k)
             base.append(k)
         else:

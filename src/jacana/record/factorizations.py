@@ -80,38 +80,43 @@ def eigvalsh(a: Any, UPLO: str = "L") -> Any:
     return wrap_node(spectral.eigvalsh(node, UPLO.upper()), value)
 
 
-def guard_real(node: Node, value: Array, what: str) -> None:
+def guard_real(node: Node, value: Array) -> None:
     """The recording holds while the result is real: records give NaN where it is not."""
-    if value.dtype.kind == "c":
-        raise unsupported(
-            f"{what} of a matrix for which it is complex",
-            "jacana works with real numbers; for a symmetric matrix use eigh, for determinants slogdet.",
-        )
     if value.size:
         first = index_node(node, (), [Affine(0)] * node.ndim)
         guard(REGISTRY["isnan"](first), np.isnan(value.ravel()[0]))
 
 
+def _of_complex_spectrum(a: Any, packed: Node, value: Any) -> Any:
+    from .complex_factors import of_real  # it needs complex numbers, which come after real ones
+
+    return of_real(a, packed, value)
+
+
 @implements(np.linalg.eig)
 def eig(a: Any) -> Any:
-    """Eigenvalues and right eigenvectors of a matrix whose spectrum is real."""
+    """Eigenvalues and right eigenvectors; whether the spectrum is real is guarded."""
     value = _numpy.eig(raw(a))
     if tracked(a) is None:
         return constants(value)
     packed = spectral.eig(float_node(a, raw(a).dtype if raw(a).dtype.kind == "f" else np.dtype("f8")))
-    guard_real(packed, value.eigenvalues, "numpy.linalg.eig")
+    if value.eigenvalues.dtype.kind == "c":
+        return _of_complex_spectrum(a, packed, value)
+    guard_real(packed, value.eigenvalues)
     parts = spectral.values_of(packed), spectral.vectors_of(packed)
     return type(value)(*map(wrap_node, parts, value))
 
 
 @implements(np.linalg.eigvals)
 def eigvals(a: Any) -> Any:
-    """Eigenvalues of a matrix whose spectrum is real."""
+    """Eigenvalues; whether all are real is guarded."""
     value = _numpy.eigvals(raw(a))
     if tracked(a) is None:
         return wrap_constant(value)
     node = spectral.eigvals(float_node(a, raw(a).dtype if raw(a).dtype.kind == "f" else np.dtype("f8")))
-    guard_real(node, value, "numpy.linalg.eigvals")
+    if value.dtype.kind == "c":
+        return _of_complex_spectrum(a, node, value)
+    guard_real(node, value)
     return wrap_node(node, value)
 
 

@@ -67,7 +67,7 @@ def correlated(padded: Any, weights: Any) -> Any:
     shape = tuple(n - m + 1 for n, m in zip(np.shape(raw(padded)), np.shape(raw(weights)), strict=True))
     depends = any_tracked((weights,))
     numbers = array_of(weights)
-    if not depends and isinstance(weights, np.ndarray):
+    if not depends and type(weights) is np.ndarray:
         _watch(weights)
     if numbers.size > TAPS:
         return _windows(padded, weights)

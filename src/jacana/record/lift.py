@@ -15,6 +15,7 @@ from .table import ComplexBase, is_complex
 from .variable import FALLBACK, Variable, contains_variable, raw_deep, tracked, wrap_constant, wrap_node
 
 _NUMBERS = (float, int, bool)
+_KNOWN = frozenset({Variable, np.ndarray, *_NUMBERS, complex, type(None), slice, str})
 
 
 def operand(value: Any, shape: Shape, dtype: DType) -> Node:
@@ -88,18 +89,26 @@ def acceptable(value: Any) -> bool:
             return False
         check_dtype(value)
         return True
-    return isinstance(value, (list, tuple)) and not is_complex(value)
+    if isinstance(value, (list, tuple)):
+        return not is_complex(value)
+    return _converts(value) and np.asarray(value).dtype.kind in "fiub"
+
+
+def _converts(value: Any) -> bool:
+    """Whether NumPy would take a foreign object for an array, and not leave the operation to it."""
+    others = ("__array_ufunc__", "__array_priority__")
+    return hasattr(type(value), "__array__") and not any(hasattr(value, name) for name in others)
 
 
 def plain_operand(value: Any) -> Any:
-    """Lists and tuples as an ndarray, or as one Variable if they hold Variables; anything else as it is."""
+    """What NumPy converts as an ndarray, or as one Variable if it is a list that holds some; the rest as it is."""
     if isinstance(value, (list, tuple)):
         if contains_variable(value):
             from .creation import array
 
             return array(value)
         return np.asarray(value)
-    return value
+    return np.asarray(value) if type(value) not in _KNOWN and _converts(value) else value
 
 
 def with_zeros(value: Any) -> Any:

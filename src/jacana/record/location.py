@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bisect
 import linecache
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -39,17 +40,46 @@ def user_frame() -> FrameType | None:
 def user_line() -> str:
     """``'\\n  at file:line in function\\n    source'`` of the innermost user frame, or nothing."""
     frame = user_frame()
-    if frame is None:
-        return ""
+    return "" if frame is None else _line(frame, frame.f_lineno)
+
+
+def _line(frame: FrameType, number: int) -> str:
     code = frame.f_code
-    source = linecache.getline(code.co_filename, frame.f_lineno, frame.f_globals).strip()
-    where = f"\n  at {code.co_filename}:{frame.f_lineno} in {code.co_name}"
+    source = linecache.getline(code.co_filename, number, frame.f_globals).strip()
+    where = f"\n  at {code.co_filename}:{number} in {code.co_name}"
     return f"{where}\n    {source}" if source else where
+
+
+def foreign_error(error: TypeError) -> RecordingError | None:
+    """A clear error for one of other code to which a Variable was given; None if it is about something else."""
+    if isinstance(error, RecordingError) or not re.search(r"\b(Complex)?Variable\b|WRITEBACKIFCOPY", str(error)):
+        return None
+    place, trace = "", error.__traceback__
+    while trace is not None:
+        if is_user(trace.tb_frame):
+            place = _line(trace.tb_frame, trace.tb_lineno)
+        trace = trace.tb_next
+    return RecordingError(
+        f"A recorded value was given to code that takes plain numbers and arrays alone: {error}. Write this step with "
+        "functions of NumPy, or make it an operation of your own (jacana.custom_operation); for the plain numbers, "
+        f"without derivative, write y.data.{place}"
+    )
 
 
 def recording_error(message: str) -> RecordingError:
     """A ``RecordingError`` that ends with the user's line."""
     return RecordingError(message + user_line())
+
+
+def unhashable(value: Any) -> Exception:
+    """The error of ``hash(value)``: NumPy's own for an array; a number is no key, because it will be another one."""
+    if value.shape:
+        return TypeError("unhashable type: 'numpy.ndarray'")
+    return recording_error(
+        "A recorded number cannot be a key (of a dict, a set, functools.lru_cache): numbers that are equal now differ "
+        "at the next call, and their derivatives differ already. Take a position or a name as the key; for the plain "
+        "number, without derivative, write x.data.item()."
+    )
 
 
 def unsupported(what: str, remedy: str = "") -> UnsupportedOperationError:

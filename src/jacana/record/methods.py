@@ -9,11 +9,12 @@ import numpy as np
 
 from ..graph.index import unraveled
 from . import buffer
-from .creation import copy_
+from .indexing import plain_key
+from .lift import plain_operand
 from .location import recording_error, unsupported
 from .movement import flatten
 from .table import FUNCTIONS, UFUNCS
-from .variable import METHODS, REMEDIES, Variable, raw
+from .variable import METHODS, REMEDIES, Variable, raw_deep
 
 _SAME = (
     "all any argmax argmin argsort astype clip copy cumsum diagonal dot max mean min prod ravel repeat reshape round "
@@ -72,7 +73,7 @@ def to_device(x: Variable, device: str, /, *, stream: Any = None) -> Any:
 class FlatIterator:
     """``y.flat``: the elements one after another; reading and writing by their number."""
 
-    def __init__(self, array: Variable) -> None:
+    def __init__(self, array: Any) -> None:
         self.base = array
         self._next = 0
 
@@ -101,23 +102,20 @@ class FlatIterator:
         return element
 
     def __len__(self) -> int:
-        return self.base.size
-
-    def _places(self, key: Any) -> Any:
-        return np.arange(self.base.size)[np.asarray(raw(key)) if isinstance(key, (list, Variable)) else key]
+        return int(self.base.size)
 
     def __getitem__(self, key: Any) -> Any:
-        return copy_(FUNCTIONS[np.ravel](self.base))[key]
+        return np.copy(np.ravel(self.base))[key]
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        places = self._places(key)
-        count = int(np.size(places))
-        values = FUNCTIONS[np.resize](value, count) if isinstance(value, Variable) else np.resize(value, count)
-        self.base[unraveled(np.ravel(places), self.base.shape)] = values
+        places = np.ravel(np.arange(self.base.size)[plain_key(key)])
+        values = np.reshape(plain_operand(value), -1)
+        again = np.arange(places.size) % max(np.size(raw_deep(values)), 1)
+        self.base[unraveled(places, self.base.shape)] = values[again]
 
     def copy(self) -> Any:
         """All elements in one vector."""
-        return flatten(self.base)
+        return self.base.flatten()
 
 
 def _shift(ufunc: np.ufunc, name: str) -> None:

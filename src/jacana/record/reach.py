@@ -156,13 +156,13 @@ class _Collector:
 
     def value(self, value: Any, depth: int, name: str | None) -> None:
         """Something that the function can read; ``name`` if it reads it by a name alone."""
-        if value is None or isinstance(value, (*NUMBERS, np.ufunc)):
+        if value is None or issubclass(type(value), (*NUMBERS, np.ufunc)):
             return
         if isinstance(value, types.BuiltinFunctionType):
             if _is_random(value.__self__):  # from numpy.random import normal
                 self.random[id(value.__self__)] = value.__self__
             return
-        if isinstance(value, np.ndarray):
+        if issubclass(type(value), np.ndarray):
             self._array(value, depth, name)
             return
         if id(value) in self._seen:

@@ -13,6 +13,7 @@ import numpy as np
 from ..errors import RecordingError
 from ..graph.node import Array, Node, new_input
 from .capture import Captures
+from .location import foreign_error
 from .reach import state_before, watch_function
 from .watch import Watches
 
@@ -148,6 +149,11 @@ def record(function: Callable[..., Any], values: Sequence[Array], wrap: Callable
         if isinstance(error.__cause__, RecordingError):
             raise error.__cause__ from None
         raise
+    except TypeError as error:
+        clear = foreign_error(error)
+        if clear is None:
+            raise
+        raise clear from error
     finally:
         _current.reset(token)
     changed = not before.unchanged()

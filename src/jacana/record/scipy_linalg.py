@@ -371,7 +371,12 @@ def _function(name: str, value: Any, a: Any, exponent: float | None = None) -> A
         params=matrix_functions.FunctionParams(name, exponent),
     )
     if name in ("sqrtm", "logm", "fractional_matrix_power"):
-        guard_real(node, value, f"scipy.linalg.{name}")
+        if value.dtype.kind == "c":
+            raise unsupported(
+                f"scipy.linalg.{name} of a matrix for which it is complex",
+                "Check the sign of the eigenvalues before it.",
+            )
+        guard_real(node, value)
     return wrap_node(node, value)
 
 

@@ -56,6 +56,14 @@ COMPLEX_FUNCTIONS: dict[Handler, Handler] = _Functions()
 COMPLEX_FALLBACK: list[Handler] = []  # what is done with a function that has no entry: (function, args, kwargs)
 
 
+class RecordedArray(np.ndarray):
+    """The class that a recorded array says it is of: a program that asks ``isinstance(x, np.ndarray)`` hears yes.
+
+    There are no instances. It is not ``np.ndarray`` itself, so that code which compares ``x.__class__`` with that (as
+    ``scipy.sparse`` does) knows that there is no memory to be read.
+    """
+
+
 class ComplexBase:
     """What ``ComplexVariable`` is to the modules that come before it."""
 

@@ -77,7 +77,7 @@ def _of_python(ufunc: np.ufunc, inputs: Sequence[Any]) -> Any:
     results = ufunc(*objects)
     stacked = []
     for result in results if isinstance(results, tuple) else (results,):
-        parts = [plain_operand(v) for v in np.ravel(result)] if isinstance(result, np.ndarray) else [result]
+        parts = [plain_operand(v) for v in np.ravel(result)] if type(result) is np.ndarray else [result]
         stacked.append(np.reshape(np.stack([p if tracked(p) is not None else np.asarray(p) for p in parts]), shape))
     return tuple(stacked) if isinstance(results, tuple) else stacked[0]
 

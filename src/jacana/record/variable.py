@@ -13,9 +13,9 @@ from ..graph.node import Array, Node, new_input
 from . import buffer
 from .bound import ABOUT_MEMORY, ARRAY_ONLY, WRITABLE, BoundMethod
 from .constants import check_class, check_dtype, constant_node
-from .location import recording_error, unsupported
+from .location import recording_error, unhashable, unsupported
 from .recording import argument_value, current_recording, guard
-from .table import FUNCTIONS, UFUNCS, ComplexBase, call_function
+from .table import FUNCTIONS, UFUNCS, ComplexBase, RecordedArray, call_function
 
 # The number of a leaf lives as long as its node does; the Variable itself may be gone (or be kept by the user).
 _leaves: weakref.WeakKeyDictionary[Node, tuple[Array, weakref.ref[Variable]]] = weakref.WeakKeyDictionary()
@@ -60,7 +60,6 @@ class Variable:
     grad: Array | None
 
     __array_priority__ = 1000.0
-    __hash__ = None  # type: ignore[assignment]  # == compares elementwise, as for ndarray
 
     def __init__(self, data: Any) -> None:
         if isinstance(data, Variable):
@@ -77,6 +76,14 @@ class Variable:
         _leaves[self._node] = (array, weakref.ref(self))
 
     # --- the number and its description -------------------------------------------------------------------------
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> type:
+        """What ``isinstance`` is told: in a recorded program, the class that NumPy's own result has there."""
+        if current_recording() is None:
+            return Variable
+        kind: type = type(self._value)
+        return RecordedArray if kind is np.ndarray else kind
 
     @property
     def data(self) -> Array:
@@ -307,6 +314,9 @@ class Variable:
         result = call_function(function, args, kwargs)
         return FALLBACK[0](function, args, kwargs) if result is NotImplemented else result
 
+    def __hash__(self) -> int:
+        raise unhashable(self)
+
     # --- indexing -----------------------------------------------------------------------------------------------
 
     def __getitem__(self, key: Any) -> Any:
@@ -314,6 +324,9 @@ class Variable:
 
     def __setitem__(self, key: Any, value: Any) -> None:
         FUNCTIONS[operator.setitem](self, key, value)
+
+    def __delitem__(self, key: Any) -> None:
+        raise ValueError("cannot delete array elements")
 
     def __contains__(self, item: Any) -> bool:
         return bool((self == item).any())
@@ -572,11 +585,11 @@ def wrap_node(node: Node, value: Any) -> Variable:
 
 def wrap_constant(value: Any) -> Any:
     """A number that depends on no argument: a Variable if it can be written to later, so that what is written lives."""
-    if isinstance(value, np.ndarray) and value.dtype.kind == "f":
+    if not issubclass(type(value), np.ndarray):
+        return value
+    if value.dtype.kind == "f":
         return wrap_node(None, value)  # type: ignore[arg-type]
-    if isinstance(value, np.ndarray) and value.dtype.kind == "c":
-        return COMPLEX_CONSTANT[0](value)
-    return value
+    return COMPLEX_CONSTANT[0](value) if value.dtype.kind == "c" else value
 
 
 def node_of(v: Variable) -> Node:

@@ -6,13 +6,14 @@ the axis that only ``b`` and the vector have is taken first (``contract_labels``
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 
-from ..graph.build import assembled, cast_to, contract_labels, full, index_node, linear_map
+from ..graph.build import FrozenArray, assembled, cast_to, contract_labels, full, index_node, linear_map
 from ..graph.index import Index, axes_of, axis, rename
-from ..graph.node import LITERAL, DType, Factor, Node, Shape, Term
+from ..graph.node import CONSTANT, LITERAL, DType, Factor, Node, Shape, Term
 from ..graph.ops.elementwise import add, select
 from ..graph.ops.movement import index
 from .terms import align, conjunction, spread_product
@@ -113,5 +114,12 @@ def product_node(terms: Sequence[Term], vectors: Node, rows: Shape, dtype: DType
 
 
 def entry_count(terms: Sequence[Term]) -> int:
-    """The entries that storing every term would take."""
-    return int(sum(np.prod(term.domain, dtype=np.float64) for term in terms))
+    """The entries that storing every term would take, as far as masks that are known now leave them."""
+    return int(sum(np.prod(term.domain, dtype=np.float64) * _left(term) for term in terms))
+
+
+def _left(term: Term) -> float:
+    """The share of a term's domain that its constant masks leave, as if each left it independently of the others."""
+    owners = [node.params.owner for node, _ in term.masks if node.op is CONSTANT]
+    known = [owner.array for owner in owners if isinstance(owner, FrozenArray)]
+    return math.prod(np.count_nonzero(array) / array.size for array in known if array.size)
