@@ -8,6 +8,7 @@ from record_helpers import check
 
 from jacana.graph.index import Affine
 from jacana.record import Variable, as_node, record
+from jacana.record.movement import runs
 
 X = np.arange(60.0).reshape(3, 4, 5) / 7.0
 MASK1 = np.array([True, False, True])
@@ -190,3 +191,17 @@ def test_define_by_run_indexing():
     assert len(x) == 3
     with pytest.raises(TypeError, match="0-d"):
         iter(x[0, 0, 0])
+
+
+def test_positions_are_cut_into_pieces_of_constant_step():
+    assert runs([]) == []
+    assert runs(np.roll(np.arange(10**6), 2)) == [(10**6 - 2, 1, 2), (0, 1, 10**6 - 2)]
+    rng = np.random.default_rng(0)
+    for _ in range(500):
+        table = rng.integers(0, 3, rng.integers(1, 9))
+        pieces = runs(table)
+        assert [first + k * step for first, step, length in pieces for k in range(length)] == table.tolist()
+        starts = np.cumsum([0, *(length for _, _, length in pieces)])
+        for (first, step, length), end in zip(pieces[:-1], starts[1:-1], strict=True):
+            assert length > 1 or step == 1
+            assert table[end] != first + step * length or length == 1  # none could have gone on

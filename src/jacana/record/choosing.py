@@ -18,6 +18,7 @@ from .table import UFUNCS, implements
 from .variable import raw, raw_deep, tracked, wrap_constant, wrap_node
 
 _MISSING: Any = np._NoValue
+SHIFTED = 16  # elements of a kernel up to which each has its own copy of the array
 
 
 @implements(np.where)
@@ -354,7 +355,7 @@ def polyval(p: Any, x: Any) -> Any:
 
 @implements(np.convolve)
 def convolve(a: Any, v: Any, mode: str = "full") -> Any:
-    """The sum over shifted copies, as one contraction of a padded array's windows."""
+    """The sum over shifted copies; of long kernels as one contraction of the windows of a padded array."""
     a, v = np.atleast_1d(plain_operand(a)), np.atleast_1d(plain_operand(v))
     if np.size(raw(v)) > np.size(raw(a)):
         a, v = v, a
@@ -373,8 +374,10 @@ def convolve(a: Any, v: Any, mode: str = "full") -> Any:
         return wrap_node(whole[first : first + value.size].node, value)
     padded = np.pad(a, (m - 1, m - 1))
     v = with_zeros(v)  # a central difference has no entry in the middle
-    positions = np.arange(n + m - 1)[:, None] + np.arange(m)[::-1]
-    full = np.einsum("ij,j->i", padded[positions], v)
+    if m <= SHIFTED:
+        full = sum(padded[m - 1 - k : n + 2 * m - 2 - k] * v[k] for k in range(m))
+    else:
+        full = np.einsum("ij,j->i", np.lib.stride_tricks.sliding_window_view(padded, m)[:, ::-1], v)
     start = {"full": 0, "same": (m - 1) // 2, "valid": m - 1}[mode]
     return wrap_node(full[start : start + value.size].node, value)
 

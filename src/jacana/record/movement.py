@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -149,15 +150,16 @@ def shifted(rank: int, along: int, by: int) -> tuple[Index, ...]:
 
 def runs(table: Any) -> list[tuple[int, int, int]]:
     """A list of positions as pieces ``(first, step, length)`` of constant step, longest first from the left."""
-    table = [int(t) for t in table]
+    table = np.asarray(table, dtype=np.int64)
+    steps = np.diff(table)
+    changes = (np.flatnonzero(np.diff(steps)) + 1).tolist()  # steps that differ from the one before
     pieces = []
     k = 0
     while k < len(table):
-        length = 1
-        step = table[k + 1] - table[k] if k + 1 < len(table) else 1
-        while k + length < len(table) and table[k + length] - table[k + length - 1] == step:
-            length += 1
-        pieces.append((table[k], step if length > 1 else 1, length))
+        later = bisect.bisect_right(changes, k)
+        end = changes[later] if later < len(changes) else len(steps)
+        length = max(end - k, 0) + 1
+        pieces.append((int(table[k]), int(steps[k]) if length > 1 else 1, length))
         k += length
     return pieces
 

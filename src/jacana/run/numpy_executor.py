@@ -47,7 +47,10 @@ def compile_numpy(program: Program) -> Runnable:
     for _, _, sources in reading:
         used.update(sources)
     # Not those that peeling of broadcasts left without a reader.
-    work: list[tuple[int, Step, tuple[int, ...]]] = [(k, step(n), sources) for k, n, sources in reading if k in used]
+    reads: dict[Any, Step] = {}  # where several arrays are read at the same places
+    work: list[tuple[int, Step, tuple[int, ...]]] = [
+        (k, _index_step(n, reads) if n.op is index else step(n), sources) for k, n, sources in reading if k in used
+    ]
     last: dict[int, int] = {i: position for position, (_, _, sources) in enumerate(work) for i in sources}
     keep = {*results, *slots, *(k for k, _ in constants), *(k for k, v in enumerate(fixed) if v is not None)}
     dead = [
@@ -138,7 +141,17 @@ def step(node: Node) -> Step:
     return lambda *arrays: evaluate(params, *arrays)
 
 
-def _index_step(node: Node) -> Step:
+def _index_step(node: Node, known: dict[Any, Step] | None = None) -> Step:
+    if known is None:
+        return _index_read(node)
+    key = (node.params, node.inputs[0].shape, node.dtype)
+    found = known.get(key)
+    if found is None:
+        found = known[key] = _index_read(node)
+    return found
+
+
+def _index_read(node: Node) -> Step:
     source, params = node.inputs[0], node.params
     shape, dtype = node.shape, node.dtype
     if node.size == 0:

@@ -109,10 +109,9 @@ def join(outer: Term, inner: Term) -> Arrangement | None:
         pass
     found = meeting.arranged(*ends)
     if found is not None:
-        found = found._replace(
-            outer=_changed(found.outer, outer.domain, found.domain),
-            inner=_changed(found.inner, inner.domain, found.domain),
-        )
+        domain, row, col, kept, of_outer, of_inner = found
+        of_outer, of_inner = _changed(of_outer, outer.domain, domain), _changed(of_inner, inner.domain, domain)
+        found = Arrangement(domain, row, col, kept, of_outer, of_inner)
     if _meetings.takes(0 if found is None else _weight(ends[0]) + _weight(ends[1])):
         meeting.answers[ends] = found
     return found
@@ -126,7 +125,11 @@ def forget() -> None:
 
 def _weight(indices: Indices) -> int:
     """The elements of all tables."""
-    return sum([e.table.values.size for e in indices if isinstance(e, Lookup)])
+    total = 0
+    for e in indices:
+        if type(e) is Lookup:
+            total += e.table.values.size
+    return total
 
 
 def _changed(places: Indices | None, before: Sizes, after: Sizes) -> Indices | None:

@@ -85,7 +85,7 @@ def sparse_plan(terms: Sequence[Term], rows: Shape, cols: Shape, dtype: DType, f
         parts.append((coefficient(term), tuple(from_table(c, axes) for c in coordinates)))
     data = cast_to(assembled(parts, storage, dtype, disjoint=distinct), dtype)
     if by_column:
-        by_row, minor, _ = _compress(minor, _lines(pointers), shape[0])
+        by_row, minor, _ = _compress([minor, _lines(pointers)], shape[0])
         pointers = by_row
     return SparsePlan(format, shape, _frozen(pointers), _frozen(minor), data, make)
 
@@ -105,21 +105,26 @@ def _sorted(terms: Sequence[Term], rows: Shape, cols: Shape, by_column: bool) ->
         here = slice(start, start + math.prod(term.domain))
         write_coordinates(term, rows, cols, row[here], col[here])
         start = here.stop
-    major, minor = (col, row) if by_column else (row, col)
-    return _compress(major, minor, shape[1] if by_column else shape[0])
+    pair = [col, row] if by_column else [row, col]
+    del row, col
+    return _compress(pair, shape[1] if by_column else shape[0])
 
 
-def _compress(major: Places, minor: Places, lines: int) -> tuple[Places, Places, Places]:
-    """Entries sorted by line and place, each once: pointers, places, and for each given entry where it is."""
+def _compress(pair: list[Places], lines: int) -> tuple[Places, Places, Places]:
+    """Entries sorted by line and place, each once: pointers, places, and for each given entry where it is.
+
+    ``pair``: lines and places as given; the list is emptied, so that their memory is free when the rest is made.
+    """
     from scipy import sparse  # importing it takes longer than importing jacana
 
+    minor, major = pair.pop(), pair.pop()
     # A counting sort: linear, and in the memory of the index arrays themselves.
     kind = major.dtype
     width = int(minor.max(initial=0)) + 1
     entries = sparse.coo_array((np.arange(len(major), dtype=kind), (major, minor)), shape=(lines, width))
     entries.has_canonical_format = True  # keep those that fall on one place apart
     matrix = entries.tocsr()
-    del entries
+    del entries, major, minor
     matrix.sort_indices()
     pointers, places, order = matrix.indptr.astype(kind, copy=False), matrix.indices, matrix.data
     first = np.ones(len(places), dtype=bool)
@@ -192,7 +197,7 @@ def _block_rows(pointers: Places, minor: Places, slots: Places, shape: tuple[int
 
     row, col = _lines(pointers), minor
     high, wide = _block_size(row, col, shape)
-    starts, blocks, place = _compress(row // high, col // wide, shape[0] // high)
+    starts, blocks, place = _compress([row // high, col // wide], shape[0] // high)
     data = np.broadcast_to(np.int8(0), (len(blocks), high, wide))
     template = sparse.bsr_array((data, blocks, starts), shape=shape, blocksize=(high, wide))
     places = (place.astype(np.int64) * high + row % high) * wide + col % wide
