@@ -563,6 +563,12 @@ row(
     [(k, k) for k in range(4)] + [(2, 1), (3, 0)],
 )
 row(
+    "Vandermonde matrix",
+    lambda x: x[:, None] ** np.arange(4),
+    at(5),
+    [((i, j), i) for i, j in grid(5, 4) if j],
+)
+row(
     "small stoichiometric matrix",
     lambda c: np.array([[-1.0, 0.0], [1.0, -1.0], [0.0, 1.0]]) @ np.stack([c[0] * c[1], c[2] ** 2]),
     at(3),

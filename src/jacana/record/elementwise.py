@@ -12,15 +12,16 @@ from typing import Any
 
 import numpy as np
 
-from ..graph.build import assembled, cast_to, full, index_node, sum_axes
+from ..graph.build import assembled, broadcast_to, cast_to, full, index_node, sum_axes
 from ..graph.index import Index, from_table
 from ..graph.node import REGISTRY, Array, DType, Node, Operation
 from ..graph.ops.elementwise import BOOL
 from ..graph.ops.flat import FLAT, exponent, ldexp
-from .lift import acceptable, operand, plain_operand, with_zeros
+from .lift import acceptable, as_dtype, operand, plain_operand, with_zeros
 from .table import UFUNCS, Handler, implements, otherwise
 from .variable import Variable, raw, tracked, wrap_constant, wrap_node
 
+SCATTERED = 4096  # powers up to which those by zero are left out: a choice takes longer than the power of an integer
 _LOGICAL = (np.logical_and, np.logical_or, np.logical_xor, np.logical_not)
 _loops: dict[tuple[Any, ...], tuple[DType, ...]] = {}
 
@@ -155,14 +156,20 @@ def power(x: Any, p: Any, evaluate: Any = np.power) -> Any:
     if node is not None and type(p) in (int, float) and p == 2 and node.dtype.kind == "f":
         return wrap_node(_square(node), evaluate(raw(x), p))
     if node is not None and type(p) not in (int, float) and tracked(p) is None:
-        exponents = with_zeros(p)
+        value = evaluate(raw(x), raw(p))
+        exponents = with_zeros(p) if np.size(value) <= SCATTERED else p
         if exponents is not p:
-            return _power_with_zeros(x, exponents, evaluate(raw(x), raw(p)))
+            return _power_with_zeros(x, exponents, value)
     return _power(x, p, evaluate)
 
 
 def _power_with_zeros(x: Any, p: Variable, value: Array) -> Any:
     """Exponents that are zero are structure: the orders of reactions in which a substance takes no part."""
+    if np.shape(raw(p)) != value.shape:
+        # The same exponents for several numbers (a Vandermonde matrix): a choice, which needs no table of places.
+        part = broadcast_to(cast_to(as_dtype(p, raw(p).dtype), BOOL), value.shape)
+        chosen = operand(_power(x, p), value.shape, value.dtype), full(1.0, value.shape, value.dtype)
+        return wrap_node(REGISTRY["select"](part, *chosen), value)
     exponents: Any = np.broadcast_to(p, value.shape)
     base: Any = np.broadcast_to(x, value.shape)
     parts: list[tuple[Node, tuple[Index, ...]]] = []
