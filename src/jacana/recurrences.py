@@ -7,8 +7,8 @@ the period in which operations repeat, and become a loop node (``graph/ops/contr
 same order, so that values stay the same bit for bit.
 
 A loop is one opaque map, and what lies within it is dense. So this is for results that are dense anyway. Which of the
-results depend on which arguments is still known (``differentiate/reachability.py``), so that structural zeros stay; where
-there are any, ``Rolled.full`` says so, and those who look for a sparse result take the straight-line program instead.
+results depend on which arguments is still known (``differentiate/reachability.py``), so that structural zeros stay;
+where there are any, ``Rolled.full`` says so, and who looks for a sparse result takes the straight-line program instead.
 """
 
 from __future__ import annotations
@@ -201,9 +201,9 @@ def _best_phase(by_node: Sequence[tuple[int | None, ...]], length: int) -> int |
         if np.any(back > place + MOST_LAG * length):
             continue
         lags = -((place - back) // length)  # how many steps back; 0: in this one
-        carried = sum(
-            {source: lag for lag, source in sorted(zip(lags.tolist(), ((place - back) % length).tolist()))}.values()
-        )
+        most = np.zeros(length, dtype=np.int64)
+        np.maximum.at(most, (place - back) % length, lags)
+        carried = int(most.sum())
         if carried and (best is None or carried < best[0]):
             best = (carried, phase)
     return None if best is None else best[1]

@@ -13,7 +13,7 @@ from ..graph.node import CONSTANT, INPUT, LITERAL, Array, Node, literal_array
 from ..graph.ops.contraction import contract, pair_step
 from ..graph.ops.control import loop, loop_run
 from ..graph.ops.elementwise import cast, select
-from ..graph.ops.movement import assemble, index, positions, strided, writer
+from ..graph.ops.movement import assemble, contiguous_view, index, positions, strided, writer
 from ..plan.loops import lowered
 from .loops import loop_step
 from .program import Program, Runnable
@@ -165,10 +165,7 @@ def _index_read(node: Node) -> Step:
         fancy = tuple(np.broadcast_arrays(*positions(params.indices, shape), np.empty(shape, bool))[:-1])
         return lambda array: array[fancy]
     origin, table = plan
-    itemsize = dtype.itemsize
-    contiguous = [itemsize * math.prod(source.shape[k + 1 :]) for k in range(source.ndim)]
-    start = sum(o * n for o, n in zip(origin, contiguous, strict=True))
-    steps = tuple(sum(s * n for s, n in zip(row, contiguous, strict=True)) for row in table)
+    start, steps = contiguous_view(origin, table, source.shape, dtype.itemsize)
     anchor = tuple(slice(o, None) for o in origin)
 
     def view(array: Array) -> Array:

@@ -51,6 +51,15 @@ def strided(indices: Sequence[Index], sizes: Shape) -> tuple[tuple[int, ...], tu
     return origin, tuple(tuple(row) for row in table)
 
 
+def contiguous_view(
+    origin: Sequence[int], table: Sequence[Sequence[int]], shape: Shape, itemsize: int
+) -> tuple[int, tuple[int, ...]]:
+    """What ``strided`` gave, as the offset and the strides in bytes of a view of a contiguous array of ``shape``."""
+    strides = [itemsize * math.prod(shape[k + 1 :]) for k in range(len(shape))]
+    start = sum(o * n for o, n in zip(origin, strides, strict=True))
+    return start, tuple(sum(s * n for s, n in zip(row, strides, strict=True)) for row in table)
+
+
 def view(array: Array, indices: Sequence[Index], sizes: Shape) -> Array | None:
     """The elements ``array[indices]`` as a view, if every index expression is affine."""
     plan = strided(indices, sizes)
@@ -96,17 +105,23 @@ index = register(
 
 
 def writer(params: AssembleParams, k: int, part_shape: Shape) -> Callable[[Array, Array], None]:
-    """How part ``k`` is written: ``(result, part) -> None``, with every index computed once."""
+    """How part ``k`` is written: ``(result, part) -> None``, with every index computed once.
+
+    The result is to be a contiguous array of the shape and dtype in ``params``.
+    """
     rows = params.rows[k]
     if math.prod(part_shape) == 0:
         return lambda result, part: None
     plan = strided(rows, part_shape)
     # A view may only be added to at once if no two points of the domain fall on the same element.
     if plan is not None and (params.disjoint or injective(rows, part_shape)):
+        origin, table = plan
+        if not part_shape and params.disjoint:
+            return lambda result, part: result.__setitem__(origin, part)
+        start, steps = contiguous_view(origin, table, params.shape, params.dtype.itemsize)
 
         def write_view(result: Array, part: Array) -> None:
-            target = view(result, rows, part_shape)
-            assert target is not None
+            target = np.ndarray(part_shape, params.dtype, result, start, steps)
             if params.disjoint:
                 target[...] = part
             else:
