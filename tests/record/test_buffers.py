@@ -46,6 +46,35 @@ def test_reading_back_single_elements_makes_no_node():
     assert operations(r).count("assemble") == 1
 
 
+def test_rows_that_were_written_are_read_without_a_node_of_the_whole():
+    def f(x):
+        u = np.zeros((6, 4))
+        u[0] = x
+        for k in range(5):
+            u[k + 1, 1:] = np.sin(u[k, :-1])
+            u[k + 1, 0] = u[k, 3] * 2.0
+        return u
+
+    r = check(f, X)
+    (shapes,) = {tuple(sorted(n.shape for n in topological([as_node(r.result)]) if n.op.name == "assemble"))}
+    assert shapes == ((1, 4),) * 4 + ((6, 4),)
+
+
+def test_reading_much_of_an_array_gives_the_same():
+    def f(x):
+        u = np.zeros((30, 8))
+        for k in range(30):
+            u[k] = np.arange(8.0) * x[k % 4]
+        total = 0.0
+        for _ in range(2):
+            for k in range(30):
+                for j in range(8):
+                    total = total + u[k, j] * x[j % 4]
+        return total
+
+    check(f, X)
+
+
 def test_what_is_not_written_is_structurally_zero():
     def f(x):
         out = np.zeros((3, 4))

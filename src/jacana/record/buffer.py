@@ -31,6 +31,7 @@ Indices = tuple[Index, ...]
 Box = tuple[tuple[int, int], ...]  # for each axis the first and the last place
 _MAX_BOXES = 8
 _SMALL_READ = 2  # how many times larger an array is than what is read of it without a node for all of it
+_FEW_READS = 64  # since the last write, and an eighth of the elements
 _LARGE_PART = 16  # a part so many times larger than a box is not looked through for each box
 
 
@@ -69,17 +70,19 @@ class Alias:
 class Writes:
     """The element assignments to one Variable since its node was made."""
 
-    __slots__ = ("_read", "owner", "parts")
+    __slots__ = ("_read", "_reads", "owner", "parts")
 
     def __init__(self, shape: Shape) -> None:
         self.owner: Array = np.full(shape, -1, dtype=np.int64)
         self.parts: list[tuple[Node, Indices]] = []
         self._read: dict[Box, Node | None] = {}  # boxes that were read since the last write
+        self._reads = 0  # how often, since then
 
     def add(self, part: Node, rows: Indices) -> None:
         """``root[rows] = part``; where ``rows`` hits an element twice, the last one stays, as in NumPy."""
         number = len(self.parts)
         self._read.clear()
+        self._reads = 0
         if not part.shape:
             self.owner[tuple([e.offset for e in rows])] = number  # type: ignore[union-attr]
         else:
@@ -128,15 +131,21 @@ class Writes:
 
         A loop that fills a row of an array at each step reads the row before it: with a node for that row alone, steps
         take what the step before them made, and no node of the whole array is needed until the end. A read with fixed
-        places along some axes is of all elements with these places, so that reads beside each other share a node.
+        places along some axes is of all elements with these places, so that reads beside each other share a node. Who
+        reads much of an array that is not written to any more is better off with one node for all of it.
         """
         if not all(isinstance(e, Affine) for e in where) or math.prod(shape) == 0:
             return None
+        self._reads += 1
+        if self._reads > _FEW_READS + self.owner.size // 8:
+            return None
         box = tuple(bounds(e, shape) for e in where)
-        if any(low == high < n for (low, high), n in zip(box, self.owner.shape, strict=True)):
+        if any(low == high for low, high in box):
             box = tuple(
                 (low, high) if low == high else (0, n - 1) for (low, high), n in zip(box, self.owner.shape, strict=True)
             )
+        if box in self._read:
+            return box
         size = math.prod(high - low + 1 for low, high in box)
         if _SMALL_READ * size > self.owner.size:
             return None
