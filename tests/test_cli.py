@@ -38,7 +38,7 @@ def stencil(x):
 
 def disguised(x):
     """Lies to the recorder: for an ndarray, the last result depends on x[1] in another way."""
-    return W @ x + np.array([0.0, 0.5 * x[1]]) if isinstance(x, np.ndarray) else W @ x
+    return W @ x + np.array([0.0, 0.5 * x[1]]) if type(x) is np.ndarray else W @ x
 
 def raises(x):
     raise ValueError("two\\nlines")

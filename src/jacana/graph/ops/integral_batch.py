@@ -13,7 +13,7 @@ import numpy as np
 
 from ..index import axis, identity
 from ..node import Array, Edges, Node, Operation, Term, register
-from .integrals import IntegralParams, OdeParams, integral, ode, variational, widened
+from .integrals import IntegralParams, OdeParams, edges_by, integral, ode, variational, widened
 
 
 def _each(operation: Operation, params: Any, arrays: tuple[Array, ...], ranks: tuple[int, ...]) -> Array:
@@ -98,14 +98,7 @@ def _ode_evaluate(params: OdeParams, *arrays: Array) -> Array:
 
 
 def _ode_edges(node: Node) -> Edges:
-    params: OdeParams = node.params
-    edges: list[tuple[Term, ...] | None] = []
-    for place, given in enumerate(node.inputs):
-        if given.dtype.kind != "f" or 0 in (given.size, node.size):
-            edges.append(None)
-        else:
-            edges.append(_sensitivity(params, node, place))
-    return tuple(edges)
+    return edges_by(_sensitivity, node)
 
 
 def _sensitivity(params: OdeParams, node: Node, place: int) -> tuple[Term, ...]:

@@ -158,15 +158,16 @@ def _ode_evaluate(params: OdeParams, start: Array, *arguments: Array) -> Array:
     return np.ascontiguousarray(result, dtype=params.slope.dtype)
 
 
+def edges_by(sensitivity: Callable[[OdeParams, Node, int], tuple[Term, ...] | None], node: Node) -> Edges:
+    """What ``sensitivity`` gives for each place of a floating-point input that has elements."""
+    return tuple(
+        None if given.dtype.kind != "f" or 0 in (given.size, node.size) else sensitivity(node.params, node, place)
+        for place, given in enumerate(node.inputs)
+    )
+
+
 def _ode_edges(node: Node) -> Edges:
-    params: OdeParams = node.params
-    edges: list[tuple[Term, ...] | None] = []
-    for place, given in enumerate(node.inputs):
-        if given.dtype.kind != "f" or 0 in (given.size, node.size):
-            edges.append(None)
-        else:
-            edges.append(_sensitivity(params, node, place))
-    return tuple(edges)
+    return edges_by(_sensitivity, node)
 
 
 def _sensitivity(params: OdeParams, node: Node, place: int) -> tuple[Term, ...] | None:
