@@ -395,6 +395,33 @@ def test_automatic_format_and_fits_take_loops():
     np.testing.assert_allclose(fit.x, P / 5.0, rtol=1e-6)
 
 
+def path(u):
+    q, places = np.zeros(3), []
+    for k in range(STEPS):
+        q = q + 0.1 * np.array([u[2 * k] * np.cos(q[2]), u[2 * k] * np.sin(q[2]), u[2 * k + 1]])
+        places.append(q)
+    return np.array(places)
+
+
+def test_operators_and_automatic_formats_of_a_path_by_its_controls(monkeypatch):
+    u = np.random.default_rng(6).normal(size=2 * STEPS)
+    expected = straight(lambda: jc.jacobian(path)(u)).reshape(3 * STEPS, 2 * STEPS)
+    value, operator = jc.value_and_jacobian(path, format="operator")(u)
+    np.testing.assert_array_equal(value, path(u))
+    rng = np.random.default_rng(7)
+    for matrix in (operator, jc.jacobian(path, format="auto")(u).reshape(3 * STEPS, 2 * STEPS)):
+        v, w = rng.normal(size=2 * STEPS), rng.normal(size=3 * STEPS)
+        np.testing.assert_allclose(matrix @ v, expected @ v, rtol=1e-9, atol=1e-11)
+        np.testing.assert_allclose(matrix.T @ w, expected.T @ w, rtol=1e-9, atol=1e-11)
+    jacobian = jc.jacobian(path)(u).reshape(3 * STEPS, 2 * STEPS)
+    np.testing.assert_array_equal(jacobian != 0, expected != 0)
+    monkeypatch.setattr("jacana.results.AUTO_OPERATOR", 100)
+    plans.forget()
+    large = jc.jacobian(path, format="auto")(u)
+    assert not isinstance(large, np.ndarray)
+    np.testing.assert_allclose(large @ v, expected @ v, rtol=1e-9, atol=1e-11)
+
+
 def test_guards_in_the_loop_still_hold():
     def bouncing(p):
         x, v = p[0], p[1]
