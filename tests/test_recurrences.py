@@ -189,7 +189,7 @@ ROLLED: dict[str, tuple[Any, Any]] = {
 
 def loops(function: Any, x: Any) -> int:
     _, traced = jc.jacobian(function)._replay.trace((x,), {})
-    return sum(n.op.name == "loop" for n in topological(recurrences.rolled_steps(traced.outputs, traced.by).outputs))
+    return sum(n.op.name == "loop" for n in topological(recurrences.rolled_steps(traced.outputs)))
 
 
 def straight(make: Any, *args: Any) -> Any:

@@ -7,28 +7,24 @@ the period in which operations repeat, and become a loop node (``graph/ops/contr
 same order, so that values stay the same bit for bit.
 
 A loop is one opaque map, and what lies within it is dense. So this is for results that are dense anyway. Which of the
-results depend on which arguments is still known (``differentiate/reachability.py``), so that structural zeros stay;
-where there are any, ``Rolled.full`` says so, and who looks for a sparse result takes the straight-line program instead.
+results depend on which arguments is still known (``differentiate/reachability.py``), so that structural zeros stay.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from .differentiate import eliminate
 from .graph.build import FrozenArray, assembled, constant, index_node, remade, zeros
 from .graph.index import Affine, Index, from_table, identity, shift_axes
-from .graph.node import CONSTANT, LITERAL, Array, Node, new_input, substitute_nodes, topological
+from .graph.node import CONSTANT, LITERAL, Node, new_input, substitute_nodes, topological
 from .graph.ops.control import INT
 from .graph.ops.movement import index
 from .graph.rolling import roll
 from .record.bodies import ClosedBody
-from .structure import sparse_plan
 
 FEWEST_NODES = 300  # in all copies together, from which a loop is worth it
 FEWEST_STEPS = 32
@@ -36,39 +32,24 @@ LONGEST_STEP = 2000  # nodes
 MOST_STAGES = 8  # that look alike, of a step
 MOST_LAG = 4  # how many steps back a step may look
 MOST_CARRIED = 64  # numbers
-MOST_TAKEN = 100_000  # numbers that all steps take
 MOST_LOOPS = 8  # in one program
-POLYNOMIAL = frozenset({"add", "subtract", "multiply", "negative", "square", "index", "assemble", "contract", "sum"})
 WINDOW = 16  # operations in a row that must repeat for a period to be tried
 SAMPLES = 64  # repetitions that are looked at for a period
 
 
-class Rolled(NamedTuple):
-    """A program with loops for its repeated steps, if any were found.
-
-    ``full``: every result of every loop depends on every argument of the program that any of them depends on.
-    """
-
-    outputs: list[Node]
-    found: bool
-    full: bool
-
-
-def rolled_steps(outputs: Sequence[Node], wanted: Sequence[Node]) -> Rolled:
-    """The program with its repeated steps as loops; it is to be differentiated by ``wanted``."""
-    current, full = list(outputs), True
+def rolled_steps(outputs: Sequence[Node]) -> list[Node]:
+    """The program with its repeated steps as loops; the same nodes where none are found."""
+    current = list(outputs)
     for _ in range(MOST_LOOPS):
-        loop = _next_loop(current, wanted)
-        if loop is None:
+        rolled = _rolled_once(current)
+        if rolled is None:
             break
-        current, full = loop[0], full and loop[1]
-    found = current != list(outputs)
+        current = rolled
     # Results of single steps are now read from stacks, which is what element loops are made of.
-    return Rolled(roll(current) if found else current, found, full)
+    return current if current == list(outputs) else roll(current)
 
 
-def _next_loop(outputs: list[Node], wanted: Sequence[Node]) -> tuple[list[Node], bool] | None:
-    """The program with one loop more, and whether this is full."""
+def _rolled_once(outputs: list[Node]) -> list[Node] | None:
     # Places of arguments and captured arrays count as leaves: each is one node, however often and wherever it is read.
     order = [n for n in topological(outputs) if n.inputs and not (n.op is index and not n.inputs[0].inputs)]
     order.sort(key=lambda n: n.serial)
@@ -82,9 +63,7 @@ def _next_loop(outputs: list[Node], wanted: Sequence[Node]) -> tuple[list[Node],
     for stages in range(1, MOST_STAGES + 1):
         steps = _matched(order, stages * length, first, last)
         if steps is not None and steps.count >= FEWEST_STEPS and steps.count * steps.length >= FEWEST_NODES:
-            loop = _Loop(order, steps, outputs, wanted)
-            program = loop.program()
-            return None if program is None else (program, loop.full)
+            return _Loop(order, steps, outputs).program()
     return None
 
 
@@ -219,13 +198,11 @@ class _Loop:
     order: Sequence[Node]
     steps: _Steps
     outputs: list[Node]
-    wanted: Sequence[Node]
     # What is carried, and its values before the first step, the earliest first: its input. With more than one value
     # it is what was carried a step before.
     carries: dict[tuple[int, tuple[Node, ...]], Node] = field(default_factory=dict)
     stacks: dict[tuple[Node, ...], Node] = field(default_factory=dict)
     free: dict[Node, None] = field(default_factory=dict)  # what stays the same
-    full: bool = True  # see ``Rolled``
 
     def at(self, step: int, k: int) -> Node:
         """A node of a step."""
@@ -252,10 +229,8 @@ class _Loop:
             results[True, k] = found[0]
         stacked = sorted({k for _, k in used if (True, k) not in results})
         results.update({(False, k): j for j, k in enumerate(stacked)})
-        finals = {j for (is_last, _), j in results.items() if is_last}
         if not self._fit_for_loop(carried, inputs, [body[k] for k in stacked]):
             return None
-        self.full = self._everything_on_everything(carried, inputs, finals, [body[k] for k in stacked])
         carried, outputs, captured = _without_captured(carried, [body[k] for k in stacked])
         own = [self.number, *inputs, *self.stacks.values()]
         closed = ClosedBody(own, len(inputs), carried, outputs, None, captured)
@@ -347,71 +322,6 @@ class _Loop:
             return False
         return all(a.shape == b.shape and a.dtype == b.dtype for a, b in zip(carried, inputs, strict=True))
 
-    def _everything_on_everything(
-        self, carried: list[Node], inputs: list[Node], finals: set[int], stacked: list[Node]
-    ) -> bool:
-        """Whether each number of a result depends, in the end, on each argument that any of them depends on.
-
-        ``finals``: which carries the program takes in the end.
-        """
-        varying = set(self.wanted)
-        inits = [first[0] for _, first in self.carries]
-        taken = [n for nodes in self.stacks for n in nodes]
-        for node in topological([*self.free, *inits, *taken]):
-            if node.dtype.kind == "f" and not varying.isdisjoint(node.inputs):
-                varying.add(node)
-        if not varying:
-            return True
-        if stacked and not varying.isdisjoint(taken):
-            return False  # the result of a step does not depend on what later steps take
-        moving = [k for k, node in enumerate(inputs) if node.dtype.kind == "f"]
-        results = [carried[k] for k in moving] + [node for node in stacked if node.dtype.kind == "f"]
-        by = [*(inputs[k] for k in moving), *(node for node in self.free if node in varying)]
-        if sum(node.size for node in by) > MOST_TAKEN:
-            return False  # the table below would cost more than the steps
-        found = eliminate(results, by, "reverse").terms
-        table = np.block([[_pattern(t, y, x) for x, t in zip(by, row, strict=True)]
-                          for y, row in zip(results, found, strict=True)])  # fmt: skip
-        count = sum(inputs[k].size for k in moving)
-        through, direct = table[:, :count].astype(np.float64), table[:, count:].astype(np.float64)
-        # What the first carries depend on, and what stays the same, which comes in again at every step.
-        given = self._given([inits[k] if k < len(inits) else inputs[k] for k in moving] + by[len(moving) :], varying)
-        reached, again = given[:count], direct @ given[count:] > 0
-        depends = np.zeros((len(table), 0), dtype=bool)
-        for _ in range(self.steps.count):
-            last, depends = depends, (through @ reached > 0) | again
-            if np.array_equal(depends, last):
-                break
-            reached = depends[:count]
-        used = np.concatenate(
-            [np.full(inputs[k].size, k in finals) for k in moving] + [np.ones(len(table) - count, bool)]
-        )
-        seen = depends[used]
-        return bool(np.all(seen == seen.any(axis=0)))
-
-    def _given(self, nodes: Sequence[Node], varying: set[Node]) -> Any:
-        """Which numbers of what a loop is given depend on which arguments (columns).
-
-        The arguments are those of the program where a node is a polynomial of them. Otherwise they are its own numbers:
-        its derivative may be infinite, and the zero by which the loop multiplies it would make NaN of a result that has
-        another way to the argument.
-        """
-        count, start = sum(node.size for node in nodes), 0
-        shared = np.zeros((count, sum(x.size for x in self.wanted)), dtype=bool)
-        own = []
-        for node in nodes:
-            rows, start = slice(start, start + node.size), start + node.size
-            if node not in varying:
-                continue
-            inner = varying.difference(self.wanted).intersection(topological([node]))
-            if all(n.op.name in POLYNOMIAL for n in inner):
-                (found,) = eliminate([node], self.wanted, "reverse").terms
-                parts = [_pattern(t, node, x) for x, t in zip(self.wanted, found, strict=True)]
-                shared[rows] = np.concatenate(parts, axis=1)
-            else:
-                own.append(np.eye(count, dtype=bool)[:, rows])
-        return np.concatenate((shared, *own), axis=1)
-
     def _rest(self, new: dict[Node, Node]) -> list[Node]:
         """The program after the loop, on what ``new`` puts in the place of its nodes."""
         for node in self.order[self.steps.start + self.steps.count * self.steps.length :]:
@@ -446,11 +356,3 @@ def _moving(expressions: Sequence[Index]) -> Index | None:
     if steps.min() != steps.max():
         return None
     return Affine(int(offsets[0]), ((0, int(steps[0])), *shifted.strides)) if steps[0] else shifted
-
-
-def _pattern(terms: Any, y: Node, x: Node) -> Array:
-    """Which numbers of ``y`` depend on which of ``x``."""
-    plan = sparse_plan(terms, y.shape, x.shape, y.dtype)
-    table = np.zeros((math.prod(y.shape), math.prod(x.shape)), dtype=bool)
-    table[plan.rows, plan.indices] = True
-    return table

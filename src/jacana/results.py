@@ -33,7 +33,7 @@ from .graph.node import (
     substitute_nodes,
     topological,
 )
-from .recurrences import Rolled, rolled_steps
+from .recurrences import rolled_steps
 from .replay import Built, Traced
 from .run import Compiled, Program, expects_machine_code
 from .structure import SPARSE_FORMATS, Terms, blocks_node, dense_node, sparse_plan, transposed
@@ -51,14 +51,13 @@ def deliver(traced: Traced, outputs: Sequence[Node], format: str, order: Order, 
     if format in ("dense", "blocks"):
         return _trees(traced, outputs, format, order, with_value)
     entries = sum(y.size for y in outputs) * sum(x.size for x in traced.by)
-    rolled = rolled_steps(outputs, traced.by) if format in ("auto", "operator") else None
-    if rolled is not None and rolled.found:
-        if format == "operator" or (entries > AUTO_OPERATOR and _mostly_full(rolled, traced, order)):
-            dtype = np.result_type(*(jacobian_dtype(y, x) for y in outputs for x in traced.by))
-            built = linearized(rolled.outputs, traced.by, dtype)
-            return _after_value(traced, rolled.outputs, built) if with_value else built
-        if _mostly_full(rolled, traced, order):
-            return _trees(traced, outputs, "dense", order, with_value, rolled=rolled.outputs)
+    rolled = rolled_steps(outputs) if format in ("auto", "operator") else list(outputs)
+    if rolled != list(outputs) and (format == "operator" or _mostly_full(rolled, traced, order)):
+        if format == "auto" and entries <= AUTO_OPERATOR:
+            return _trees(traced, outputs, "dense", order, with_value, rolled=rolled)
+        dtype = np.result_type(*(jacobian_dtype(y, x) for y in outputs for x in traced.by))
+        built = linearized(rolled, traced.by, dtype)
+        return _after_value(traced, rolled, built) if with_value else built
     whole = format in ("operator", "auto")
     elimination = eliminate(list(outputs), traced.by, order, whole_maps=whole)
     stacked = stack(outputs, traced.by, elimination.terms)
@@ -104,12 +103,10 @@ def deliver_stacked(stacked: Stacked, format: str) -> Built:
     return Built([store(terms, rows, cols, dtype)], _only)
 
 
-def _mostly_full(rolled: Rolled, traced: Traced, order: Order) -> bool:
-    """Whether the zeros that loops are known to have leave a matrix that is dense, however large it is."""
-    if rolled.full:
-        return True
-    found = eliminate(rolled.outputs, traced.by, order, unrestricted=DENSE_LIMIT, whole_maps=True)
-    return _automatic(stack(rolled.outputs, traced.by, found.terms)) == "dense"
+def _mostly_full(outputs: Sequence[Node], traced: Traced, order: Order) -> bool:
+    """Whether a matrix would not be stored sparse, for all the zeros that its loops are known to have."""
+    found = eliminate(list(outputs), traced.by, order, unrestricted=DENSE_LIMIT, whole_maps=True)
+    return _automatic(stack(outputs, traced.by, found.terms)) != "csr"
 
 
 def _trees(
@@ -130,7 +127,7 @@ def _trees(
         found, values = terms, outputs
         if found is None:
             if format == "dense":
-                values = rolled_steps(outputs, traced.by).outputs if rolled is None else rolled
+                values = rolled_steps(outputs) if rolled is None else rolled
             found = eliminate(list(values), traced.by, order, unrestricted=DENSE_LIMIT, whole_maps=True).terms
         store = dense_node if format == "dense" else blocks_node
         blocks = [

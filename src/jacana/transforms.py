@@ -162,7 +162,7 @@ def compile(function: Callable[..., Any]) -> Transformed:
 
 def _build_value(traced: Traced) -> Built:
     def derive() -> list[Node]:
-        return rolled_steps(traced.outputs, ()).outputs
+        return rolled_steps(traced.outputs)
 
     if traced.output_tree.is_leaf() and not traced.is_complex:
         return Built(derive, _first, plain=True)
@@ -326,7 +326,7 @@ def _gradient_build(with_value: bool, verb: str, traced: Traced) -> Built:
     tree = traced.wanted_tree
 
     def derive() -> list[Node]:
-        (value,) = rolled_steps([node], traced.by).outputs
+        (value,) = rolled_steps([node])
         gradients = _gradient_nodes(value, traced.by, "auto")
         return [value, *gradients] if with_value else gradients
 
@@ -378,7 +378,7 @@ def hessian(
 def _build_hessian(format: str, order: Order, traced: Traced) -> Built:
     node = _scalar_output(traced, "hessian")
     if format == "dense":
-        (node,) = rolled_steps([node], traced.by).outputs
+        (node,) = rolled_steps([node])
     gradients = _gradient_nodes(node, traced.by, "auto")
     inner = replace(traced, outputs=tuple(gradients), output_tree=traced.wanted_tree)
     return deliver(inner, gradients, format, order, with_value=False)
@@ -461,7 +461,7 @@ def _product(
             raise InvalidInputError(
                 f"{verb} of {traced.name}: the {noun} has shape {_shapes(vector)}, the {like} {_shapes(wanted)}"
             )
-        outputs = tuple(rolled_steps(outputs, traced.by).outputs)
+        outputs = tuple(rolled_steps(outputs))
         if verb == "jvp":
             products, into, kinds = jvp_nodes(outputs, traced.by, vector), result_tree, flags
         else:

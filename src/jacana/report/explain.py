@@ -195,8 +195,8 @@ def _ordered(structure: Structure) -> list[str]:
 def _found_again(derived: Derived) -> Stacked | None:
     """The matrix with the repeated steps of the program as loops, which a dense result is made with; None if none."""
     by = derived.traced.by
-    outputs, found, _ = rolled_steps(derived.traced.outputs, by)
-    if derived.gram or not found:
+    outputs = rolled_steps(derived.traced.outputs)
+    if derived.gram or outputs == list(derived.traced.outputs):
         return None
     if derived.outputs != derived.traced.outputs:
         outputs = _gradient_nodes(outputs[0], by, "auto")
