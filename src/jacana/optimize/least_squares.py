@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import functools
-import math
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import trees
-from ..errors import InvalidInputError, JacanaError
+from ..errors import InvalidInputError
 from ..implicit.recorded import depends_on_outside
 from ..record.variable import raw_deep
 from ..transforms import hessian, jvp, value_and_grad, value_and_jacobian
@@ -33,27 +32,24 @@ from .checks import (
 )
 from .linear.base import LinearSolver
 from .losses import as_loss
-from .minimum import Minimum, NewtonMinimum
+from .minimum import Minimum
 from .problem import FloatVector, Outcome, Problem
 from .repeats import OwnArguments, Repeats
 from .result import LeastSquaresResult, make_result
-from .search import Budget, History, Progress, resumed, searched
+from .search import Budget, Progress, resumed, searched
+from .second_derivatives import by_second_derivatives
 from .separable import project, with_counts
 from .small_fits import SmallFits
 from .solutions import plain_settings, plain_start, recorded_least_squares, refuse
 from .solvers import SPARSE_FTOL, choose_linear_solver, choose_method
 from .space import Space, make_space
-from .trust_region import State, TrustRegion
+from .trust_region import TrustRegion
 from .whitening import whitening
 
 __all__ = ["LeastSquares", "least_squares"]
 
 _SECOND = 100  # parameters up to which second derivatives of the residual are cheap enough
-_SECOND_STEPS = 60  # steps with them before the search goes on without
 _FLAT = 1e-6  # optimality above which a minimum is one by the second derivatives only
-_NOWHERE = (Outcome.NO_PROGRESS, Outcome.ITERATION_LIMIT, Outcome.UNBOUNDED)  # ends that another method may avoid
-_FINISHING = 10  # steps without them after a minimum has been found
-_LOWER = 1e-6  # relative difference of costs from which another minimum is a lower one
 _PLAIN = (
     "fixed", "ties", "linear", "loss", "weights", "noise", "method", "linear_solver", "scale", "max_evaluations",
     "max_seconds", "ftol",
@@ -338,7 +334,7 @@ class LeastSquares:
             twice = bool(recorded.method.patience) and outcome in (Outcome.SLOW, Outcome.NO_PROGRESS)
             if twice:
                 minimum = recorded.minimum(problem)
-                state, outcome, history = _by_second_derivatives(
+                state, outcome, history = by_second_derivatives(
                     recorded.method, problem, minimum, x, state, history, search
                 )
             if self.small is not None and outcome > 0 and not twice:
@@ -527,82 +523,6 @@ def _record(settings: LeastSquares, space: Space, arguments: tuple[Any, ...], si
         )
 
     return _Recorded(settings, space, arguments, build_curved)
-
-
-def _by_second_derivatives(
-    method: TrustRegion,
-    problem: Problem,
-    minimum: Minimum,
-    first: FloatVector,
-    state: State,
-    history: History,
-    search: Callable[..., Any],
-) -> tuple[State, Outcome, History]:
-    """Go on with Newton's method where that of Gauss and Newton does badly: the residual is large, and curved.
-
-    A minimum that it finds is finished by the first method, which is the more accurate one. If it finds none, the first
-    method goes on from the better point; if that ends nowhere, from its own; and if that does too, Newton's method has
-    a try from the start.
-    """
-
-    def go(method: Any, problem: Any, state: Any) -> Any:
-        nonlocal history
-        state, outcome, further = search(method, problem, state)
-        history = history.followed_by(further)
-        return state, outcome
-
-    def by_newton(x: FloatVector, before: State, least: float) -> tuple[State, Outcome]:
-        """The state at what Newton's method finds from x if that is below `least`, else `before`."""
-        point = _twice_differentiated(minimum, x)
-        if point is None:
-            return before, Outcome.NO_PROGRESS
-        newton = NewtonMinimum(max_iterations=min(method.max_iterations, before.iteration + _SECOND_STEPS))
-        found, outcome = go(newton, minimum, _counted(newton.init(minimum, x, point), before))
-        if found.cost > least:
-            return _counted(before, found), Outcome.NO_PROGRESS
-        there = _counted(method.init(problem, found.x), found, 1)
-        if outcome <= 0 or found.model.newton is None:
-            return there, Outcome.NO_PROGRESS if outcome > 0 or outcome in _NOWHERE else outcome
-        steps = min(method.max_iterations, found.iteration + _FINISHING)
-        there, end = go(replace(patient, max_iterations=steps), problem, there)
-        return there, outcome if end in (*_NOWHERE, Outcome.ITERATION_LIMIT) else end
-
-    patient = replace(method, patience=0)
-    after, end = by_newton(state.x, state, state.cost)
-    if end == Outcome.NO_PROGRESS:
-        moved = after.x is not state.x
-        after, end = go(patient, problem, after)
-        if end in _NOWHERE and moved:
-            own, last = go(patient, problem, _counted(state, after))
-            # It may have had no steps left: what was found on the other way counts then.
-            after, end = (own, last) if own.cost <= after.cost else (_counted(after, own), end)
-        if end in _NOWHERE:
-            last, lower = by_newton(first, after, (1.0 - _LOWER) * after.cost)
-            if lower > 0:
-                after, end = last, lower
-    return after, end, history
-
-
-def _twice_differentiated(minimum: Minimum, x: FloatVector) -> tuple[float, Any, Any] | None:
-    """Value, gradient and Hessian at x; None where there is no second derivative, or it is not finite."""
-    try:
-        value, gradient = minimum.at(x)
-        second = minimum.hessian(x)
-    except (JacanaError, NotImplementedError, np.linalg.LinAlgError):
-        return None
-    finite = math.isfinite(value) and np.isfinite(gradient).all() and np.isfinite(second).all()
-    return (value, gradient, second) if finite else None
-
-
-def _counted(state: Any, before: Any, more: int = 0) -> Any:
-    """A state of one method with the counts of another before it."""
-    return replace(
-        state,
-        iteration=before.iteration,
-        residual_evaluations=before.residual_evaluations + more,
-        jacobian_evaluations=before.jacobian_evaluations + more,
-        refused_values=before.refused_values,
-    )
 
 
 def _scale(scale: Any, space: Space) -> NDArray[np.float64] | None:
