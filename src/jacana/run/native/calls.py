@@ -12,18 +12,37 @@ from ...graph.node import Array
 from .emitter import I8, I64, POINTER
 from .engine import DATA_OFFSET
 
+WRITTEN_OUT = 16  # arguments up to which reading them is straight-line code
+
 
 def wrapper(module: ir.Module, group: Any, count: int, name: str, release: bool, symbols: set[str]) -> None:
     """``PyObject *name(self, PyObject *const *args, Py_ssize_t n)``: read the data pointers, call, return None."""
     function = ir.Function(module, ir.FunctionType(POINTER, [POINTER, POINTER, I64]), name)
     builder: Any = ir.IRBuilder(function.append_basic_block("entry"))
     buffers = builder.alloca(POINTER, ir.Constant(I64, max(count, 1)))
-    for k in range(count):
-        slot = builder.gep(function.args[1], [ir.Constant(I64, k)], inbounds=True, source_etype=POINTER)
+
+    def read(k: Any) -> None:
+        slot = builder.gep(function.args[1], [k], inbounds=True, source_etype=POINTER)
         array = builder.load(slot, typ=POINTER)
         field = builder.gep(array, [ir.Constant(I64, DATA_OFFSET)], inbounds=True, source_etype=I8)
-        place = builder.gep(buffers, [ir.Constant(I64, k)], inbounds=True, source_etype=POINTER)
+        place = builder.gep(buffers, [k], inbounds=True, source_etype=POINTER)
         builder.store(builder.load(field, typ=POINTER), place)
+
+    if count <= WRITTEN_OUT:
+        for k in range(count):
+            read(ir.Constant(I64, k))
+    else:
+        before = builder.block
+        body, done = (builder.append_basic_block(part) for part in ("read", "done"))
+        builder.branch(body)
+        builder.position_at_end(body)
+        k = builder.phi(I64)
+        k.add_incoming(ir.Constant(I64, 0), before)
+        read(k)
+        following = builder.add(k, ir.Constant(I64, 1))
+        k.add_incoming(following, body)
+        builder.cbranch(builder.icmp_signed("<", following, ir.Constant(I64, count)), body, done)
+        builder.position_at_end(done)
     if release:
         save = external(module, "PyEval_SaveThread", ir.FunctionType(POINTER, []), symbols)
         restore = external(module, "PyEval_RestoreThread", ir.FunctionType(ir.VoidType(), [POINTER]), symbols)

@@ -19,24 +19,38 @@ from ...graph.index import Affine, Table
 from ...graph.node import CONSTANT, LITERAL, Array, Node, literal_array
 from ...graph.ops.contraction import contract
 from ...graph.ops.control import RunParams, loop_part, loop_run
+from ...graph.ops.linalg import solve
 from ...graph.ops.position import read_at, write_at
 from ...plan.jobs import Group, Kernel, NativePlan
-from ...plan.native_loops import Access, LoopPlan, access, argument, called, plan_loop, through_views
+from ...plan.native_loops import (
+    MATRICES,
+    VANISHING,
+    Access,
+    LoopPlan,
+    access,
+    argument,
+    called,
+    plan_loop,
+    through_views,
+)
 from .. import store
-from ..loops import bundle, run_loop, steps_of, storage_makers
+from ..loops import OUT_OF_BOUNDS, bundle, raise_failure, run_loop, steps_of, storage_makers
 from ..program import Program, Runnable
 from .calls import external, slow_call, wrapper
 from .codegen import KernelEmitter
 from .emitter import I1, I8, I64, POINTER
 from .engine import Machine, builtin, fast_calls, link, machine, object_image
 from .keys import SIZE, environment
+from .matrices import matrix_function
 from .products import Products
 from .runner import table_array
 from .threads import PARALLEL
 
-_OWN = (contract, read_at, write_at)  # steps that are not kernels and have code of their own here
+_OWN = (contract, read_at, write_at, *MATRICES)  # steps that are not kernels and have code of their own here
+INLINED_ARRAYS = 12  # that a kernel may take and still be inlined: the compiler looks at every two of them
 SHARES = 64  # that independent steps are divided into
 PARALLEL_WORK = 100_000  # computed values from which independent steps use several threads
+POINTER_BYTES = 8
 ALIGNMENT = 64  # bytes, of every buffer in the workspace
 
 Value = Any
@@ -141,10 +155,9 @@ class LoopFunction:
         group = ir.Function(self.module, ir.FunctionType(ir.VoidType(), [POINTER]), "group")
         b: Any = ir.IRBuilder(group.append_basic_block("entry"))
         work = self.arrays.get("work")
-        if work is not None:  # NumPy aligns to less
-            start = b.ptrtoint(b.load(_slot(b, group.args[0], work), typ=POINTER), I64)
-            up = b.and_(b.add(start, ir.Constant(I64, ALIGNMENT - 1)), ir.Constant(I64, -ALIGNMENT))
-            b.store(b.inttoptr(up, POINTER), _slot(b, group.args[0], work))
+        if work is not None:
+            place = _slot(b, group.args[0], work)
+            b.store(_aligned(b, b.load(place, typ=POINTER)), place)
         first, steps = self._given_window(b, group.args[0])
         if self.independent:
             worth = ir.Constant(I64, max(PARALLEL_WORK // max(self.planned.work, 1), 1))
@@ -168,6 +181,22 @@ class LoopFunction:
         addresses, keep = link(module_image(str(self.module)), self.symbols, [name])
         return builtin(addresses[name], keep) if quick else slow_call(addresses[name], count + 1, keep)
 
+    def whole(self, used: Sequence[Any]) -> Any:
+        """``void group0(ptr *buffers)``: one step, on the arrays ``used``; what is not among them is on the stack."""
+        group = ir.Function(self.module, ir.FunctionType(ir.VoidType(), [POINTER]), "group0")
+        b: Any = ir.IRBuilder(group.append_basic_block("entry"))
+        own = b.alloca(POINTER, ir.Constant(I64, max(len(self.arrays), 1)))
+        given = {key: k for k, key in enumerate(used)}
+        for key, place in self.arrays.items():
+            if key in given:
+                pointer = b.load(_slot(b, group.args[0], given[key]), typ=POINTER)
+            else:
+                pointer = b.alloca(I8, ir.Constant(I64, self.work_size + ALIGNMENT))
+            b.store(_aligned(b, pointer) if key == "work" else pointer, _slot(b, own, place))
+        b.call(self.function, [own, ir.Constant(I64, 0), ir.Constant(I64, 1)])
+        b.ret_void()
+        return group
+
     @property
     def independent(self) -> bool:
         """Whether steps can be run at the same time."""
@@ -189,11 +218,14 @@ class LoopFunction:
         begin = b.mul(k, chunk)
         rest = b.sub(steps, begin)
         own = b.alloca(POINTER, ir.Constant(I64, len(self.arrays)))
-        for key, place in self.arrays.items():
-            pointer = b.load(_slot(b, arrays, place), typ=POINTER)
-            if key == "work":
-                pointer = b.gep(pointer, [b.mul(k, ir.Constant(I64, self.work_size))], inbounds=True, source_etype=I8)
-            b.store(pointer, _slot(b, own, place))
+        memcpy = self._declared("llvm.memcpy.p0.p0.i64", [POINTER, POINTER, I64, I1])
+        size = ir.Constant(I64, len(self.arrays) * POINTER_BYTES)
+        b.call(memcpy, [own, arrays, size, ir.Constant(I1, 0)])
+        work = self.arrays.get("work")
+        if work is not None:
+            pointer = b.load(_slot(b, own, work), typ=POINTER)
+            pointer = b.gep(pointer, [b.mul(k, ir.Constant(I64, self.work_size))], inbounds=True, source_etype=I8)
+            b.store(pointer, _slot(b, own, work))
         size = b.select(b.icmp_signed("<", rest, chunk), rest, chunk)
         b.call(self.function, [own, b.add(first, begin), size])
         b.ret_void()
@@ -206,6 +238,8 @@ class LoopFunction:
             emitter = KernelEmitter(self.module, self.target, kernel, name, plan.buffers)
             emitter.emit()
             emitter.function.linkage = "internal"
+            if len(emitter.function.args) > INLINED_ARRAYS:
+                emitter.function.attributes.add("noinline")
             self.symbols |= emitter.symbols
             made.append((emitter.function, emitter.used))
         return made
@@ -362,6 +396,8 @@ class LoopFunction:
                 Products(self.module, self.builder, target.lanes).emit(node, found, pointers, self._place(node, plan))
             elif step.node.op in (read_at, write_at):
                 self._positioned(step.node, plan, target)
+            elif step.node.op in MATRICES:
+                self._matrices(step.node, plan, target)
             elif step.node.op is loop_run:
                 self._nested(step.node, plan)
             elif step.node.op is loop_part:
@@ -432,6 +468,23 @@ class LoopFunction:
         count = builder.select(builder.icmp_signed(">", count, zero), count, zero)
         return builder.sub(last, ir.Constant(I64, 1)) if params.reverse else first, count
 
+    def _matrices(self, node: Node, plan: NativePlan, target: Machine) -> None:
+        """A function of small matrices, of copies that it may destroy."""
+        place = self._place(node, plan)
+        if node.op.name in VANISHING:
+            self._zero(place, _bytes(node))
+            return
+        products = Products(self.module, self.builder, target.lanes)
+        copies = [self._scratch((node, "matrix"), _bytes(node.inputs[0])), place]
+        for source, copy in zip(node.inputs[: 2 if node.op is solve else 1], copies, strict=False):
+            found = through_views(called(plan), source)
+            assert found is not None
+            strides = [math.prod(source.shape[a + 1 :]) for a in range(source.ndim)]
+            read = (self._place(found.buffer, plan), copy)
+            products.copy(source, source.shape, strides, found, read)
+        function = matrix_function(self.module, node, self.symbols)
+        self.builder.call(function, [copies[0], place, self._pointer("status")])
+
     def _positioned(self, node: Node, plan: NativePlan, target: Machine) -> None:
         """A slice read or written at integers that are known now; out of bounds, the caller raises the error."""
         builder, params = self.builder, node.params
@@ -450,7 +503,7 @@ class LoopFunction:
             )
             fits = builder.icmp_unsigned("<", value, size)
             with builder.if_then(builder.not_(fits), likely=False):
-                builder.store(ir.Constant(I64, 1), self._pointer("status")).align = 8
+                builder.store(ir.Constant(I64, OUT_OF_BOUNDS), self._pointer("status")).align = 8
             value = builder.select(fits, value, ir.Constant(I64, 0))
             shift = builder.add(shift, builder.mul(value, ir.Constant(I64, steps[a] * node.dtype.itemsize)))
         offset, strides = 0, [0] * len(params.shape)
@@ -493,10 +546,12 @@ class LoopFunction:
             self._intrinsic("llvm.memset.p0.i64", [POINTER, I8, I64, I1], [target, ir.Constant(I8, 0)], size)
 
     def _intrinsic(self, name: str, kinds: Sequence[Any], arguments: list[Value], size: int) -> None:
-        function = self.module.globals.get(name)
-        if function is None:
-            function = ir.Function(self.module, ir.FunctionType(ir.VoidType(), kinds), name)
+        function = self._declared(name, kinds)
         self.builder.call(function, [*arguments, ir.Constant(I64, size), ir.Constant(I1, 0)])
+
+    def _declared(self, name: str, kinds: Sequence[Any]) -> Any:
+        function = self.module.globals.get(name)
+        return function or ir.Function(self.module, ir.FunctionType(ir.VoidType(), kinds), name)
 
     # --- the call
 
@@ -537,26 +592,32 @@ class LoopFunction:
             if status is not None:
                 slots[status] = np.zeros(1, dtype=np.int64)
             function(*slots)
-            if status is not None and slots[status][0]:
-                raise IndexError("an index in the body of a loop is out of bounds")
+            if status is not None:
+                raise_failure(slots[status])
             return bundle(made)
 
         return run
 
 
-def module_image(text: str) -> bytes:
+def module_image(text: str, quick: bool = False) -> bytes:
     """Machine code for a module, from the disk if some process has left it there."""
     key = (hashlib.blake2b(text.encode(), digest_size=SIZE).digest(), environment())
     found = store.fetch(*key)
     if found is not None:
         return found[1]
-    image = object_image(text)
+    image = object_image(text, quick)
     store.keep(*key, None, image)
     return image
 
 
 def _slot(builder: Any, arrays: Value, k: int) -> Value:
     return builder.gep(arrays, [ir.Constant(I64, k)], inbounds=True, source_etype=POINTER)
+
+
+def _aligned(builder: Any, pointer: Value) -> Value:
+    """The first place from there on that is aligned: NumPy and the stack do it to less."""
+    up = builder.add(builder.ptrtoint(pointer, I64), ir.Constant(I64, ALIGNMENT - 1))
+    return builder.inttoptr(builder.and_(up, ir.Constant(I64, -ALIGNMENT)), POINTER)
 
 
 def _chunk(builder: Any, steps: Value) -> Value:
