@@ -119,26 +119,40 @@ def searched_small(
 
 
 class Found(NamedTuple):
-    """What `searched_small` found: arrays are views of one that nobody else has."""
+    """What `searched_small` found: arrays are views of one that nobody else has.
 
-    x: NDArray[np.float64]
-    gradient: NDArray[np.float64]
+    Attributes:
+        pivot: the smallest of the Cholesky factorisation of J^T J, columns scaled by the largest norms seen, or own.
+        vector: where all this comes from.
+    """
+
     norm: float
     optimality: float
     steps: int
     status: int
-    pivot: (
-        float  # the smallest of the Cholesky factorisation of J^T J, columns scaled by the largest norms seen, or own
-    )
-    history: tuple[NDArray[np.float64], ...]
+    pivot: float
+    vector: NDArray[np.float64]
+    n: int
+
+    @property
+    def x(self) -> NDArray[np.float64]:
+        return self.vector[: self.n]
+
+    @property
+    def gradient(self) -> NDArray[np.float64]:
+        return self.vector[self.n : 2 * self.n]
+
+    @property
+    def history(self) -> tuple[NDArray[np.float64], ...]:
+        """Costs, lengths of steps, trusts, acceptance."""
+        count, first, length = self.steps + 1, 2 * self.n + 5, MOST_STEPS + 1
+        return tuple([self.vector[k : k + count] for k in range(first, first + 4 * length, length)])
 
 
 def parts_of(vector: NDArray[np.float64], n: int) -> Found:
     """Take apart the last result of `searched_small`, shape (2 n + 5 + 4 (`MOST_STEPS` + 1),)."""
     norm, optimality, steps, status, pivot = vector[2 * n : 2 * n + 5].tolist()
-    count, first, length = int(steps) + 1, 2 * n + 5, MOST_STEPS + 1
-    history = tuple([vector[k : k + count] for k in range(first, first + 4 * length, length)])
-    return Found(vector[:n], vector[n : 2 * n], norm, optimality, int(steps), int(status), pivot, history)
+    return Found(norm, optimality, int(steps), int(status), pivot, vector, n)
 
 
 def _step(search: _Search, values: Any, jacobian: Any, patience: int, most: int, bounds: Any) -> _Search:
@@ -167,8 +181,8 @@ def _step(search: _Search, values: Any, jacobian: Any, patience: int, most: int,
 
     scale = np.where(fresh, np.where(norms > 0.0, norms, 1.0), np.maximum(search.scale, norms))
     there = _factorised(search.trial_x, gram, gradient, scale, bounds)
-    downhill = _length(there.gradient)
-    nearer = np.where(trial.full == 1.0, there.decrement < search.factors.decrement, downhill < _length(search.factors.gradient))
+    downhill, before = _length(there.gradient), search.factors
+    nearer = np.where(trial.full == 1.0, there.decrement < before.decrement, downhill < _length(before.gradient))
     passes = finite & ~(gain < _ACCEPT)
     useless = passes & ~measurable & ~nearer & ~fresh  # the cost is too coarse to tell, and the gradient says no
     accepted = fresh | (passes & ~useless)
@@ -179,7 +193,7 @@ def _step(search: _Search, values: Any, jacobian: Any, patience: int, most: int,
     factor = np.where(overlong, 1.0, np.where(useless | ~finite, 0.1, shrinkage))
     trust = np.where(accepted, trusted, factor * nearest)
 
-    slow = (actual < _LITTLE) & (there.decrement > _HARDLY * search.factors.decrement) & ~fresh
+    slow = (actual < _LITTLE) & (there.decrement > _HARDLY * before.decrement) & ~fresh
     slow = np.where(accepted, np.where(slow, search.slow + 1.0, 0.0), search.slow)
     x = np.where(accepted, search.trial_x, search.x)
     norm = np.where(accepted, norm, search.norm)
@@ -366,7 +380,9 @@ def _factorised(x: Any, gram: Any, gradient: Any, scale: Any, bounds: Any) -> _F
 def _chosen(first: Any, one: _Factors, other: _Factors) -> _Factors:
     """One of two, number by number: cheaper than to factorise again."""
     (those, structure), (others, _) = trees.flatten(one), trees.flatten(other)
-    return trees.unflatten(structure, [np.where(first, a, b) for a, b in zip(those, others, strict=True)])
+    chosen = [np.where(first, a, b) for a, b in zip(those, others, strict=True)]
+    factors: _Factors = trees.unflatten(structure, chosen)
+    return factors
 
 
 def _cholesky(gram: Any, scale: Any, damping: Any) -> tuple[list[list[Any]], Any]:
