@@ -11,7 +11,7 @@ from jacana.plan.native_loops import LARGEST_MATRIX, LARGEST_MINORS, plan_body
 from jacana.run import executor, native_available
 from tests.support import execute, op
 
-native_loops = pytest.importorskip("jacana.run.native.loops")
+native_loops = pytest.importorskip("jacana.run.native.loop_calls")
 pytestmark = pytest.mark.skipif(not native_available(), reason="needs llvmlite")
 
 NAMES = ["inv", "det", "slogdet", "cofactor"]

@@ -17,14 +17,13 @@ from ...plan import Group, plan_native
 from ...plan.loops import lowered
 from .. import background, store
 from ..program import Program, Runnable
-from .calls import external, slow_call, wrapper
+from .calls import external, module_image, slow_call, wrapper
 from .codegen import KernelEmitter
 from .emitter import I64, POINTER
 from .engine import builtin, fast_calls, link, machine, object_image, optimise
 from .entry import NAME as ENTRY
 from .entry import bind, emit_entry, entry_of
 from .keys import environment
-from .loops import module_image
 from .recipe import Emitted, Recipe, make_recipe, read_recipe, write_recipe
 from .rows import emit_whole
 from .runner import make_runner

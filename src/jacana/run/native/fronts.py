@@ -18,10 +18,10 @@ from typing import Any, NamedTuple
 from llvmlite import ir
 
 from .. import background
+from .calls import module_image
 from .emitter import F64, I64, POINTER
 from .engine import link, machine
 from .instructions import Instructions
-from .loops import module_image
 
 __all__ = ["COLUMNS", "Fronts", "fronts_code"]
 

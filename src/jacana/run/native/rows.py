@@ -16,7 +16,8 @@ from ..loops import raise_failure
 from ..program import Program
 from .calls import wrapper
 from .entry import emit_entry, entry_of
-from .loops import ALIGNMENT, SHARES, LoopFunction
+from .loop_calls import SHARES, callable_of, whole_group
+from .loops import ALIGNMENT, LoopFunction
 from .recipe import Buffer, Emitted, Launch, Recipe, Source, constant_source
 
 GIL_WORK = 20_000  # computed values above which other threads may run meanwhile
@@ -63,7 +64,7 @@ def emit_whole(program: Program) -> Emitted | None:
         slots.append(len(program.inputs) + len(sources))
         sources.append(_source(key, code, program))
     results = tuple(slots[used.index(("stored", j))] for j in range(len(program.outputs)))
-    group = code.whole(used)
+    group = whole_group(code, used)
     releases = planned.work > GIL_WORK
     wrapper(code.module, group, len(used), "call_group0", releases, code.symbols)
     status = slots[used.index("status")] if "status" in used else None
@@ -101,7 +102,7 @@ def _caller(rows: Sequence[Node], shared: Sequence[Node], outputs: Sequence[Node
     if planned is None:
         return None
     code = LoopFunction.of(planned)
-    function = code.callable()
+    function = callable_of(code)
     results = [(node.shape, node.dtype) for node in outputs]
     given = len(rows) + len(shared)
     template, size = code.template(), code.work_size

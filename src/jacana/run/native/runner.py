@@ -34,7 +34,7 @@ def _call_step(node: Node) -> Callable[..., Any]:
     if node.op is not loop_run:
         return numpy_step(node)
     from .executor import compile_native  # the body of a loop is a program in its turn
-    from .loops import native_loop
+    from .loop_calls import native_loop
 
     return native_loop(node.params, compile_native)
 
