@@ -22,6 +22,7 @@ from .checks import (
     raveled,
     refuse_others,
     same_call,
+    unknown_method,
     watching,
 )
 from .linear.base import LinearSolver
@@ -240,7 +241,7 @@ def _method(method: Any, linear_solver: Any, tol: float, max_iterations: int) ->
         return method
     name = "newton" if method is None else method
     if name not in _METHODS:
-        raise InvalidInputError(f"there is no method {method!r}; there is {', '.join(_METHODS)}")
+        raise unknown_method("root", method, _METHODS)
     solvers: dict[Any, Any] = {None: GMRES if name == "krylov" else SquareLU, "lu": SquareLU, "gmres": GMRES}
     if not isinstance(linear_solver, LinearSolver):
         if linear_solver not in solvers:
@@ -297,6 +298,8 @@ def fixed_point(
         first = function(space.unravel(space.first), *args)
         recorded = start is not None or depends_on_outside(first)
         _check_shape(raw_deep(first), space)
+    if isinstance(method, str) and method not in (*_METHODS, "anderson", "iteration"):
+        raise unknown_method("fixed_point", method, (*_METHODS, "anderson", "iteration"))
     if method in ("anderson", "iteration"):
         check_limits({"tol": tol}, max_iterations, Budget())
         depth = depth if method == "anderson" else 0
