@@ -29,7 +29,7 @@ from .linear.base import LinearSolver
 from .linear.square import GMRES, SquareLU
 from .mixing import mixed
 from .newton import Newton, NewtonLineSearch
-from .problem import FloatVector, Problem
+from .problem import FloatVector, Outcome, Problem
 from .root_result import RootResult, make_root_result
 from .search import Budget, Progress, resumed, searched
 from .solutions import plain_start, recorded_fixed_point, recorded_root, refuse
@@ -191,6 +191,8 @@ class Root:
                 display=progress,
                 checkpoint=checkpoint,
             )
+            if outcome is Outcome.WORKING_PRECISION and isinstance(self.method, Newton):
+                state = self.method.sharpened(problem, state)
             return make_root_result(state, outcome, history, space, self.method)
 
     def searching(self, function: Callable[..., Any]) -> Root:
