@@ -528,3 +528,15 @@ def test_importing_jacana_does_not_import_scipys_solvers():
     code = "import sys, jacana; assert 'scipy.optimize' not in sys.modules; jacana.scipy.fun_and_jac; print('lazy')"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout == "lazy\n"
+
+
+def test_first_calls_import_only_what_they_use():
+    # Looking at everything that NumPy and SciPy have imports their lazy submodules, which takes longer than most plans.
+    code = (
+        "import sys, numpy as np, jacana as jc; f = lambda x: x[1:] * x[:-1]; jc.jacobian(f)(np.ones(4));"
+        "print([m for m in ('numpy.f2py', 'numpy.testing', 'scipy.sparse', 'llvmlite') if m in sys.modules]);"
+        "import scipy.sparse; known = set(sys.modules); jc.jacobian(f, format='csr')(np.ones(4));"
+        "print([m for m in set(sys.modules) - known if not m.startswith('jacana.')])"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout == "[]\n[]\n"
