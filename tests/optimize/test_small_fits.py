@@ -334,6 +334,48 @@ def test_curve_fit_again_and_again(monkeypatch, searches):
         np.testing.assert_allclose(weighted[0], expected[0], rtol=1e-9)
 
 
+def test_curve_fits_differ_in_how_many_parameters_are_fitted(monkeypatch, searches):
+    """Without a start, those with defaults count too, whatever the fits before left out."""
+    monkeypatch.setattr(small_fits, "HOT", 2)
+    monkeypatch.setattr(curves, "_searches", curves.Searches(8))
+
+    def line(t, slope, floor=0.25):
+        return slope * t + floor
+
+    y = 2.0 * T + 1.0 + 0.1 * np.sin(40.0 * T)
+    with executor("auto"):
+        for _ in range(3):
+            jc.curve_fit(line, T, y, [1.0])
+        background.drain()
+        one, _ = jc.curve_fit(line, T, y, [1.0])
+        assert searches[-1] is not None
+        two, _ = jc.curve_fit(line, T, y)
+    np.testing.assert_allclose(one, np.sum(T * (y - 0.25)) / np.sum(T * T))
+    np.testing.assert_allclose(two, np.polyfit(T, y, 1), rtol=1e-9)
+
+
+def test_curve_fits_where_x_is_zero_of_either_sign(monkeypatch, searches):
+    """The places that a curve is recorded at are compared by their bits, so that 1 / x is right."""
+    monkeypatch.setattr(small_fits, "HOT", 2)
+    monkeypatch.setattr(curves, "_searches", curves.Searches(8))
+
+    def curve(t, a, b):
+        return a + b * np.arctan(1.0 / t)
+
+    t = np.array([0.0, 1.0, 2.0, 3.0])
+    y = np.array([3.0, 2.0, 1.5, 1.4])
+    other = np.array([-0.0, 1.0, 2.0, 3.0])
+    with executor("auto"), np.errstate(divide="ignore"):
+        for _ in range(4):
+            jc.curve_fit(curve, t, y, [1.0, 1.0])
+            background.drain()
+        assert searches[-1] is not None
+        for x in (t, other, t):
+            rows = np.stack([np.ones(4), np.arctan(1.0 / x)], axis=1)
+            found, _ = jc.curve_fit(curve, x, y, [1.0, 1.0])
+            np.testing.assert_allclose(found, np.linalg.lstsq(rows, y)[0], rtol=1e-9)
+
+
 def test_curve_fits_in_threads(monkeypatch):
     monkeypatch.setattr(small_fits, "HOT", 2)
     monkeypatch.setattr(curves, "_searches", curves.Searches(8))

@@ -21,7 +21,7 @@ from ..graph.node import Array
 from ..record.variable import Variable
 from ..record.watch import MISSING, cell_value, same
 
-__all__ = ["Captured", "code_of", "copied", "taken_apart"]
+__all__ = ["Captured", "bare_parts", "code_of", "copied", "taken_apart"]
 
 MOST_NUMBERS = 50_000  # in all arrays: copying more would take longer than it saves
 _MOST_DEPTH = 4  # functions captured by functions
@@ -98,12 +98,21 @@ def code_of(function: Any) -> types.CodeType | None:
     return function.__code__ if type(function) is types.FunctionType else None
 
 
+def bare_parts(function: Any) -> tuple[types.CodeType, int] | None:
+    """The code and the identity of the namespace of a function that has nothing else; None for others."""
+    if type(function) is not types.FunctionType:
+        return None
+    if function.__closure__ or function.__defaults__ or function.__kwdefaults__ or function.__dict__:
+        return None
+    return function.__code__, id(function.__globals__)
+
+
 def _key(value: Any, arrays: list[Array], depth: int) -> tuple[Any, ...]:
     kind = type(value)
     if kind is np.ndarray and value.dtype.kind in _REAL:
         arrays.append(value)
         return (np.ndarray, value.shape, value.dtype, value.flags.c_contiguous, value.flags.f_contiguous)
-    if isinstance(value, Variable):
+    if value is MISSING or isinstance(value, Variable):
         raise _NotSeveralError
     if depth < _MOST_DEPTH:
         if kind is types.FunctionType:
@@ -126,10 +135,8 @@ def _key_of_function(function: types.FunctionType, arrays: list[Array], depth: i
         raise _NotSeveralError
     keywords = function.__kwdefaults__ or {}
     cells = tuple(map(cell_value, function.__closure__ or ()))
-    if any(cell is MISSING for cell in cells):
-        raise _NotSeveralError
-    parts = (function.__defaults__ or (), tuple(keywords.values()), cells)
-    found = [_key(part, arrays, depth + 1) for part in parts]
+    parts = (function.__defaults__, tuple(keywords.values()), cells)
+    found = [_key(part, arrays, depth + 1) if part else None for part in parts]
     return (types.FunctionType, _Same(code), _Same(function.__globals__), tuple(keywords), *found)
 
 
@@ -173,4 +180,4 @@ def _rebuilt(value: Any, own: Iterator[Array], depth: int) -> Any:
 def copied(own: tuple[Array, ...], given: tuple[Array, ...]) -> None:
     """Copy the numbers of arrays into those of our own."""
     for target, source in zip(own, given, strict=True):
-        target[...] = source
+        np.copyto(target, source, casting="unsafe")

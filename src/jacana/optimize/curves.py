@@ -8,6 +8,8 @@ import threading
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
+from types import FunctionType
 from typing import Any
 
 import numpy as np
@@ -17,7 +19,7 @@ from ..errors import InvalidInputError, RecordingError
 from ..graph.node import Array
 from ..implicit.results import RecordedResult
 from ..record.location import user_line
-from .captured import Captured, copied, taken_apart
+from .captured import Captured, bare_parts, copied, taken_apart
 from .least_squares import LeastSquares
 from .problem import Outcome
 from .result import LeastSquaresResult
@@ -211,6 +213,7 @@ class _Search:
     arrays: tuple[Array, ...]  # in place of those that the function captures
     search: LeastSquares
     lock: Any
+    bare: tuple[Any, int] | None  # of a function that captures nothing
 
     @classmethod
     def of(
@@ -243,12 +246,29 @@ class _Search:
 
         search = LeastSquares(residual, **settings)
         search.watched, search.lent = user, arrays
-        return cls(key, own_x, own, arrays, search, threading.Lock())
+        return cls(key, own_x, own, arrays, search, threading.Lock(), bare_parts(user))
+
+    @cached_property
+    def plain(self) -> bool:
+        """Whether it fits data at finite places, without standard deviations, and with no settings."""
+        finite = all(isinstance(part, np.ndarray) and np.isfinite(part).all() for part in self.x)
+        return bool(finite and self.key[-1] == _PLAIN and len(self.data) == 1)
 
     @property
-    def plain(self) -> bool:
-        """Whether it fits data without standard deviations, with no settings."""
-        return bool(self.key[-1] == _PLAIN and len(self.data) == 1)
+    def count(self) -> int:
+        """Of parameters, for a curve of `curve_fit`."""
+        return int(self.key[0][1])
+
+    @cached_property
+    def _content(self) -> tuple[bytes, ...]:
+        return tuple([part.tobytes() for part in self.x])
+
+    def at(self, *x: Array) -> bool:
+        """Whether its curve is recorded at x, bit by bit: 1 / x tells zeros of either sign apart."""
+        for part, own, content in zip(x, self.x, self._content, strict=True):
+            if part.shape != own.shape or part.dtype != own.dtype or part.tobytes() != content:
+                return False
+        return True
 
     def fill(self, data: tuple[Float64Array, ...], captured: Captured | None) -> None:
         """Take other data, and what another function captures."""
@@ -257,7 +277,7 @@ class _Search:
             copied(self.arrays, captured.arrays)
 
     def serves(self, key: Any, x: tuple[Any, ...]) -> bool:
-        return bool(self.key == key) and all(map(_same, self.x, x))
+        return bool(self.key == key) and self.at(*x)
 
 
 class Searches:
@@ -327,25 +347,38 @@ class Searches:
         """
         if type(x) is not np.ndarray or type(y) is not np.ndarray or x.dtype.kind + y.dtype.kind not in _REAL_PAIRS:
             return None
-        captured = taken_apart(f)
-        function = f if captured is None else captured.key
-        known = next((k for k in self._known if k.plain and k.key[0][0] == function and k.serves(k.key, (x,))), None)
-        if known is None or not np.isfinite(x).all():
+        if x.dtype != np.float64:
+            x = x.astype(np.float64)
+        bare = bare_parts(f)
+        if start is None:
+            # As `parameter_names` counts them.
+            if type(f) is not FunctionType or f.__dict__:
+                return None
+            point = np.ones(max(0, f.__code__.co_argcount - 1))
+        else:
+            point = np.asarray(start, dtype=np.float64)
+        captured = None
+        if bare is not None:
+            matching = [k for k in self._known if k.bare == bare]
+        else:
+            captured = taken_apart(f)
+            function = f if captured is None else captured.key
+            matching = [k for k in self._known if k.key[0][0] == function]
+        for known in matching:
+            fits = known.search.small
+            if fits is not None and known.plain and point.shape == (known.count,) and known.at(x):
+                break
+        else:
             return None
-        own, count = known.data[0], known.key[0][1]
-        point = np.ones(count) if start is None else np.asarray(start, dtype=np.float64)
-        fits = known.search.small
-        degrees = y.size - count
-        if fits is None or degrees <= 0 or point.shape != (count,) or y.shape != own.shape:
-            return None
-        if not known.lock.acquire(blocking=False):
+        own, degrees = known.data[0], y.size - point.size
+        if degrees <= 0 or y.shape != own.shape or not known.lock.acquire(blocking=False):
             return None
         try:
             known.fill((y,), captured)
             answer = fits.search(point, ())
         finally:
             known.lock.release()
-        if answer is None or not fits.precise(answer.found):
+        if answer is None or not answer.precise:
             return None
         found = answer.found
         return found.x.copy(), (found.norm * found.norm / degrees) * answer.inverse
@@ -364,10 +397,6 @@ def _hashable(key: Any) -> bool:
     except TypeError:
         return False
     return True
-
-
-def _same(one: Any, other: Any) -> bool:
-    return one.shape == np.shape(other) and np.array_equal(one, other)
 
 
 def parameter_names(f: Callable[..., Any], independent: int = 1) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import operator
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -50,7 +51,7 @@ __all__ = ["LeastSquares", "least_squares"]
 
 _SECOND = 100  # parameters up to which second derivatives of the residual are cheap enough
 _FLAT = 1e-6  # optimality above which a minimum is one by the second derivatives only
-_PLAIN = (
+_beyond_plain = operator.itemgetter(
     "fixed", "ties", "linear", "loss", "weights", "noise", "method", "linear_solver", "scale", "max_evaluations",
     "max_seconds", "ftol",
 )  # fmt: skip # settings that small fits do without
@@ -181,7 +182,7 @@ def least_squares(
         "linear_solver": linear_solver, "scale": scale, "max_iterations": max_iterations,
         "max_evaluations": max_evaluations, "max_seconds": max_seconds, "ftol": ftol, "xtol": xtol, "gtol": gtol,
     }  # fmt: skip
-    if not (callback or progress or checkpoint or resume) and all(settings[name] is None for name in _PLAIN):
+    if not (callback or progress or checkpoint or resume) and not any(map(_is_given, _beyond_plain(settings))):
         limits = (absolute_noise, max_iterations, xtol, gtol)
         found = _repeats.fitted(residual, x0, args, bounds, limits, lambda function: LeastSquares(function, **settings))
         if found is not None:
@@ -402,6 +403,10 @@ class LeastSquares:
             return other._afresh()(x0, args=args)
 
         return again
+
+
+def _is_given(setting: Any) -> bool:
+    return setting is not None
 
 
 _repeats = Repeats()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -19,8 +20,8 @@ from .bounded import Reflective, pressed
 from .checks import agrees
 from .linearization import Linearization
 from .methods import LevenbergMarquardt
-from .parameters import flatten_parameters
-from .problem import MESSAGES, Outcome
+from .parameters import FloatVector, flatten_parameters
+from .problem import MESSAGES
 from .result import LeastSquaresResult
 from .search import Budget, History
 from .space import Space
@@ -37,17 +38,26 @@ MOST_PARAMETERS = 8  # the linear algebra of a step is written out
 MOST_ENTRIES = 50_000  # of the Jacobian: from there on the search itself costs nothing
 WELL_CONDITIONED = 1e-4  # pivot from which the inverse of J^T J by Cholesky has eleven digits
 _MOST_STALE = 3  # recordings that were found to be out of date before no other is made
+_MESSAGES = {int(outcome): message for outcome, message in MESSAGES.items()}
 HOT = 24  # searches in the ordinary way before machine code is made
 
 
 class _Answer(NamedTuple):
-    """What machine code found, with r, J and the inverse of ``J^T J`` there."""
+    """What machine code found, with r, J and the inverse of ``J^T J`` there.
+
+    Attributes:
+        precise: whether the inverse has ten digits.
+    """
 
     found: Found
     fun: Float64Array
     jac: Float64Array
     inverse: Float64Array
     start: Float64Array
+
+    @property
+    def precise(self) -> bool:
+        return self.found.pivot > WELL_CONDITIONED
 
 
 class SmallFits:
@@ -68,6 +78,7 @@ class SmallFits:
         self.settings, self.space, self.args, self.size = settings, space, tuple(args), size
         self.linearise, self.residual = linearise, residual
         self.bounds = None if space.lower is None or space.upper is None else (space.lower, space.upper)
+        self._shape = space.parameters.shapes[0] if space.parameters.structure.is_leaf() else None
         self.searches = 0
         self.patience = 0
         self._recorded: Recorded | Literal[False] | None = None  # False: it cannot be
@@ -162,14 +173,13 @@ class SmallFits:
         if (
             rows is None
             or not recorded
-            or len(args) != len(self.args)
-            or any(a is not b for a, b in zip(args, self.args, strict=True))
+            or not (len(args) == len(self.args) and all(map(operator.is_, args, self.args)))
             or current_recording() is not None
             or current_executor() == "numpy"
         ):
             return None
         start = self._flat(x0)
-        if start is None or not self._inside(start):
+        if start is None or not (self.bounds is None or self._inside(start, *self.bounds)):
             return None
         if not recorded.watches.unchanged():
             self._rows, self._recorded, self.searches = None, None, 0
@@ -192,28 +202,22 @@ class SmallFits:
 
     def _flat(self, x0: Any) -> Float64Array | None:
         """A start as a new vector; None if it is none of the structure that was recorded."""
-        if type(x0) is np.ndarray and x0.dtype == np.float64 and self.space.parameters.structure.is_leaf():
-            return x0.flatten() if x0.shape == self.space.parameters.shapes[0] else None
+        if type(x0) is np.ndarray and x0.dtype == np.float64 and self._shape is not None:
+            return x0.flatten() if x0.shape == self._shape else None
         if contains_variable(x0):
             return None
         parameters, flat = flatten_parameters(x0)
         fits = parameters == self.space.parameters and flat.dtype == np.float64
         return np.asarray(flat, dtype=np.float64) if fits else None
 
-    def _inside(self, start: Float64Array) -> bool:
-        if self.bounds is None:
-            return True
-        lower, upper = self.bounds
+    @staticmethod
+    def _inside(start: Float64Array, lower: FloatVector, upper: FloatVector) -> bool:
         return bool((lower <= start).all() and (start <= upper).all())
-
-    def precise(self, found: Found) -> bool:
-        """Whether the inverse has ten digits."""
-        return found.pivot > WELL_CONDITIONED
 
     def _result(self, answer: _Answer, given: Sequence[Any]) -> LeastSquaresResult:
         found, fun, jac = answer.found, answer.fun, answer.jac
         cost, length, trust, accepted = found.history
-        outcome, settings, space = Outcome(found.status), self.settings, self.space
+        settings, space = self.settings, self.space
         active = np.zeros(found.x.size, dtype=np.int_)
         if self.bounds is not None:
             active = pressed(found.x, found.gradient, *self.bounds)
@@ -225,8 +229,8 @@ class SmallFits:
             grad=found.gradient,
             optimality=found.optimality,
             success=True,
-            status=int(outcome),
-            message=MESSAGES[outcome],
+            status=found.status,
+            message=_MESSAGES[found.status],
             nfev=found.steps + 1,
             njev=found.steps + 1,
             nit=found.steps,
@@ -239,5 +243,5 @@ class SmallFits:
             method=LevenbergMarquardt.__name__ if self.bounds is None else Reflective.__name__,
             absolute_noise=settings.absolute_noise,
             again=settings._again(given),
-            inverse=answer.inverse if self.precise(found) else None,
+            inverse=answer.inverse if answer.precise else None,
         )

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import trees
 from ..record.control import while_loop
 from .bounded import _HELD
 from .controls import _GOOD, _POOR, Radius
@@ -70,9 +71,7 @@ class _Search(NamedTuple):
     trust: Any
     rounding: Any
     optimality: Any
-    decrement: Any
-    downhill: Any
-    pivot: Any
+    factors: _Factors
     trial: _Trial
     steps: Any
     slow: Any
@@ -99,10 +98,11 @@ def searched_small(
     """
     n = len(x0)
     unknown = _Trial(np.zeros(n), 0.0, 0.0, 0.0, 1.0, 0.0)
+    factors = _factorised(x0, np.eye(n), np.ones(n), np.ones(n), bounds)
     numbers = np.zeros(MOST_STEPS + 1)
     start = _Search(
-        x0, np.zeros(size), np.zeros((size, n)), x0, np.eye(n), np.zeros(n), np.inf, np.ones(n), 0.0, 0.0, 1.0, np.inf,
-        np.inf, 0.0, unknown, -1.0, 0.0, float(_GOES_ON), numbers, numbers, numbers, numbers,
+        x0, np.zeros(size), np.zeros((size, n)), x0, np.eye(n), np.zeros(n), np.inf, np.ones(n), 0.0, 0.0, 1.0, factors,
+        unknown, -1.0, 0.0, float(_GOES_ON), numbers, numbers, numbers, numbers,
     )  # fmt: skip
     most = min(max_iterations, MOST_STEPS)
 
@@ -112,33 +112,47 @@ def searched_small(
 
     last = while_loop(lambda search: search.status == _GOES_ON, step, start, max_steps=MOST_STEPS + 2)
     inverse, pivot = _inverse(last.gram, np.stack([np.sqrt(last.gram[i, i]) for i in range(n)]))
-    pivot = last.pivot if bounds is None else pivot
+    pivot = last.factors.pivot if bounds is None else pivot
     numbers = np.stack([last.norm, last.optimality, last.steps, last.status, pivot])
     rest = (last.x, last.gradient, numbers, last.costs, last.lengths, last.trusts, last.accepted)
     return last.values, last.jacobian, inverse, np.concatenate(rest)
 
 
 class Found(NamedTuple):
-    """What `searched_small` found: arrays are views of one that nobody else has."""
+    """What `searched_small` found: arrays are views of one that nobody else has.
 
-    x: NDArray[np.float64]
-    gradient: NDArray[np.float64]
+    Attributes:
+        pivot: the smallest of the Cholesky factorisation of J^T J, columns scaled by the largest norms seen, or own.
+        vector: where all this comes from.
+    """
+
     norm: float
     optimality: float
     steps: int
     status: int
-    pivot: (
-        float  # the smallest of the Cholesky factorisation of J^T J, columns scaled by the largest norms seen, or own
-    )
-    history: tuple[NDArray[np.float64], ...]
+    pivot: float
+    vector: NDArray[np.float64]
+    n: int
+
+    @property
+    def x(self) -> NDArray[np.float64]:
+        return self.vector[: self.n]
+
+    @property
+    def gradient(self) -> NDArray[np.float64]:
+        return self.vector[self.n : 2 * self.n]
+
+    @property
+    def history(self) -> tuple[NDArray[np.float64], ...]:
+        """Costs, lengths of steps, trusts, acceptance."""
+        count, first, length = self.steps + 1, 2 * self.n + 5, MOST_STEPS + 1
+        return tuple([self.vector[k : k + count] for k in range(first, first + 4 * length, length)])
 
 
 def parts_of(vector: NDArray[np.float64], n: int) -> Found:
     """Take apart the last result of `searched_small`, shape (2 n + 5 + 4 (`MOST_STEPS` + 1),)."""
     norm, optimality, steps, status, pivot = vector[2 * n : 2 * n + 5].tolist()
-    count, first, length = int(steps) + 1, 2 * n + 5, MOST_STEPS + 1
-    history = tuple([vector[k : k + count] for k in range(first, first + 4 * length, length)])
-    return Found(vector[:n], vector[n : 2 * n], norm, optimality, int(steps), int(status), pivot, history)
+    return Found(norm, optimality, int(steps), int(status), pivot, vector, n)
 
 
 def _step(search: _Search, values: Any, jacobian: Any, patience: int, most: int, bounds: Any) -> _Search:
@@ -167,8 +181,8 @@ def _step(search: _Search, values: Any, jacobian: Any, patience: int, most: int,
 
     scale = np.where(fresh, np.where(norms > 0.0, norms, 1.0), np.maximum(search.scale, norms))
     there = _factorised(search.trial_x, gram, gradient, scale, bounds)
-    downhill = _length(there.gradient)
-    nearer = np.where(trial.full == 1.0, there.decrement < search.decrement, downhill < search.downhill)
+    downhill, before = _length(there.gradient), search.factors
+    nearer = np.where(trial.full == 1.0, there.decrement < before.decrement, downhill < _length(before.gradient))
     passes = finite & ~(gain < _ACCEPT)
     useless = passes & ~measurable & ~nearer & ~fresh  # the cost is too coarse to tell, and the gradient says no
     accepted = fresh | (passes & ~useless)
@@ -179,14 +193,14 @@ def _step(search: _Search, values: Any, jacobian: Any, patience: int, most: int,
     factor = np.where(overlong, 1.0, np.where(useless | ~finite, 0.1, shrinkage))
     trust = np.where(accepted, trusted, factor * nearest)
 
-    slow = (actual < _LITTLE) & (there.decrement > _HARDLY * search.decrement) & ~fresh
+    slow = (actual < _LITTLE) & (there.decrement > _HARDLY * before.decrement) & ~fresh
     slow = np.where(accepted, np.where(slow, search.slow + 1.0, 0.0), search.slow)
     x = np.where(accepted, search.trial_x, search.x)
     norm = np.where(accepted, norm, search.norm)
     scale = np.where(accepted, scale, search.scale)
     gram = np.where(accepted, gram, search.gram)
     gradient = np.where(accepted, gradient, search.gradient)
-    here = _factorised(x, gram, gradient, scale, bounds)
+    here = _chosen(accepted, there, search.factors)
     size = sum(np.sqrt(gram[i, i]) * np.abs(x[i]) for i in range(n))
     rounding = _EPS * (size + norm)
     optimality = _cosine(gram, gradient, norm, here.active)
@@ -218,8 +232,7 @@ def _step(search: _Search, values: Any, jacobian: Any, patience: int, most: int,
     at = np.arange(MOST_STEPS + 1.0) == steps
     return _Search(
         x, np.where(accepted, values, search.values), np.where(accepted, jacobian, search.jacobian),
-        trial_x, gram, gradient, norm, scale, trust, rounding, optimality, here.decrement,
-        _length(here.gradient), here.pivot, following, steps, slow, status,
+        trial_x, gram, gradient, norm, scale, trust, rounding, optimality, here, following, steps, slow, status,
         np.where(at, 0.5 * norm * norm, search.costs), np.where(at, trial.length, search.lengths),
         np.where(at, trust, search.trusts), np.where(at & accepted, 1.0, search.accepted),
     )  # fmt: skip
@@ -362,6 +375,14 @@ def _factorised(x: Any, gram: Any, gradient: Any, scale: Any, bounds: Any) -> _F
     half = _forward(rows, scaled)
     full = _backward(rows, [-h for h in half])
     return _Factors(gram, scale, active, rows, scaled, full, _length(half), _length(full), pivot)
+
+
+def _chosen(first: Any, one: _Factors, other: _Factors) -> _Factors:
+    """One of two, number by number: cheaper than to factorise again."""
+    (those, structure), (others, _) = trees.flatten(one), trees.flatten(other)
+    chosen = [np.where(first, a, b) for a, b in zip(those, others, strict=True)]
+    factors: _Factors = trees.unflatten(structure, chosen)
+    return factors
 
 
 def _cholesky(gram: Any, scale: Any, damping: Any) -> tuple[list[list[Any]], Any]:

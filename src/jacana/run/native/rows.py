@@ -56,6 +56,7 @@ def _caller(rows: Sequence[Node], shared: Sequence[Node], outputs: Sequence[Node
     given = len(rows) + len(shared)
     template, size = code.template(), code.work_size
     work, status = code.arrays.get("work"), code.arrays.get("status")
+    once = np.array((0, 1))
     fetched = []
     for key, fetch in code.fetched.items():
         if getattr(key.params.owner, "live", True):
@@ -72,7 +73,7 @@ def _caller(rows: Sequence[Node], shared: Sequence[Node], outputs: Sequence[Node
             slots[k] = np.ascontiguousarray(fetch())
         if work is not None:
             slots[work] = np.empty(size * min(count, SHARES) + ALIGNMENT, dtype=np.uint8)
-        slots[-1] = np.array((0, count))
+        slots[-1] = once if count == 1 else np.array((0, count))
         if status is not None:
             slots[status] = np.zeros(1, dtype=np.int64)
         function(*slots)
