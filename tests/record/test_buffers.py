@@ -361,9 +361,12 @@ def test_leaves_are_not_written_to():
     with pytest.raises(RecordingError, match=r"copy\(\)"):
         x[0] = 1.0
     y = x
-    y += 1.0
-    assert y is not x
+    with pytest.raises(RecordingError, match=r"copy\(\)"):
+        y += 1.0  # NumPy would write into x
     assert np.array_equal(x.data, X)
+    s = t = Variable(2.0)
+    s += 1.0  # a number cannot change: this is another one
+    assert (s.data, t.data) == (3.0, 2.0)
 
 
 def test_define_by_run_buffers():

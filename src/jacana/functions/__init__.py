@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 
 from ..record.lift import plain_operand
+from ..record.nests import OF_LISTS, is_nest
 from ..record.table import FUNCTIONS, UFUNCS
-from ..record.variable import contains_variable
 
 _ALIASES: dict[str, Callable[..., Any]] = {"concat": np.concatenate, "absolute": np.absolute, "norm": np.linalg.norm}
 _LINALG = ("cholesky", "det", "eigh", "eigvalsh", "inv", "lstsq", "norm", "pinv", "qr", "slogdet", "solve", "svd")
@@ -31,8 +31,11 @@ def _public(function: Callable[..., Any], name: str) -> Callable[..., Any]:
     """The function under the name it has here, taking lists of Variables where it takes arrays."""
 
     def call(*args: Any, **kwargs: Any) -> Any:
-        if args and isinstance(args[0], (list, tuple)) and contains_variable(args[0]) and name not in _SEQUENCES:
-            args = (plain_operand(args[0]), *args[1:])
+        nests = [] if name in OF_LISTS else [k for k, a in enumerate(args) if is_nest(a)]
+        if nests:
+            args = tuple(plain_operand(a) if k in nests else a for k, a in enumerate(args))
+            if name in _CONVERSIONS:
+                return table[function](*args, **kwargs)
         return function(*args, **kwargs)
 
     table: dict[Any, Callable[..., Any]] = {**UFUNCS, **FUNCTIONS}
@@ -45,10 +48,10 @@ def _public(function: Callable[..., Any], name: str) -> Callable[..., Any]:
     return call
 
 
-_SEQUENCES = frozenset(
-    ("concatenate", "concat", "stack", "vstack", "hstack", "dstack", "column_stack", "block", "array", "asarray",
-     "select")
-)  # fmt: skip
+# NumPy does not ask Variables for these.
+_CONVERSIONS = frozenset(
+    ("array", "asarray", "asanyarray", "asarray_chkfinite", "ascontiguousarray", "asfortranarray", "require")
+)
 
 
 def _collect() -> dict[str, Callable[..., Any]]:

@@ -354,8 +354,9 @@ def update(target: Variable, ufunc: np.ufunc, other: Any) -> Any:
     if not acceptable(other):
         return NotImplemented
     other = plain_operand(other)
-    if target._leaf:
-        return UFUNCS[ufunc](target, other)
+    if target._leaf and target._value.ndim == 0:
+        return UFUNCS[ufunc](target, other)  # as for a number of Python
+    _root(target, "changed in place")
     computed = UFUNCS[ufunc](target, other)
     if np.shape(raw(computed)) != target._value.shape:
         ufunc(target._value, raw(other), out=target._value)  # NumPy's own error

@@ -184,7 +184,10 @@ def searchsorted(a: Any, v: Any, side: Any = "left", sorter: Any = None) -> Any:
         a = np.take(a, plain_key(sorter))
     a, v = plain_operand(a), plain_operand(v)
     points = np.reshape(v, (*np.shape(raw(v)), 1))
-    below = np.less(a, points) if side == "left" else np.less_equal(a, points)
+    # NaN comes after all numbers: what is not above is counted, but for NaN in the table itself.
+    below = np.logical_not(np.greater_equal(a, points) if side == "left" else np.greater(a, points))
+    if tracked(a) is not None or np.isnan(raw(a)).any():
+        below = below & np.logical_not(np.isnan(a) & (True if side == "left" else np.logical_not(np.isnan(points))))
     return wrap_node(np.sum(below, axis=-1).node, value)
 
 
@@ -209,10 +212,11 @@ def digitize(x: Any, bins: Any, right: bool = False) -> Any:
     value = np.digitize(raw(x), raw(edges), right)
     if not any_tracked((x, edges)):
         return value
-    if np.size(raw(edges)) > 1 and raw(edges)[0] > raw(edges)[-1]:
-        found = np.size(raw(edges)) - searchsorted(edges[::-1], x, "right" if right else "left")
+    side = "left" if right else "right"
+    if np.size(raw(edges)) > 1 and bool(edges[0] > edges[-1]):
+        found = np.size(raw(edges)) - searchsorted(edges[::-1], x, side)
     else:
-        found = searchsorted(edges, x, "left" if right else "right")
+        found = searchsorted(edges, x, side)
     return wrap_node(found.node, value)
 
 

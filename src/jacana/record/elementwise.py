@@ -252,10 +252,11 @@ def divmod_(a: Any, b: Any) -> Any:
 
 @implements(np.modf)
 def modf(x: Any) -> Any:
-    """Fractional and whole part."""
+    """Fractional and whole part; of an infinity, the fraction is zero."""
     whole = UFUNCS[np.trunc](x)
     fraction, part = np.modf(raw(x))
-    return with_value(fraction, UFUNCS[np.subtract](x, whole)), with_value(part, whole)
+    rest = np.where(np.isinf(x), np.zeros((), fraction.dtype), UFUNCS[np.subtract](x, whole))
+    return with_value(fraction, rest), with_value(part, whole)
 
 
 @implements(np.heaviside)

@@ -243,20 +243,22 @@ def put_along_axis(arr: Any, indices: Any, values: Any, axis: Any) -> None:
 
 @implements(np.partition)
 def partition(a: Any, kth: Any, axis: Any = -1, kind: str = "introselect", order: Any = None) -> Any:
-    """A gather in the order that NumPy finds; the order of all values is guarded."""
+    """A gather in the order that NumPy finds."""
     if tracked(a) is None:
         return wrap_constant(np.partition(raw(a), kth, axis))
     if axis is None:
         a, axis = np.ravel(a), -1
-    plain_key(np.argsort(a, axis=axis))
-    return np.take_along_axis(a, np.argpartition(raw(a), kth, axis), axis)
+    return np.take_along_axis(a, argpartition(a, kth, axis), axis)
 
 
 @implements(np.argpartition)
 def argpartition(a: Any, kth: Any, axis: Any = -1, kind: str = "introselect", order: Any = None) -> Any:
-    """Integers; the order of all values is guarded."""
+    """Integers, which depend on the order of all values and on which are equal: both are guarded."""
     if tracked(a) is not None:
-        plain_key(np.argsort(np.ravel(a) if axis is None else a, axis=-1 if axis is None else axis))
+        values, along = (np.ravel(a), -1) if axis is None else (a, axis)
+        order = plain_key(np.argsort(values, axis=along))
+        ordered = np.moveaxis(np.take_along_axis(values, order, along), along, -1)
+        plain_key(np.equal(ordered[..., 1:], ordered[..., :-1]))
     return np.argpartition(raw(a), kth, axis)
 
 

@@ -27,6 +27,8 @@ def _edges(a: Any, bins: Any, limits: Any) -> Any:
         low, high = 0.0, 1.0
     else:
         low, high = np.min(a), np.max(a)
+        if not np.isfinite(low) or not np.isfinite(high):
+            raise ValueError(f"autodetected range of [{raw(low)}, {raw(high)}] is not finite")
     if low == high:
         low, high = low - 0.5, high + 0.5
     return np.linspace(low, high, int(bins) + 1)

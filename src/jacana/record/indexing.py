@@ -18,7 +18,7 @@ from ..graph.node import REGISTRY, Node, Shape
 from ..graph.ops.movement import IndexParams, assemble, index
 from . import buffer, dynamic
 from .lift import any_tracked, operand
-from .location import recording_error
+from .location import recording_error, user_line
 from .recording import current_recording, guard
 from .table import implements, is_complex
 from .variable import Variable, contains_variable, raw, raw_deep, tracked, wrap_constant, wrap_node
@@ -44,7 +44,7 @@ def plain_key(key: Any) -> Any:
         node = key._tracked()
         if node is not None:
             if node.dtype.kind == "f":
-                raise recording_error("An index must be an integer or a boolean; write y.astype(int).")
+                raise IndexError("An index must be an integer or a boolean; write y.astype(int)." + user_line())
             guard(node, key._value)
         return key._value
     if isinstance(key, tuple):
@@ -345,7 +345,7 @@ def bincount(x: Any, /, weights: Any = None, minlength: int = 0) -> Any:
     value = np.bincount(groups, raw(weights), minlength)
     if tracked(weights) is None:
         return wrap_constant(value)
-    _note_structure(x)
+    _note_structure(groups)
     rows = (from_table(groups.astype(np.int64), (0,)),)
     part = operand(weights, groups.shape, value.dtype)
     return wrap_node(assembled([(part, rows)], value.shape, value.dtype, disjoint=False), value)

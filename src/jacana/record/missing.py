@@ -59,7 +59,8 @@ def nanvar(
     count = _present(a, axis)
     centre = np.sum(_filled(a, 0.0), axis=axis, keepdims=True) / count if mean is _MISSING else mean
     distance = np.where(np.isnan(a), 0.0, a - centre)
-    return np.sum(distance * distance, axis=axis, keepdims=True) / (count - ddof)
+    freedom = count - ddof
+    return np.where(freedom > 0, np.sum(distance * distance, axis=axis, keepdims=True), np.nan) / freedom
 
 
 @composed(np.nanstd)

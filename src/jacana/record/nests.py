@@ -19,7 +19,7 @@ from .table import FUNCTIONS
 from .variable import Variable, contains_variable, raw_deep
 
 # These take lists of arrays, find the Variables in them by themselves, or are replaced in ``constructors``.
-_OF_LISTS = frozenset(
+OF_LISTS = frozenset(
     (
         "concatenate", "concat", "stack", "vstack", "hstack", "dstack", "column_stack", "row_stack", "block", "select",
         "choose", "lexsort", "meshgrid", "broadcast_arrays", "histogramdd", "multi_dot", "einsum_path", "piecewise",
@@ -30,7 +30,8 @@ _OF_LISTS = frozenset(
 Entry = tuple[ModuleType, str, Callable[..., Any], Callable[..., Any]]
 
 
-def _is_nest(value: Any) -> bool:
+def is_nest(value: Any) -> bool:
+    """Whether it is a list or tuple that holds a Variable."""
     return isinstance(value, (list, tuple)) and contains_variable(value)
 
 
@@ -38,10 +39,10 @@ def _of_nests(original: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(original)
     def function(*args: Any, **kwargs: Any) -> Any:
         if current_recording() is not None:
-            if any(map(_is_nest, args)):
-                args = tuple(plain_operand(a) if _is_nest(a) else a for a in args)
-            if any(map(_is_nest, kwargs.values())):
-                kwargs = {k: plain_operand(v) if _is_nest(v) else v for k, v in kwargs.items()}
+            if any(map(is_nest, args)):
+                args = tuple(plain_operand(a) if is_nest(a) else a for a in args)
+            if any(map(is_nest, kwargs.values())):
+                kwargs = {k: plain_operand(v) if is_nest(v) else v for k, v in kwargs.items()}
         return original(*args, **kwargs)
 
     return function
@@ -81,9 +82,10 @@ def nest_functions(taken: frozenset[str]) -> tuple[Entry, ...]:
 def _array_functions(taken: frozenset[str]) -> tuple[Entry, ...]:
     found: list[Entry] = []
     for module in (np, np.linalg, np.fft):
-        for name in dir(module):
-            original = getattr(module, name, None) if name not in _OF_LISTS else None
-            if isinstance(original, type) or not callable(original) or (module is np and name in taken):
+        for name, original in vars(module).items():  # not dir(): asked for, numpy.testing and numpy.f2py are imported
+            if name in OF_LISTS or (module is np and name in taken):
+                continue
+            if isinstance(original, type) or not callable(original):
                 continue
             if not isinstance(original, np.ufunc) and original in FUNCTIONS:
                 found.append((module, name, original, _of_nests(original)))

@@ -106,7 +106,9 @@ def cond(x: Any, p: Any = None) -> Any:
         result = s[..., -1] / s[..., 0] if p == -2 else s[..., 0] / s[..., -1]
     else:
         result = norm(x, p, (-2, -1)) * norm(inv(x), p, (-2, -1))
-    return wrap_node(cast_to(result.node, value.dtype), value)
+    undefined = np.isnan(result) & np.logical_not(np.any(np.isnan(x), axis=(-2, -1)))
+    known: Any = np.where(undefined, np.inf, result)
+    return wrap_node(cast_to(known.node, value.dtype), value)
 
 
 @implements(np.linalg.matrix_rank)

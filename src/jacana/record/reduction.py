@@ -271,6 +271,8 @@ def average(a: Any, axis: Any = None, weights: Any = None, returned: bool = Fals
         shape[axis] = -1
         weights = np.reshape(weights, tuple(shape))
     scale = np.sum(np.broadcast_to(weights, np.shape(raw(a))), axis=axis, keepdims=keepdims)
+    if np.any(scale == 0):
+        raise ZeroDivisionError("Weights sum to zero, can't be normalized")
     result = np.sum(np.multiply(a, weights), axis=axis, keepdims=keepdims) / scale
     return (result, np.broadcast_to(scale, np.shape(raw(result)))) if returned else result
 

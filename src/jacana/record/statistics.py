@@ -43,8 +43,12 @@ def covariance(
         weights = weights * np.asarray(plain_key(plain_operand(fweights)), dtype=float)
     if aweights is not None:
         aweights = plain_operand(aweights)
+        if np.any(aweights < 0):
+            raise ValueError("aweights cannot be negative")
         weights = weights * aweights
     total = np.sum(weights)
+    if aweights is not None and total == 0:
+        raise ZeroDivisionError("Weights sum to zero, can't be normalized")
     scale = total - ddof if aweights is None else total - ddof * np.sum(weights * aweights) / total
     centred = x - np.sum(x * weights, axis=1, keepdims=True) / total
     return np.squeeze((centred * weights) @ np.conjugate(np.transpose(centred)) / np.maximum(scale, 0.0))
@@ -77,8 +81,10 @@ def interp(x: Any, xp: Any, fp: Any, left: Any = None, right: Any = None, period
         inside = fp[0] + 0.0 * x
     else:
         k = np.clip(np.searchsorted(xp, x, side="right") - 1, 0, count - 2)
-        low, high = fp[k], fp[k + 1]
-        inside = low + (high - low) / (xp[k + 1] - xp[k]) * (x - xp[k])
+        low, high, width = fp[k], fp[k + 1], xp[k + 1] - xp[k]
+        inside = low + (high - low) / width * (x - xp[k])
+        if np.any(width == 0):  # the last two points are one, and only that one lies between them
+            inside = np.where(width == 0, high, inside)
     result = np.where(x < xp[0], fp[0] if left is None else left, inside)
     return np.where(x > xp[-1], fp[-1] if right is None else right, result)
 
@@ -129,8 +135,9 @@ def polysub(a1: Any, a2: Any) -> Any:
 
 @composed(np.polymul)
 def polymul(a1: Any, a2: Any) -> Any:
-    """The product: a convolution of the coefficients."""
-    return np.convolve(_coefficients(a1), _coefficients(a2))
+    """The product: a convolution of the coefficients, of which leading zeros are left out; which are is guarded."""
+    first, second = (np.trim_zeros(_coefficients(a), "f") for a in (a1, a2))
+    return np.convolve(first, second) if len(first) and len(second) else np.zeros(1)
 
 
 @composed(np.polyder)
@@ -261,7 +268,11 @@ def logspace(
 def geomspace(
     start: Any, stop: Any, num: int = 50, endpoint: bool = True, dtype: Any = None, axis: int = 0
 ) -> Any:  # fmt: skip
-    """Even steps of the logarithm, from start to stop of one sign."""
+    """Even steps of the logarithm, of numbers of the sign of the first; the ends are what was given."""
+    start, stop = np.broadcast_arrays(plain_operand(start), plain_operand(stop))
+    if np.any(start == 0) or np.any(stop == 0):
+        raise ValueError("Geometric sequence cannot include zero")
     sign = np.sign(start)
-    low, high = np.log(np.abs(start)), np.log(np.abs(stop))
-    return sign * np.exp(np.linspace(low, high, num, endpoint=endpoint, axis=axis))
+    found = sign * np.exp(np.linspace(np.log(start * sign), np.log(stop * sign), num, endpoint=endpoint))
+    parts = [start[None], found[1:-1], stop[None]] if endpoint and num > 1 else [start[None][:num], found[1:]]
+    return np.moveaxis(np.concatenate(parts), 0, axis)

@@ -32,7 +32,7 @@ from ..graph.index import (
     substitute,
 )
 from ..graph.node import CONSTANT, LITERAL, Array, Factor, Node, Term, literal, literal_array
-from ..graph.ops.elementwise import add, logical_and, logical_or, select
+from ..graph.ops.elementwise import add, logical_and, logical_or, not_equal, select
 from ..graph.ops.reduction import AxesParams, reduce_any
 from .joining import Arrangement, arrange, join
 
@@ -180,10 +180,22 @@ def coefficient(term: Term) -> Node:
     """Every entry of the term over its whole domain, with the mask applied: what is stored in the end."""
     axes = tuple(range(len(term.domain)))
     values = spread_product(term.factors, axes, term.domain)
-    if term.masks:
-        mask = conjunction(term.masks, axes, term.domain)
+    masks = (*term.masks, *_places_of_maps(term.factors))
+    if masks:
+        mask = conjunction(masks, axes, term.domain)
         values = select(mask, values, full(0.0, term.domain, values.dtype))
     return values
+
+
+def _places_of_maps(factors: Sequence[Factor]) -> tuple[Factor, ...]:
+    """Where linear maps of known places can be other than zero, where their other elements meet another factor.
+
+    They are no numbers that an infinity in the other factor could turn into NaN, but places without an entry.
+    """
+    if len(factors) < 2:
+        return ()
+    maps = [(node, axes) for node, axes in factors if node.op.matrix is not None and node.op.matrix.support is not None]
+    return tuple((not_equal(node, full(0.0, node.shape, node.dtype)), axes) for node, axes in maps)
 
 
 # --- addition ---------------------------------------------------------------------------------------------------

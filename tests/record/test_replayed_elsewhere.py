@@ -1,0 +1,129 @@
+"""Recorded at one point and called at another, at which NumPy goes another way: values, Jacobians and errors."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import jacana as jc
+
+NAN, INF = np.nan, np.inf
+X = np.array([0.31, 0.72, 0.13, 0.88, 0.54])
+
+# A call, and points whose values NumPy must agree with, recorded in this order by one and the same function.
+CASES = {
+    "partition of equal values": (lambda x: np.partition(x, 2), ([3, 1, 2, 1, 0], [0.31, 0.72, INF, 0.88, 0.54])),
+    "argpartition of equal values": (lambda x: x[np.argpartition(x, 2)], ([1, 1, 0, 1, 2], [3, 2, 0, 5, 1])),
+    "argpartition by axis": (
+        lambda x: np.partition(np.outer(x[:2], x), 1, axis=1),
+        ([1, 2, 1, 1, 3], [0.3, 0.2, 0.4, 0.5, 0.1]),
+    ),
+    "polymul with leading zeros": (
+        lambda x: np.polymul(x[:3], x[1:]),
+        ([0, 2, 1, 3, 1], [0, 0, 0, 1, 1], [1, 0, 2, 0, 1]),
+    ),
+    "searchsorted of NaN": (lambda x: np.searchsorted([0.1, 0.4, 0.6], x) * x[0], ([0.2, NAN, 0.5, 0.9, 0.1],)),
+    "searchsorted from the right": (
+        lambda x: np.searchsorted([0.1, 0.4, NAN], x, side="right") * x[0],
+        ([0.2, NAN, 0.5, 0.9, 0.1],),
+    ),
+    "searchsorted in a table with NaN": (
+        lambda x: np.searchsorted(np.concatenate((x[:2], [np.nan])), x[2:]) * x[0],
+        ([0.2, 0.3, NAN, 0.9, 0.1], [0.2, 0.3, 0.25, 0.9, NAN]),
+    ),
+    "digitize of NaN": (lambda x: np.digitize(x, [0.1, 0.4, 0.6]) * x[0], ([0.2, NAN, 0.5, 0.9, 0.1],)),
+    "digitize downwards": (lambda x: np.digitize(x, [0.6, 0.4, 0.1]) * x[0], ([0.2, NAN, 0.5, 0.9, 0.1],)),
+    "geomspace of negative numbers": (lambda x: np.geomspace(x[0], x[1], 4), ([-0.5, -8.0, 0, 0, 0],)),
+    "geomspace from minus to plus": (lambda x: np.geomspace(x[0], x[1], 4), ([-0.5, 8.0, 0, 0, 0],)),
+    "geomspace without its end": (lambda x: np.geomspace(x[:2], x[3], 3, endpoint=False, axis=1), (-X,)),
+    "geomspace of one": (lambda x: np.geomspace(x[0], x[1], 1), (-X,)),
+    "nanstd without degrees of freedom": (
+        lambda x: np.nanstd(np.where(x > 0.5, np.nan, x), ddof=1),
+        ([0.9, 0.9, 0.9, 0.9, 0.2], [0.9, 0.9, 0.9, 0.9, 0.9]),
+    ),
+    "modf of infinities": (np.modf, ([1.5, INF, -INF, -2.5, 0.0],)),
+    "cond of a singular matrix": (
+        lambda x: np.linalg.cond(x[:4].reshape(2, 2)),
+        ([0, 0, 0, 0, 0], [1, 2, 2, 4, 0]),
+    ),
+    "interp with two last points in one": (
+        lambda x: np.interp(np.array([0.1, 0.5]), np.sort(x), x),
+        ([0.5, -0.5, 0.5, 0.0, 0.2], [0.7, 0.1, 0.5, 0.3, 0.7]),
+    ),
+    "bincount by recorded groups": (
+        lambda x: np.bincount((4 * x).astype(int), weights=x**2, minlength=6),
+        ([0.9, 0.2, 1.3, 0.5, 0.4],),
+    ),
+    "bincount by a list of recorded groups": (
+        lambda x: np.bincount([int(v > 0.5) for v in x], weights=x**2),
+        ([0.9, 0.2, 0.3, 0.5, 0.4],),
+    ),
+}  # fmt: skip
+
+
+def flat(result):
+    return np.concatenate([np.ravel(r) for r in result]) if isinstance(result, tuple) else np.asarray(result)
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("executor", ["numpy", "native"])
+@pytest.mark.parametrize("name", CASES)
+def test_values_and_jacobians(name, executor):
+    call, others = CASES[name]
+    with jc.executor(executor):
+        both = jc.value_and_jacobian(lambda x: jc_flat(call(x)))
+        for point in (X, *(np.asarray(p, dtype=float) for p in others), X):
+            value, jacobian = both(point)
+            np.testing.assert_allclose(value, flat(call(point)), rtol=1e-12, atol=1e-14)
+            fresh = jc.jacobian(lambda x: jc_flat(call(x)))(point)
+            np.testing.assert_allclose(jacobian, fresh, rtol=1e-12, atol=1e-14)
+
+
+def jc_flat(result):
+    return np.concatenate([np.ravel(r) for r in result]) if isinstance(result, tuple) else result
+
+
+ERRORS = {
+    "histogram of NaN": (lambda x: np.histogram_bin_edges(x, 4), [0.1, NAN, 0.2, 0.3, 0.4], ValueError, "not finite"),
+    "geomspace from zero": (lambda x: np.geomspace(x[0], x[1], 4), [0, 1, 1, 1, 1], ValueError, "cannot include zero"),
+    "weights without a sum": (lambda x: np.average(x, weights=x), [1, -1, 2, -2, 0], ZeroDivisionError, "sum to zero"),
+    "negative weights": (lambda x: np.cov(x, aweights=x), [1, -1, 2, 2, 0], ValueError, "cannot be negative"),
+    "weights that are zero": (lambda x: np.cov(x, aweights=x), [0, 0, 0, 0, 0], ZeroDivisionError, "sum to zero"),
+}
+
+
+@pytest.mark.parametrize("name", ERRORS)
+def test_errors_are_those_of_numpy(name):
+    call, point, error, words = ERRORS[name]
+    point = np.asarray(point, dtype=float)
+    jacobian = jc.jacobian(call)
+    jacobian(X)
+    with pytest.raises(error):
+        call(point)
+    with pytest.raises(error, match=words):
+        jacobian(point)
+
+
+def test_ends_of_geomspace_have_their_own_derivatives():
+    j = jc.jacobian(lambda x: np.geomspace(x[0], x[1], 3))
+    for a, b in ((0.5, 8.0), (-0.5, -8.0)):
+        middle = [0.5 * (b / a) ** 0.5, 0.5 * (a / b) ** 0.5]  # of the root of a b, with the sign of a
+        np.testing.assert_allclose(j(np.array([a, b])), [[1, 0], middle, [0, 1]], rtol=1e-14)
+
+
+@pytest.mark.parametrize("executor", ["numpy", "native"])
+@pytest.mark.parametrize("format", ["dense", "csr"])
+def test_what_is_above_the_triangle_of_a_running_sum_stays_zero(format, executor):
+    # d sqrt(x) / dx is infinite at zero, and no element before it depends on it.
+    x = np.array([4.0, 0.0, 1.0])
+    with jc.executor(executor):
+        j = jc.jacobian(lambda x: np.cumsum(np.sqrt(x)), format=format)(x)
+        np.testing.assert_array_equal(
+            j if format == "dense" else j.toarray(), [[0.25, 0, 0], [0.25, np.inf, 0], [0.25, np.inf, 0.5]]
+        )
+        j = jc.jacobian(lambda x: np.sqrt(np.cumsum(x)), format=format)(0 * x)
+        np.testing.assert_array_equal(j if format == "dense" else j.toarray(), np.where(np.tri(3) > 0, np.inf, 0.0))
+        j = jc.jacobian(np.cumprod, format=format)(np.array([2.0, np.nan, 3.0]))
+        np.testing.assert_array_equal(
+            j if format == "dense" else j.toarray(), [[1, 0, 0], [np.nan, 2, 0], [np.nan, 6, np.nan]]
+        )
