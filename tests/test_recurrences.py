@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import scipy.linalg
 
 import jacana as jc
 from jacana import plans, recurrences
@@ -420,6 +421,41 @@ def test_operators_and_automatic_formats_of_a_path_by_its_controls(monkeypatch):
     large = jc.jacobian(path, format="auto")(u)
     assert not isinstance(large, np.ndarray)
     np.testing.assert_allclose(large @ v, expected @ v, rtol=1e-9, atol=1e-11)
+
+
+MASK = np.array([[True, False], [True, True]])
+
+
+def masked(p):
+    """A mask that stays, one that is made anew in every step, and one that differs from step to step."""
+    x = np.outer(p[:2], [1.0, 0.5])
+    for k in range(60):
+        x = np.where(MASK, np.sin(x), 0.3 * x.T) + 0.1 * p[2]
+        x = np.where(np.tri(2, dtype=bool), x, 0.5 * x)
+        x = x + np.where(np.array([k % 2 == 0, True]), 0.01 * x[0], x[1] * 0.02)
+    return x
+
+
+def factorised(p):
+    """SciPy's factors, of which only one triangle is read."""
+    x, a = p[:2], np.array([[2.0, 0.3], [0.3, 1.0]])
+    for _ in range(40):
+        c = scipy.linalg.cho_factor(a + p[2] * np.outer(x, x))
+        x = scipy.linalg.cho_solve(c, x + 0.1)
+    return x
+
+
+@pytest.mark.parametrize("executor", ["numpy", "native"])
+@pytest.mark.parametrize("function", [masked, factorised])
+def test_masks_and_triangles_are_no_obstacle(function, executor):
+    if executor == "native" and not jc.native_available():
+        pytest.skip("llvmlite is not installed")
+    x = np.array([0.4, -0.7, 0.2])
+    assert loops(function, x) == 1
+    with jc.executor(executor):
+        found = jc.jacobian(function)(x)
+    expected = np.stack([(function(x + h) - function(x - h)) / 2e-6 for h in 1e-6 * np.eye(3)], axis=-1)
+    np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-9)
 
 
 def test_guards_in_the_loop_still_hold():

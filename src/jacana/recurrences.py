@@ -18,10 +18,11 @@ from typing import Any
 
 import numpy as np
 
-from .graph.build import FrozenArray, assembled, constant, index_node, remade, zeros
+from .graph.build import FrozenArray, assembled, cast_to, constant, full, index_node, remade, zeros
 from .graph.index import Affine, Index, from_table, identity, shift_axes
 from .graph.node import CONSTANT, LITERAL, Node, new_input, substitute_nodes, topological
 from .graph.ops.control import INT
+from .graph.ops.elementwise import not_equal
 from .graph.ops.movement import index
 from .graph.rolling import roll
 from .record.bodies import ClosedBody
@@ -203,6 +204,7 @@ class _Loop:
     carries: dict[tuple[int, tuple[Node, ...]], Node] = field(default_factory=dict)
     stacks: dict[tuple[Node, ...], Node] = field(default_factory=dict)
     free: dict[Node, None] = field(default_factory=dict)  # what stays the same
+    flags: dict[Node, Node] = field(default_factory=dict)  # masks that do, and the integers that they are in the body
 
     def at(self, step: int, k: int) -> Node:
         """A node of a step."""
@@ -232,6 +234,7 @@ class _Loop:
         if not self._fit_for_loop(carried, inputs, [body[k] for k in stacked]):
             return None
         carried, outputs, captured = _without_captured(carried, [body[k] for k in stacked])
+        captured.update({inside: cast_to(mask, INT) for mask, inside in self.flags.items()})
         own = [self.number, *inputs, *self.stacks.values()]
         closed = ClosedBody(own, len(inputs), carried, outputs, None, captured)
         ends, rows = closed.nodes(self.steps.count, False, inits, [self._stack(key) for key in self.stacks])
@@ -261,9 +264,7 @@ class _Loop:
             for slot, back in enumerate(row):
                 here = node.inputs[slot]
                 if back is None:
-                    if not _fixed(here):
-                        self.free[here] = None
-                    inputs.append(here)
+                    inputs.append(self._steady(here))
                 elif back < 0:
                     inputs.append(self._slice(tuple(self.at(t, k).inputs[slot] for t in range(count))))
                 elif back <= k:
@@ -281,12 +282,26 @@ class _Loop:
             self._carry(place, first[1:])
         return self.carries.setdefault((place, first), new_input(first[0].shape, first[0].dtype))
 
+    def _steady(self, node: Node) -> Node:
+        """What stays the same, as the body takes it."""
+        if _fixed(node):
+            return node
+        if node.dtype == bool:
+            return _flag(self.flags.setdefault(node, new_input(node.shape, INT)))
+        self.free[node] = None
+        return node
+
     def _slice(self, nodes: tuple[Node, ...]) -> Node:
         """The input of the body that is one of ``nodes`` in each step."""
-        return self.stacks.setdefault(nodes, new_input(nodes[0].shape, nodes[0].dtype))
+        first = nodes[0]
+        if first.dtype == bool:
+            return _flag(self.stacks.setdefault(nodes, new_input(first.shape, INT)))
+        return self.stacks.setdefault(nodes, new_input(first.shape, first.dtype))
 
     def _stack(self, nodes: tuple[Node, ...]) -> Node:
-        """``nodes``, one for each step, as one array."""
+        """``nodes``, one for each step, as one array; masks as integers, for loops take nothing else."""
+        if nodes[0].dtype == bool:
+            nodes = tuple(cast_to(node, INT) for node in nodes)
         first, count = nodes[0], len(nodes)
         shape = (count, *first.shape)
         if all(node.op is LITERAL for node in nodes):
@@ -328,6 +343,11 @@ class _Loop:
             if any(i in new for i in node.inputs):
                 new[node] = remade(node, tuple(new.get(i, i) for i in node.inputs))
         return [new.get(node, node) for node in self.outputs]
+
+
+def _flag(number: Node) -> Node:
+    """A mask that is handed over as integers."""
+    return not_equal(number, full(0, number.shape, INT))
 
 
 def _fixed(node: Node) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -194,3 +195,41 @@ def test_terms_of_items_found_through_tables_stay_apart() -> None:
     jacobian = jc.jacobian(graph.residual, format="csr")(graph.x0)
     expected = step_jacobian(lambda x: graph.residual(x).ravel(), graph.x0)
     np.testing.assert_allclose(jacobian.toarray(), expected, rtol=1e-8, atol=1e-8)
+
+
+def rotated(p: Array, steps: int) -> Array:
+    """A quaternion turned by matrices whose numbers are computed one by one."""
+    q = np.array([1.0, 0.0, 0.0, 0.0])
+    for _ in range(steps):
+        a, b, c = 0.1 * p
+        q = q + np.array([[0.0, -a, -b, -c], [a, 0.0, c, -b], [b, -c, 0.0, a], [c, b, -a, 0.0]]) @ q
+        q = q / np.linalg.norm(q)
+    return q
+
+
+def passed_on(p: Array, steps: int) -> Array:
+    """A state that goes along the edges of a graph, by gather and scatter; the last two places never meet the others."""
+    edges = np.array([[1, 2], [2, 3], [0, 3], [0, 1], [1, 3], [4, 5]])
+    y = np.concatenate([p, 2.0 * p])
+    for _ in range(steps):
+        following = np.zeros(6)
+        np.add.at(following, edges[:, 0], np.sin(y[edges[:, 1]]))
+        np.add.at(following, edges[:, 1], 0.5 * y[edges[:, 0]])
+        y = following
+    return y
+
+
+@pytest.mark.parametrize("order", ["forward", "reverse", "cost", "auto"])
+@pytest.mark.parametrize(("function", "entries"), [(rotated, 12), (passed_on, 4 * 3 + 2)])
+def test_paths_that_meet_again_are_added_up(function: Any, entries: int, order: Any) -> None:
+    """A point for every path would be three to the power of the number of steps."""
+    x, steps = np.array([0.3, 0.2, 0.1]), 24
+    jacobian = jc.jacobian(lambda p: function(p, steps), format="csr", order=order)
+    dense = jc.jacobian(lambda p: function(p, steps))(x)
+    found = jacobian(x)
+    np.testing.assert_allclose(found.toarray(), dense, rtol=1e-11, atol=1e-14)
+    np.testing.assert_allclose(dense, step_jacobian(lambda p: function(p, steps), x), rtol=1e-8, atol=1e-8)
+    recording = record(lambda p: function(p, steps), [x])
+    terms = eliminate([as_node(recording.result)], recording.inputs, order).terms[0][0]
+    assert sum(math.prod(t.domain) for t in terms) <= 2 * dense.size * steps
+    assert found.nnz == entries

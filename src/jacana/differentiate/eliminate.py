@@ -18,7 +18,7 @@ from ..errors import UnsupportedOperationError
 from ..graph.index import Lookup, identity
 from ..graph.node import Node, Term, topological
 from ..structure.formats import dense_node
-from ..structure.packing import pack_terms
+from ..structure.packing import overlaps, pack_terms
 from ..structure.support import restrict_to_factors
 from ..structure.terms import Terms, add_terms, compose_structure, compose_terms, normalise
 from .maps import opaque_map, through_maps
@@ -33,6 +33,7 @@ AUTO_LIMIT = 60  # vertices up to which "auto" also estimates pure forward and p
 AUTO_MOST = 120  # up to which it does so before anything is eliminated, because that may take long
 AUTO_WORTH = 10_000  # multiplications from which another order can save what is worth an estimate
 ESTIMATED_PAIRS = 5_000  # pairs of terms after which an estimate is given up
+GROWN = 1.5  # times the points of both edges that a composition may have before its entries are counted
 PACKED = 48  # terms of an edge that is composed again from which they become one
 PACKED_TABLES = 256  # the same for terms with tables: those of one table share a loop, which a table of entries has not
 
@@ -138,7 +139,7 @@ class _GrowthError(Exception):
     """Two edges of many terms would meet: pairs of steps are being multiplied with one another."""
 
 
-def _size(terms: Terms) -> float:
+def _size(terms: Sequence[Term]) -> float:
     total = 0
     for term in terms:
         total += math.prod(term.domain)
@@ -269,7 +270,7 @@ class _Run:
         self.leaving[source] += change
         return total
 
-    def _store(self, to: Key, source: Node, terms: list[Term]) -> None:
+    def _store(self, to: Key, source: Node, terms: Sequence[Term]) -> None:
         edges = self.before.setdefault(to, {})
         present = edges.get(source)
         if self.structure_only:
@@ -337,12 +338,33 @@ class _Run:
             if self.edges.join_rows and len(outer) > 1 and not self.structure_only:
                 outer = self._joined(to, node, outer, entering)
             for source, inner in entering.items():
+                found: Sequence[Term]
                 if node in self.edges.ends:
                     found = through_maps(outer, inner, self._shape(to), node, source, self.structure_only)
                 else:
                     found = _compose_bare(outer, inner) if self.structure_only else compose_terms(outer, inner)
+                    found = self._gathered(found, to, source, max(_size(outer), _size(inner)))
                 if found:
                     self._store(to, source, found)
+
+    def _gathered(self, terms: Sequence[Term], to: Key, source: Node, before: float) -> Sequence[Term]:
+        """What was composed, with the paths of a term that lead to the same entry added up.
+
+        A term with tables has a point for every path. Their number multiplies from step to step where numbers that are
+        computed one by one form a small matrix, while that of the entries is bounded.
+        """
+        if _size(terms) <= GROWN * before or not any([_has_table(t) for t in terms]):
+            return terms
+        rows, cols = self._shape(to), source.shape
+        if _size(terms) >= 2 * math.prod(rows) * source.size and not any([opaque_map(t) is not None for t in terms]):
+            return pack_terms(terms, rows, cols, self.by_column, self.structure_only, overlapping=True)
+        result: list[Term] = []
+        for term in terms:
+            if _has_table(term) and opaque_map(term) is None and overlaps(term, rows, cols):
+                result += pack_terms([term], rows, cols, self.by_column, self.structure_only, overlapping=True)
+            else:
+                result.append(term)
+        return result
 
     def _joined(self, to: Key, node: Node, outer: Terms, entering: dict[Node, Terms]) -> Terms:
         """Terms that together fill all rows over a product, as one: the slices of a matrix-vector product."""

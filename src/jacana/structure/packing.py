@@ -34,15 +34,21 @@ Places = Sequence[tuple[Index, ...]]
 
 
 def pack_terms(
-    terms: Sequence[Term], rows: Shape, cols: Shape, by_column: bool = False, structure_only: bool = False
+    terms: Sequence[Term],
+    rows: Shape,
+    cols: Shape,
+    by_column: bool = False,
+    structure_only: bool = False,
+    overlapping: bool = False,
 ) -> Terms:
     """The same sum with all terms as one, but for linear maps and for outer products that are better kept apart.
 
     ``by_column``: whether what will be composed next meets the columns (a sweep from the outputs).
     ``structure_only``: the terms have no coefficients, and none is made.
+    ``overlapping``: they name entries several times, so that even one alone, or outer products, become smaller.
     """
-    packable = _packable(terms)
-    if len(packable) < 2:
+    packable = _formed(terms) if overlapping else _packable(terms)
+    if len(packable) < (1 if overlapping else 2):
         return tuple(terms)
     rest = [t for t in terms if all(t is not p for p in packable)]
     packable.sort(key=lambda t: -math.prod(t.domain))
@@ -58,7 +64,7 @@ def pack_terms(
         present = _present(taken, size) if size <= BOXED * len(taken) and not chosen else None
         if present is None or size > BOXED * np.count_nonzero(present):
             parts = [part for t in packable for part in restrict_to_masks(t)]
-            return (*rest, *pack_terms(parts, rows, cols, by_column, structure_only))
+            return (*rest, *pack_terms(parts, rows, cols, by_column, structure_only, overlapping))
         whole, disjoint = True, False
         mask = None if present.all() else present.reshape(everything)
     else:
@@ -92,9 +98,26 @@ def pack_terms(
     return tuple(rest) if packed is None else (*rest, packed)
 
 
+def overlaps(term: Term, rows: Shape, cols: Shape) -> bool:
+    """Whether a term names its entries twice on average, or more often: by paths through a graph that meet again."""
+    count = math.prod(term.domain)
+    size = math.prod(rows) * math.prod(cols)
+    if count < 2 or not _formed([term]):
+        return False
+    if count >= 2 * size:
+        return True
+    positions = entry_positions(term, rows, cols).ravel()
+    distinct = np.count_nonzero(_present(positions, size)) if size <= GRID else len(np.unique(positions))
+    return 2 * int(distinct) <= count
+
+
+def _formed(terms: Sequence[Term]) -> list[Term]:
+    return [t for t in terms if not any(node.op.matrix for node, _ in t.factors)]
+
+
 def _packable(terms: Sequence[Term]) -> list[Term]:
     """Terms of one coefficient, and outer products where multiplying them out does not take more memory."""
-    formed = [t for t in terms if not any(node.op.matrix for node, _ in t.factors)]
+    formed = _formed(terms)
     single = [t for t in formed if len(t.factors) < 2]
     outer = [t for t in formed if len(t.factors) > 1]
     kept = sum(math.prod(t.domain) for t in single) + sum(node.size for t in outer for node, _ in t.factors)
@@ -213,4 +236,4 @@ def _expressions(positions: IntArray, shape: Shape) -> tuple[Index, ...]:
     return tuple(from_table(c, axes) for c in unraveled(positions, shape))
 
 
-__all__ = ["pack_terms"]
+__all__ = ["overlaps", "pack_terms"]
