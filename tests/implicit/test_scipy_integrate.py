@@ -111,8 +111,7 @@ REFUSED = {
     "dblquad": lambda t: si.dblquad(lambda x, y: x * t[0], 0, 1, 0, 1)[0],
     "nquad": lambda t: si.nquad(lambda x, y: x * t[0], [(0, 1), (0, 1)])[0],
     "quad_vec": lambda t: si.quad_vec(lambda x: x * t, 0, 1)[0],
-    "simpson": lambda t: si.simpson(t[0] * EVAL),
-    "cumulative_trapezoid": lambda t: si.cumulative_trapezoid(t[0] * EVAL),
+    "simpson": lambda t: si.simpson(EVAL, x=t[0] * EVAL),
     "romb": lambda t: si.romb(t[0] * np.linspace(0, 1, 5)),
     "own times": lambda t: solve_ivp(lambda s, y: -y * t, (0, 2), [1.0, 0.5]).y[:, -1],
     "recorded times": lambda t: solve_ivp(lambda s, y: -y, (0, t[0]), [1.0], t_eval=[1.0]).y[:, -1],
@@ -151,3 +150,25 @@ def test_plain_problems_are_solved_by_scipy_itself():
 
     wanted = (1 - math.cos(1)) * math.exp(-4)
     assert np.abs(jc.jacobian(plain)(T) - wanted * np.eye(2)).max() < 1e-4
+
+
+RULES = {
+    "simpson": lambda a: si.simpson(a**2, dx=0.5),
+    "simpson, points": lambda a: si.simpson(a, x=np.array([0.0, 1.0, 3.0]), axis=-1),
+    "simpson, columns": lambda a: si.simpson(a, axis=0),
+    "cumulative": lambda a: si.cumulative_trapezoid(a, initial=0),
+    "cumulative, points": lambda a: si.cumulative_trapezoid(a, np.array([0.0, 1.0, 3.0]), axis=1),
+    "cumulative, recorded points": lambda a: si.cumulative_trapezoid(a, a**2, axis=0),
+}
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_rules_of_sampled_values(name):
+    rule, a = RULES[name], np.array([[0.3, 1.2, 0.5], [0.7, 0.1, 0.9]])
+    value, jacobian = jc.value_and_jacobian(rule)(a)
+    np.testing.assert_allclose(value, rule(a), rtol=1e-14)
+    for k in np.ndindex(a.shape):
+        e = np.zeros_like(a)
+        e[k] = 1e-3  # polynomials of the second degree at most, but for the recorded points
+        slope = (rule(a + e) - rule(a - e)) / 2e-3
+        np.testing.assert_allclose(jacobian[(..., *k)], slope, rtol=1e-5 if "recorded" in name else 1e-11, atol=1e-6)

@@ -14,7 +14,7 @@ from ..graph.index import Affine
 from ..graph.node import Array, Node, new_input, substitute_nodes
 from ..record import as_node, current_recording
 from ..record.foreign import records
-from ..record.lift import any_tracked
+from ..record.lift import any_tracked, plain_operand
 from ..record.location import unsupported, user_line
 from ..record.recording import not_recording
 from ..record.variable import raw_deep, tracked, wrap_node
@@ -94,6 +94,31 @@ def trapezoid(y: Any, x: Any = None, dx: float = 1.0, axis: int = -1) -> Any:
     return np.trapezoid(y, x, dx, axis)
 
 
+@records(INTEGRATE, "cumulative_trapezoid")
+def cumulative_trapezoid(y: Any, x: Any = None, dx: float = 1.0, axis: int = -1, initial: Any = None) -> Any:
+    """Running sums of the trapezoidal rule."""
+    y = np.moveaxis(plain_operand(y), axis, -1)
+    if x is not None:
+        x = plain_operand(x)
+        dx = np.diff(x if np.ndim(raw_deep(x)) == 1 else np.moveaxis(x, axis, -1), axis=-1)
+    found = np.cumsum(dx * (y[..., 1:] + y[..., :-1]) / 2.0, axis=-1)
+    if initial is not None:
+        found = np.concatenate((np.full((*np.shape(raw_deep(y))[:-1], 1), float(initial)), found), axis=-1)
+    return np.moveaxis(found, -1, axis)
+
+
+@records(INTEGRATE, "simpson")
+def simpson(y: Any, x: Any = None, *, dx: float = 1.0, axis: int = -1) -> Any:
+    """The rule of Simpson at constant points: its weights are the integrals of the unit vectors."""
+    from scipy import integrate
+
+    if any_tracked([x, dx]) or np.ndim(x) > 1:
+        raise unsupported("scipy.integrate.simpson at recorded points", "Use np.trapezoid.")
+    y = np.moveaxis(plain_operand(y), axis, -1)
+    weights = integrate.simpson(np.eye(np.shape(raw_deep(y))[-1]), x=x, dx=dx, axis=-1)
+    return y @ np.asarray(weights, raw_deep(y).dtype)
+
+
 def _refused(name: str, remedy: str) -> None:
     @records(INTEGRATE, name, calls_back=True)
     def refused(original: Any, func: Any, *args: Any, **kwargs: Any) -> Any:
@@ -115,7 +140,7 @@ def _refused(name: str, remedy: str) -> None:
 
 for _name in ("dblquad", "tplquad", "nquad", "quad_vec", "cubature"):
     _refused(_name, "Use scipy.integrate.quad for one integral inside another, or a quadrature rule as a sum.")
-for _name in ("simpson", "romb", "cumulative_simpson", "newton_cotes"):
+for _name in ("romb", "cumulative_simpson", "newton_cotes"):
     _refused(_name, "Use np.trapezoid, or write the rule as a sum of weights times values.")
 for _name in ("solve_bvp", "ode", "complex_ode", "lebedev_rule", "qmc_quad", "tanhsinh"):
     _refused(_name, "Use scipy.integrate.solve_ivp or quad, or jacana.scan.")
