@@ -10,8 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import scipy.sparse as sp
-from scipy.integrate import solve_ivp
-from scipy.optimize import NonlinearConstraint, curve_fit, least_squares, minimize, root
+from scipy.integrate import odeint, solve_bvp, solve_ivp
+from scipy.optimize import NonlinearConstraint, curve_fit, fsolve, least_squares, minimize, newton, root
 
 import jacana as jc
 from jacana import scipy as js
@@ -98,6 +98,45 @@ def test_stiff_solvers_take_dense_and_sparse(method, format):
 def test_lsoda_takes_dense():
     found = solve_ivp(heat, (0.0, 0.3), start(8), method="LSODA", jac=jc.jacobian(heat, argnums=1))
     assert found.success
+
+
+def test_boundary_values_by_a_batch_of_jacobians():
+    # y'' = -exp(y), zero at both ends: y = 2 log(cosh(b/4) / cosh(b/2 (x - 1/2))), b = sqrt(2) cosh(b/4).
+    def slope(y):
+        return np.array([y[1], -np.exp(y[0])])
+
+    def ends(a, b):
+        return np.array([a[0], b[0]])
+
+    found = solve_bvp(
+        lambda x, y: np.stack([y[1], -np.exp(y[0])]),
+        ends,
+        np.linspace(0.0, 1.0, 11),
+        np.zeros((2, 11)),
+        fun_jac=lambda x, y: np.moveaxis(jc.vmap(jc.jacobian(slope))(y.T), 0, -1),
+        bc_jac=jc.jacobian(ends, argnums=(0, 1)),
+        tol=1e-8,
+    )
+    b = fsolve(
+        lambda b: b - np.sqrt(2.0) * np.cosh(b / 4),
+        1.5,
+        fprime=jc.jacobian(lambda b: b - np.sqrt(2.0) * np.cosh(b / 4)),
+    )
+    assert found.success
+    np.testing.assert_allclose(found.sol(0.5)[0], 2.0 * np.log(np.cosh(b[0] / 4)), atol=1e-7)
+
+
+def test_halleys_method_and_odeint_take_plain_transforms():
+    def f(x):
+        return np.cos(x) - x
+
+    found, info = newton(f, 1.0, fprime=jc.grad(f), fprime2=jc.hessian(f), full_output=True)
+    assert info.iterations <= 4
+    assert abs(np.cos(found) - found) < 1e-14
+    y = odeint(heat, start(6), [0.0, 0.1], Dfun=jc.jacobian(heat, argnums=1), tfirst=True, rtol=1e-9, atol=1e-11)[-1]
+    np.testing.assert_allclose(
+        y, solve_ivp(heat, (0.0, 0.1), start(6), "Radau", rtol=1e-9, atol=1e-11).y[:, -1], atol=1e-7
+    )
 
 
 @pytest.mark.parametrize("method", ["trust-constr", "Newton-CG"])
@@ -489,3 +528,15 @@ def test_importing_jacana_does_not_import_scipys_solvers():
     code = "import sys, jacana; assert 'scipy.optimize' not in sys.modules; jacana.scipy.fun_and_jac; print('lazy')"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout == "lazy\n"
+
+
+def test_first_calls_import_only_what_they_use():
+    # Looking at everything that NumPy and SciPy have imports their lazy submodules, which takes longer than most plans.
+    code = (
+        "import sys, numpy as np, jacana as jc; f = lambda x: x[1:] * x[:-1]; jc.jacobian(f)(np.ones(4));"
+        "print([m for m in ('numpy.f2py', 'numpy.testing', 'scipy.sparse', 'llvmlite') if m in sys.modules]);"
+        "import scipy.sparse; known = set(sys.modules); jc.jacobian(f, format='csr')(np.ones(4));"
+        "print([m for m in set(sys.modules) - known if not m.startswith('jacana.')])"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout == "[]\n[]\n"

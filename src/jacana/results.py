@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -36,7 +36,7 @@ from .graph.node import (
 from .recurrences import rolled_steps
 from .replay import Built, Traced
 from .run import Compiled, Program, expects_machine_code
-from .structure import SPARSE_FORMATS, Terms, blocks_node, dense_node, sparse_plan, transposed
+from .structure import SPARSE_FORMATS, Terms, blocks_node, dense_node, gram_terms, sparse_plan, transposed
 from .structure.operator import entry_count, factor_nodes, product_node, stored_nodes, unmasked
 
 Format: TypeAlias = Literal["dense", "csr", "csc", "coo", "bsr", "dia", "blocks", "operator", "auto"]
@@ -87,6 +87,23 @@ def _after_value(traced: Traced, outputs: Sequence[Node], built: Built) -> Built
         return trees.unflatten(tree, arrays[:count]), built.finish(arrays[count:])
 
     return Built([*outputs, *built.nodes], finish, inline=False)
+
+
+def deliver_gram(traced: Traced, order: Order, format: str) -> Built:
+    """``J.T @ J`` in a format: a tree of trees of the arguments, or one matrix, as a Hessian is."""
+    found, places = gram(traced.outputs, traced.by, eliminate(list(traced.outputs), traced.by, order).terms)
+    stacked = stack(places, traced.by, found)
+    chosen = _automatic(stacked) if format == "auto" else format
+    if chosen in ("dense", "blocks"):
+        return _trees(replace(traced, output_tree=traced.wanted_tree), places, chosen, order, False, found)
+    return deliver_stacked(stacked, chosen)
+
+
+def gram(
+    outputs: Sequence[Node], inputs: Sequence[Node], found: Sequence[Sequence[Terms]]
+) -> tuple[Sequence[Sequence[Terms]], list[Node]]:
+    """The terms of ``J.T @ J`` from those of J, and nodes of the shapes and the dtype that its rows have."""
+    return gram_terms(found), [cast_to(x, np.result_type(x.dtype, *(y.dtype for y in outputs))) for x in inputs]
 
 
 def deliver_stacked(stacked: Stacked, format: str) -> Built:
@@ -371,7 +388,9 @@ __all__ = [
     "Stacked",
     "checked_places",
     "deliver",
+    "deliver_gram",
     "deliver_stacked",
+    "gram",
     "linearized",
     "stack",
 ]

@@ -14,6 +14,11 @@ anything else            ``fun, jac = fun_and_jac(f)``       any format
 
 "Dense or CSR": dense up to 4096 elements or where a fifth of them are entries, else CSR.
 
+Others take plain transforms: ``newton(f, x0, fprime=jc.grad(f), fprime2=jc.hessian(f))``; ``fsolve(f, x0,
+fprime=jc.jacobian(f))``; ``odeint(f, y0, t, tfirst=True, Dfun=jc.jacobian(f, argnums=1))``; and ``solve_bvp``, whose
+mesh is a batch: ``fun_jac=lambda x, y: np.moveaxis(jc.vmap(jc.jacobian(slope))(y.T), 0, -1)`` with ``slope(y)`` at one
+point, and ``bc_jac=jc.jacobian(bc, argnums=(0, 1))``.
+
 SciPy asks for the value first and for the Jacobian at the same point next. The pairs made here compute both when the
 value is asked for and hand the Jacobian over when it is asked for: one evaluation for each point. What was not asked
 for is dropped at the next point; nothing is remembered longer, so data that the function reads may change between runs.

@@ -7,7 +7,7 @@ Jacobian of a smaller program.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,8 +19,8 @@ from .graph.build import assembled, index_node, movement_reshape
 from .graph.index import Affine, axis, from_table
 from .graph.node import Node, new_input, substitute_nodes
 from .replay import Built, Traced
-from .results import Format, Stacked, checked_places, deliver_stacked
-from .structure import dense_node, diagonal_terms, gram_terms, selected_rows
+from .results import Format, checked_places, deliver_gram
+from .structure import dense_node, diagonal_terms, selected_rows
 from .transforms import Transformed, checked_format
 
 __all__ = ["diagonal", "gauss_newton", "jacobian_columns", "jacobian_rows", "trace"]
@@ -172,7 +172,7 @@ def _build_columns(columns: Any, traced: Traced) -> Built:
 
 def gauss_newton(
     function: Callable[..., Any],
-    argnums: int = 0,
+    argnums: int | Sequence[int] = 0,
     *,
     format: Format = "dense",
     order: Order = "auto",
@@ -183,9 +183,10 @@ def gauss_newton(
     The product is a composition of the terms of J, so its own structure is found and J is not stored.
 
     Args:
-        function: plain NumPy code; one array as argument (a residual of any shape as result).
-        argnums: the positional argument to differentiate by.
-        format: as in :func:`jacana.jacobian`; the matrix has shape ``(x.size, x.size)`` (dense: ``x.shape + x.shape``).
+        function: plain NumPy code; a residual of any shape as result, or a tree of residuals.
+        argnums: the positional argument (or arguments) to differentiate by.
+        format: as in :func:`jacana.hessian`; the matrix has shape ``(x.size, x.size)`` (dense: ``x.shape + x.shape``,
+            of trees a tree of trees).
         order: order of elimination.
         compile: make machine code at the first call; see :func:`jacana.compile`.
 
@@ -203,6 +204,4 @@ def gauss_newton(
 
 
 def _build_gauss_newton(format: str, order: Order, traced: Traced) -> Built:
-    y, x = _one_pair(traced, "gauss_newton")
-    terms = gram_terms(eliminate([y], [x], order).terms[0][0])
-    return deliver_stacked(Stacked(terms, x.shape, x.shape, jacobian_dtype(y, x)), format)
+    return deliver_gram(traced, order, format)

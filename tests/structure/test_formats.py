@@ -253,7 +253,7 @@ def test_transpose_gram_and_diagonal_of_random_programs(program):
     (terms,) = eliminate([y], [x]).terms[0]
     (whole,) = dense_jacobians([y], [x])[0]
     flipped = sparse_plan(transposed(terms), x.shape, y.shape, F8)
-    gram = sparse_plan(gram_terms(terms), x.shape, x.shape, F8)
+    gram = sparse_plan(gram_terms([[terms]])[0][0], x.shape, x.shape, F8)
     dense, one, two = interpret([whole, flipped.data, gram.data], program.known)
     j = dense.reshape(y.size, x.size)
     close(flipped.make(one).toarray(), j.T, 1e-12)

@@ -416,6 +416,28 @@ def test_gauss_newton_has_its_own_structure():
     assert N.nnz == 3 * n - 2
 
 
+def shared_rates(p, c):
+    return {"a": p["w"][1:] * p["w"][:-1] * c, "b": np.exp(p["rate"]) * p["w"].reshape(2, 3)}
+
+
+@pytest.mark.parametrize("format", ["dense", *MATRICES, "auto"])
+def test_gauss_newton_of_trees(format):
+    p, c = {"w": at(6), "rate": np.array(0.3)}, at(5)
+    J = jc.jacobian(shared_rates, argnums=(0, 1), format="csr")(p, c).toarray()
+    expected = J.T @ J  # columns: rate, w, c
+    N = jc.gauss_newton(shared_rates, argnums=(0, 1), format=format)(p, c)
+    if format in ("dense", "auto"):  # a tree of trees, as a Hessian is
+        np.testing.assert_allclose(N[0]["w"][0]["rate"], expected[1:7, 0], rtol=1e-13)
+        np.testing.assert_allclose(N[0]["rate"][1], expected[0, 7:], atol=0)
+        np.testing.assert_allclose(N[1][1], expected[7:, 7:], rtol=1e-13, atol=1e-15)
+    else:
+        np.testing.assert_allclose(full(N), expected, rtol=1e-13, atol=1e-15)
+    if format == "csr":
+        found = jc.gauss_newton(shared_rates, argnums=(0, 1)).structure(p, c)
+        assert found.nnz == N.nnz == 16 + 1 + 2 * 6 + 2 * 10 + 5  # w by w, rate, rate by w, w by c, c
+        assert list(found.rows) == list(found.columns) == ["p['rate']", "p['w']", "c"]
+
+
 # --- parts of a Jacobian ----------------------------------------------------------------------------------------
 
 

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+import scipy.linalg
 from hypothesis import HealthCheck, given, settings
 from test_programs import differences, points, programs
 
@@ -360,6 +361,35 @@ def assembled_by_add_at(u):
 @case("finite elements by bincount", at(5), MESH)
 def assembled_by_bincount(u):
     return np.bincount(TRIANGLES.ravel(), weights=loads(u).ravel(), minlength=5)
+
+
+def stiffness(u):
+    """Element matrices that depend on the solution: of their own conductivity."""
+    return np.exp(np.sum(u[TRIANGLES], axis=1))[:, None, None] * (np.eye(3) * 3.0 - 1.0)
+
+
+@case("matrix of finite elements by add.at, times vector", at(5), MESH)
+def matrix_by_add_at(u):
+    K = np.zeros((5, 5))
+    np.add.at(K, (TRIANGLES[:, :, None], TRIANGLES[:, None, :]), stiffness(u))
+    return K @ u
+
+
+@case("matrix of finite elements by a loop, times vector", at(5), MESH)
+def matrix_by_loop(u):
+    K = np.zeros((5, 5))
+    for triangle, k in zip(TRIANGLES, stiffness(u), strict=True):
+        K[np.ix_(triangle, triangle)] += k
+    return K @ u
+
+
+@case("matrix of finite elements with a fixed node", at(5), [(0, 0)] + [p for p in MESH if p[0] != 0])
+def matrix_with_a_fixed_node(u):
+    K = np.zeros((5, 5))
+    np.add.at(K, (TRIANGLES[:, :, None], TRIANGLES[:, None, :]), stiffness(u))
+    K[0] = 0.0
+    K[0, 0] = 1.0
+    return K @ u
 
 
 @case("bars by add.at", at(6), [(k, k + o) for k in range(6) for o in (-1, 0, 1) if 0 <= k + o < 6])
@@ -771,6 +801,40 @@ row(
 )
 row("outer product", lambda x: np.outer(x[:2], x[2:]), at(5), [((i, j), c) for i, j in grid(2, 3) for c in (i, j + 2)])
 row("matrix times vector", lambda x: np.sin(A34 @ x), at(4), grid(3, 4))
+row(
+    "weights of a window",
+    lambda u: np.lib.stride_tricks.sliding_window_view(u, 3) @ np.array([1.0, 0.0, -1.0]),
+    at(7),
+    [(k, k + o) for k in range(5) for o in (0, 2)],
+)
+SEEN = np.array([[1, 0, 1, 1], [0, 1, 1, 0], [1, 1, 0, 0]], dtype=bool)
+
+
+@case("softmax masked by minus infinity", at(3, 4), [
+    ((i, j), (i, k)) for i, j, k in grid(3, 4, 4) if SEEN[i, j] and SEEN[i, k]
+])  # fmt: skip
+def masked_softmax(x):
+    z = np.where(SEEN, x, -np.inf)
+    e = np.exp(z - np.max(z, axis=1, keepdims=True))
+    return e / np.sum(e, axis=1, keepdims=True)
+
+
+LOWER = np.tril(at(4, 4)) + np.eye(4)
+BLOCKS = scipy.linalg.block_diag(at(2, 2) + np.eye(2), 2.0, at(3, 3) + np.eye(3))
+row("solve of a triangle", lambda b: scipy.linalg.solve_triangular(LOWER, b**2, lower=True), at(4), [
+    (i, j) for i, j in grid(4, 4) if i >= j
+])  # fmt: skip
+row("solve of blocks", lambda b: np.linalg.solve(BLOCKS, b**2), at(6), [
+    (i, j) for i, j in grid(6, 6) if (i < 2) == (j < 2) and (i == 2) == (j == 2)
+])  # fmt: skip
+
+
+@case("inverse of a bidiagonal matrix", at(4), [(i, k) for i in range(5) for k in range(4) if k < i])
+def inverse_of_two_diagonals(x):
+    A = np.diag(np.arange(1.0, 6.0)) + np.diag(x, -1)
+    return np.linalg.solve(A, np.arange(1.0, 6.0))
+
+
 row("solve", lambda b: np.linalg.solve(at(3, 3) + 2.0 * np.eye(3), b**2), at(3), grid(3, 3))
 
 KERNEL = np.array([1.0, -2.0, 0.5])

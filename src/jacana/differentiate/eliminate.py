@@ -28,6 +28,7 @@ Order: TypeAlias = Literal["forward", "reverse", "cost", "auto"]
 Key: TypeAlias = "Node | int"  # an output vertex is its position, so that an output may also be a node on the way
 
 DENSE_LIMIT = 256  # ``unrestricted`` of dense results
+WORTH = 4  # the part of a term that must be zero for a dense result to leave it out: products are fast, indices slow
 AUTO_LIMIT = 60  # vertices up to which "auto" also estimates pure forward and pure reverse, and
 AUTO_MOST = 120  # up to which it does so before anything is eliminated, because that may take long
 AUTO_WORTH = 10_000  # multiplications from which another order can save what is worth an estimate
@@ -157,6 +158,7 @@ class _Edges:
     ) -> None:
         self.unrestricted, self.whole_maps, self.unformed = unrestricted, whole_maps, False
         self.join_rows = join_rows
+        self.places: dict[Node, Terms | None] = {}  # where coefficients can be other than zero
         self.ends: set[Node] = set()  # the vertices at either end of an opaque linear map
         if not whole_maps:
             outputs = unrolled(outputs, inputs)
@@ -202,8 +204,13 @@ class _Edges:
                     large = math.prod(term.domain) > self.unrestricted
                     if self.whole_maps and any([factor.op.matrix for factor, _ in term.factors]):
                         large, self.unformed = False, True
-                    for part in restrict_to_factors(term) if large else (term,):
+                    for part in self._restricted(term) if large else (term,):
                         self._add(node, source, part)
+
+    def _restricted(self, term: Term) -> Terms:
+        """The term without the zeros that its factors are known to have, where that is worth the indices."""
+        parts = restrict_to_factors(term, self.places)
+        return (term,) if self.unrestricted and _size(parts) * WORTH > _size((term,)) else parts
 
     def _add(self, to: Key, source: Node, term: Term) -> None:
         normal = normalise(term)

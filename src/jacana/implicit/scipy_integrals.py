@@ -13,8 +13,9 @@ from ..graph.build import cast_to
 from ..graph.index import Affine
 from ..graph.node import Array, Node, new_input, substitute_nodes
 from ..record import as_node, current_recording
+from ..record.composed import as_numpy
 from ..record.foreign import records
-from ..record.lift import any_tracked, plain_operand
+from ..record.lift import any_tracked
 from ..record.location import unsupported, user_line
 from ..record.recording import not_recording
 from ..record.variable import raw_deep, tracked, wrap_node
@@ -97,26 +98,27 @@ def trapezoid(y: Any, x: Any = None, dx: float = 1.0, axis: int = -1) -> Any:
 @records(INTEGRATE, "cumulative_trapezoid")
 def cumulative_trapezoid(y: Any, x: Any = None, dx: float = 1.0, axis: int = -1, initial: Any = None) -> Any:
     """Running sums of the trapezoidal rule."""
-    y = np.moveaxis(plain_operand(y), axis, -1)
-    if x is not None:
-        x = plain_operand(x)
-        dx = np.diff(x if np.ndim(raw_deep(x)) == 1 else np.moveaxis(x, axis, -1), axis=-1)
-    found = np.cumsum(dx * (y[..., 1:] + y[..., :-1]) / 2.0, axis=-1)
+    from scipy import integrate
+
+    value = integrate.cumulative_trapezoid(raw_deep(y), raw_deep(x), dx, axis, initial)  # SciPy checks the arguments
+    y = np.moveaxis(y, axis, -1)
+    step = dx if x is None else np.diff(x if np.ndim(raw_deep(x)) == 1 else np.moveaxis(x, axis, -1))
+    sums = np.cumsum(step * (y[..., 1:] + y[..., :-1]) / 2.0, axis=-1)
     if initial is not None:
-        found = np.concatenate((np.full((*np.shape(raw_deep(y))[:-1], 1), float(initial)), found), axis=-1)
-    return np.moveaxis(found, -1, axis)
+        sums = np.concatenate([np.zeros_like(sums[..., :1]), sums], axis=-1)
+    return as_numpy(value, np.moveaxis(sums, -1, axis))
 
 
 @records(INTEGRATE, "simpson")
 def simpson(y: Any, x: Any = None, *, dx: float = 1.0, axis: int = -1) -> Any:
-    """The rule of Simpson at constant points: its weights are the integrals of the unit vectors."""
+    """Simpson's rule, of an even number of points too: the weights are SciPy's own."""
     from scipy import integrate
 
-    if any_tracked([x, dx]) or np.ndim(x) > 1:
-        raise unsupported("scipy.integrate.simpson at recorded points", "Use np.trapezoid.")
-    y = np.moveaxis(plain_operand(y), axis, -1)
-    weights = integrate.simpson(np.eye(np.shape(raw_deep(y))[-1]), x=x, dx=dx, axis=-1)
-    return y @ np.asarray(weights, raw_deep(y).dtype)
+    value = integrate.simpson(raw_deep(y), raw_deep(x), dx=dx, axis=axis)
+    if any_tracked([x]) or np.ndim(raw_deep(x)) > 1:
+        raise unsupported("scipy.integrate.simpson at recorded x, or at x of several axes", "Use np.trapezoid.")
+    weights = integrate.simpson(np.eye(np.shape(raw_deep(y))[axis]), raw_deep(x), dx=dx)
+    return as_numpy(value, np.tensordot(y, weights, axes=([axis], [0])))
 
 
 def _refused(name: str, remedy: str) -> None:

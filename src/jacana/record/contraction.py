@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..graph.build import cast_to, contract_labels, index_node, movement_reshape, transpose
+from ..graph.build import SMALL, cast_to, contract_labels, index_node, movement_reshape, transpose
 from ..graph.index import Affine, Index, axis
 from ..graph.node import Node
 from .lift import acceptable, operand, plain_operand, with_zeros
@@ -32,6 +32,8 @@ def contraction(value: Any, operands: Sequence[tuple[Any, Labels]], out: Labels)
             sizes[label] = n if sizes.get(label, 1) == 1 else sizes[label]
     factors = []
     for x, labels in operands:
+        if len(labels) == 1 and sizes[labels[0]] <= SMALL:
+            x = with_zeros(x)  # weights, as of a difference: [1, 0, -1]
         node = operand(x, np.shape(raw(x)), value.dtype)
         factors.append(_distinct(node, labels, sizes))
     compact = {label: k for k, label in enumerate(sizes)}

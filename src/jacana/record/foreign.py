@@ -118,9 +118,10 @@ def _prepare(module: str, namespace: ModuleType) -> dict[str, Callable[..., Any]
     if found is None:
         found = {}
         for name in getattr(namespace, "__all__", ()):
+            if module in MADE_OF_UFUNCS and name not in HANDLERS[module] and (module, name) not in REMEDIES:
+                continue  # not even looked at: scipy.sparse imports what it has when that is asked for
             original = getattr(namespace, name, None)
-            known = name in HANDLERS[module] or (module, name) in REMEDIES or module not in MADE_OF_UFUNCS
-            if known and (_is_function(original) or (inspect.isclass(original) and module in _OF_CLASSES)):
+            if _is_function(original) or (inspect.isclass(original) and module in _OF_CLASSES):
                 found[name] = _wrapper(module, name, original)
                 _originals[id(original)] = (original, found[name])
         _wrappers[module] = found

@@ -82,9 +82,10 @@ def nest_functions(taken: frozenset[str]) -> tuple[Entry, ...]:
 def _array_functions(taken: frozenset[str]) -> tuple[Entry, ...]:
     found: list[Entry] = []
     for module in (np, np.linalg, np.fft):
-        for name in dir(module):
-            original = getattr(module, name, None) if name not in OF_LISTS else None
-            if isinstance(original, type) or not callable(original) or (module is np and name in taken):
+        for name, original in vars(module).items():  # not dir(): asked for, numpy.testing and numpy.f2py are imported
+            if name in OF_LISTS or (module is np and name in taken):
+                continue
+            if isinstance(original, type) or not callable(original):
                 continue
             if not isinstance(original, np.ufunc) and original in FUNCTIONS:
                 found.append((module, name, original, _of_nests(original)))

@@ -17,15 +17,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import trees
-from ..differentiate.derivatives import jacobian_dtype
 from ..differentiate.eliminate import Elimination, Estimate, Order, eliminate, estimate
 from ..errors import InvalidInputError
 from ..graph.index import Affine, Index, bounds, flatten, substitute
 from ..graph.node import Array, Node, Term
 from ..record import Recording
 from ..replay import Replay, Traced, _Arguments
-from ..results import AUTO_DENSE_SIZE, AUTO_DENSITY, AUTO_OPERATOR, Stacked, _automatic, stack
-from ..structure import gram_terms
+from ..results import AUTO_DENSE_SIZE, AUTO_DENSITY, AUTO_OPERATOR, Stacked, _automatic, gram, stack
 from ..structure.operator import entry_count, factor_nodes
 from ..structure.positions import entry_positions
 from ..structure.support import restrict_to_masks
@@ -279,12 +277,8 @@ def derive(replay: Replay, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Der
         outputs, rows = _gradient_nodes(_scalar_output(traced, replay.verb), traced.by, "auto"), columns
     found = eliminate(outputs, traced.by, order)
     if make == "gram":
-        if len(outputs) != 1 or len(traced.by) != 1:
-            raise InvalidInputError(f"{replay.verb} needs one array as argument and one as result")
-        ((terms,),) = found.terms
-        (x,) = traced.by
-        stacked = Stacked(gram_terms(terms), x.shape, x.shape, jacobian_dtype(outputs[0], x))
-        rows = columns
+        terms, places = gram(outputs, traced.by, found.terms)
+        stacked, rows = stack(places, traced.by, terms), columns
     else:
         stacked = stack(outputs, traced.by, found.terms)
     return Derived(

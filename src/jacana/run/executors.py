@@ -224,7 +224,7 @@ class Compiled:
     def _automatic(self, values: Sequence[Array]) -> list[Array]:
         if self._native is not None:
             return self._compare(values)
-        if self._numpy is None and native_available() and _has_long_loop(self.program):
+        if self._numpy is None and _has_long_loop(self.program) and native_available():
             self._fastest = self._with_native()
             return self._fastest(values)
         if self._spent > RECALL_SECONDS and not self._looked:

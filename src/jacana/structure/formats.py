@@ -84,9 +84,16 @@ def diagonal_terms(terms: Sequence[Term], shape: Shape) -> Terms:
     return add_terms(compose_terms(tuple(t._replace(row=(), col=(*t.row, *t.col)) for t in terms), (both,)))
 
 
-def gram_terms(terms: Terms) -> Terms:
-    """``J.T @ J`` by composition: J itself is never stored."""
-    return add_terms(compose_terms(transposed(terms), terms))
+def gram_terms(jacobian: Sequence[Sequence[Terms]]) -> tuple[tuple[Terms, ...], ...]:
+    """``J.T @ J`` by composition, for every pair of arguments; ``jacobian[output][argument]`` is never stored."""
+    columns = list(zip(*jacobian, strict=True))
+    return tuple(
+        tuple(
+            add_terms(t for a, b in zip(left, right, strict=True) for t in compose_terms(transposed(a), b))
+            for right in columns
+        )
+        for left in columns
+    )
 
 
 def selected_rows(node: Node, places: IntArray) -> Node:

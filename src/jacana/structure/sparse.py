@@ -19,7 +19,7 @@ from ..graph.build import assembled, cast_to
 from ..graph.index import Index, from_table, unraveled
 from ..graph.node import Array, DType, Node, Shape, Term
 from .merging import add_outer_products, expand_small_axes, share_rows
-from .positions import write_coordinates
+from .positions import entry_positions, write_coordinates
 from .support import restrict_to_masks
 from .terms import coefficient
 
@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
 Places: TypeAlias = "np.ndarray[Any, np.dtype[np.signedinteger[Any]]]"
 MAX_BLOCK = 12  # rows or columns up to which a block size is tried
-SAMPLE = 2**16  # entries that are looked at to choose a block size
+SAMPLE = 2**16  # entries that are looked at to choose a block size, and from which a part of them is looked at first
+BEGINNING = 16  # places along an axis that are looked at first
 
 
 @dataclass(frozen=True)
@@ -67,8 +68,10 @@ def sparse_plan(terms: Sequence[Term], rows: Shape, cols: Shape, dtype: DType, f
     terms = add_outer_products(part for term in terms for part in restrict_to_masks(term))
     terms = share_rows(terms, rows)
     by_column = format == "csc"
-    pointers, minor, slots = _sorted(terms, rows, cols, by_column)
-    distinct = len(slots) == len(minor)
+    distinct = not _overlap(terms, rows, cols)
+    if distinct:
+        pointers, minor, slots = _sorted(terms, rows, cols, by_column)
+        distinct = len(slots) == len(minor)
     if len(terms) > 1 and not distinct:
         # Some entries come from several terms: merge what can be, so that each entry is written once.
         terms = share_rows(expand_small_axes(terms), rows)
@@ -88,6 +91,15 @@ def sparse_plan(terms: Sequence[Term], rows: Shape, cols: Shape, dtype: DType, f
         by_row, minor, _ = _compress([minor, _lines(pointers)], shape[0])
         pointers = by_row
     return SparsePlan(format, shape, _frozen(pointers), _frozen(minor), data, make)
+
+
+def _overlap(terms: Sequence[Term], rows: Shape, cols: Shape) -> bool:
+    """Whether two terms share an entry for certain: large ones are looked at where their domains begin."""
+    if len(terms) < 2 or sum(math.prod(t.domain) for t in terms) < SAMPLE:
+        return False
+    begun = [t._replace(domain=tuple(min(n, BEGINNING) for n in t.domain)) for t in terms]
+    places = np.concatenate([entry_positions(t, rows, cols).ravel() for t in begun])
+    return len(np.unique(places)) < len(places)
 
 
 def _sorted(terms: Sequence[Term], rows: Shape, cols: Shape, by_column: bool) -> tuple[Places, Places, Places]:

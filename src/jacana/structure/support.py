@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TypeAlias
 
 import numpy as np
 
@@ -18,15 +19,24 @@ from ..graph.node import CONSTANT, LITERAL, Array, Factor, Node, Term, literal_v
 from ..graph.ops.movement import assemble, index
 from .terms import Terms, compose, known_array, normalise
 
-DEPTH = 5  # operations that are looked through from a coefficient to an array of known places
+DEPTH = 5  # operations that are looked through from a mask to arrays that are known
 PARTS = 16  # pieces into which a term is cut at most
-UNION = 2**16  # elements up to which the places of a sum are enumerated
+UNION = 2**16  # elements up to which the places of a sum and of an inverse are enumerated
+ASSEMBLED = 2**20  # the same for an array that is filled piece by piece, such as the matrix of finite elements
+
+Known: TypeAlias = (
+    "dict[Node, Terms | None]"  # what has been found: the same coefficients are asked for again and again
+)
+
 _LOGIC = frozenset({"logical_not", "logical_and", "logical_or", "logical_xor", "cast", "index", "any"})
 
 
-def restrict_to_factors(term: Term) -> Terms:
-    """The term over those places only where its factors can be other than zero."""
-    found = [(axes, places) for node, axes in term.factors if (places := _places_of(node, DEPTH)) is not None]
+def restrict_to_factors(term: Term, known: Known) -> Terms:
+    """The term over those places only where its factors can be other than zero.
+
+    ``known``: what has been found about nodes; it is added to.
+    """
+    found = [(axes, places) for node, axes in term.factors if (places := _places_of(node, known)) is not None]
     return _restrict(term, found) if found else (term,)
 
 
@@ -51,16 +61,11 @@ def restrict_to_masks(term: Term) -> Terms:
     masks: list[Factor] = []
     for node, axes in term.masks:
         known = _known(node, DEPTH)
-        if known is not None:
-            if not known.all():
-                found.append((axes, _nonzero(known)))
-            continue
-        masks.append((node, axes))
-        if node.op.name == "logical_and":
-            for part in node.inputs:
-                known = _known(part, DEPTH)
-                if known is not None and not known.all():
-                    found.append((axes, _nonzero(known)))
+        possible = _possible(node, DEPTH) if known is None else known
+        if possible is not None and not possible.all():
+            found.append((axes, _nonzero(possible)))
+        if known is None:
+            masks.append((node, axes))
     if len(masks) < len(term.masks):
         term = term._replace(masks=tuple(masks))
     return _restrict(term, found) if found else (term,)
@@ -81,66 +86,127 @@ def _restrict(term: Term, found: Sequence[tuple[Sequence[int], Terms]]) -> Terms
     return tuple(p for p in results if p is not None)
 
 
-def _places_of(node: Node, depth: int) -> Terms | None:
-    """Terms whose rows are the places, each once, where ``node`` can be other than zero; None: that may be anywhere."""
+def _places_of(node: Node, known: Known) -> Terms | None:
+    """Terms whose rows are the places, each once, where ``node`` can be other than zero; None: that may be anywhere.
+
+    No recursion: a matrix that a loop fills is as many operations deep as the loop has steps.
+    """
+    stack = [node]
+    while stack:
+        node = stack[-1]
+        if node in known:
+            stack.pop()
+            continue
+        sources = [i for i in _looked_through(node) if i not in known]
+        stack += sources
+        if not sources:
+            known[node] = _places(node, known)
+    return known[node]
+
+
+def _looked_through(node: Node) -> Sequence[Node]:
+    """The inputs of which the places must be known."""
+    if node.op is assemble:
+        return [part for part in node.inputs if part.ndim or part.op is index]
+    if node.op is index:
+        return node.inputs
+    match node.op.name:
+        case "negative" | "cast" | "multiply" | "inv":
+            return node.inputs
+        case "divide":
+            return node.inputs[:1]
+        case "add" | "subtract" if node.size <= UNION:
+            return node.inputs
+    return ()
+
+
+def _places(node: Node, known: Known) -> Terms | None:
+    """``_places_of`` where the inputs that are looked through are known."""
     if node.op is CONSTANT:
-        array = _known(node, depth)
+        array = _known(node, 0)
         return None if array is None or array.all() else _nonzero(array)
     if node.op.matrix is not None:
         return None if node.op.matrix.support is None else _normal(node.op.matrix.support(node))
-    if depth == 0:
-        return None
     if node.op is assemble:
-        return _written(node, depth)
+        return _written(node, known)
     if node.op is index:
-        sources = _places_of(node.inputs[0], depth - 1)
+        sources = known[node.inputs[0]]
         if sources is None:
             return None
         reading = Term(node.shape, identity(node.ndim), node.params.indices)
         return tuple(found for place in sources if (found := compose(reading, place)) is not None)
     match node.op.name:
         case "select":
-            known = _known(node.inputs[0], depth - 1)
-            if known is None or literal_value(node.inputs[2]) != 0:
+            mask = _known(node.inputs[0], DEPTH)
+            if mask is None or literal_value(node.inputs[2]) != 0:
                 return None
-            return None if known.all() else _nonzero(known)
+            return None if mask.all() else _nonzero(mask)
+        case "exp":
+            return _finite(node.inputs[0])
         case "negative" | "cast" | "divide":
-            return _places_of(node.inputs[0], depth - 1)
+            return known[node.inputs[0]]
         case "multiply":
-            options = [p for i in node.inputs if (p := _places_of(i, depth - 1)) is not None]
+            options = [p for i in node.inputs if (p := known[i]) is not None]
             return min(options, key=_count, default=None)
+        case "inv" if node.size <= UNION:
+            return _inverse_places(node, known)
         case "add" | "subtract" if node.size <= UNION:
-            return _union(node, depth)
+            a, b = (known[i] for i in node.inputs)
+            return None if a is None or b is None else _covered(node, [*a, *b])
     return None
 
 
-def _union(node: Node, depth: int) -> Terms | None:
-    """Where at least one of two arrays can be other than zero."""
+def _covered(node: Node, places: Sequence[Term]) -> Terms | None:
+    """Places that may overlap, each once; None if they are everywhere."""
     mask = np.zeros(node.shape, dtype=bool)
-    for source in node.inputs:
-        places = _places_of(source, depth - 1)
-        if places is None:
-            return None
-        for place in places:
-            mask[tuple(evaluate(e, place.domain) for e in place.row)] = True
-    return _nonzero(mask)
+    for place in places:
+        mask[tuple(evaluate(e, place.domain) for e in place.row)] = True
+    return None if mask.all() else _nonzero(mask)
 
 
 def _count(places: Terms) -> int:
     return sum(math.prod(p.domain) for p in places)
 
 
-def _written(node: Node, depth: int) -> Terms | None:
+def _finite(node: Node) -> Terms | None:
+    """Where a masked array is not minus infinity, so that ``exp`` is not zero (``exp(where(mask, x, -inf) - max)``)."""
+    while node.op.name in ("add", "subtract", "cast"):
+        node = node.inputs[0]
+    if node.op.name != "select" or literal_value(node.inputs[2]) != -math.inf:
+        return None
+    mask = _known(node.inputs[0], DEPTH)
+    return None if mask is None or mask.all() else _nonzero(mask)
+
+
+def _inverse_places(node: Node, known: Known) -> Terms | None:
+    """Where an inverse can be other than zero: it is a polynomial of the matrix, so along paths of its entries only."""
+    (source,) = node.inputs
+    places = known[source]
+    if places is None:
+        return None
+    pattern = np.zeros(source.shape, dtype=bool)
+    for place in places:
+        pattern[tuple(evaluate(e, place.domain) for e in place.row)] = True
+    pattern |= np.eye(source.shape[-1], dtype=bool)
+    reached = 1
+    while reached < source.shape[-1]:  # squared, a matrix has the paths of twice the length
+        pattern = np.matmul(pattern.astype(np.float32), pattern.astype(np.float32)) > 0
+        reached *= 2
+    return None if pattern.all() else _nonzero(pattern)
+
+
+def _written(node: Node, known: Known) -> Terms | None:
     """The places that the parts of an assembled array fill."""
     params = node.params
-    known = [None if part.ndim == 0 else _places_of(part, depth - 1) for part in node.inputs]
-    if not params.disjoint or (params.full and all(places is None for places in known)):
+    parts = [(p, rows, known.get(p)) for p, rows in zip(node.inputs, params.rows, strict=True) if literal_value(p) != 0]
+    if params.full and len(parts) == len(node.inputs) and all(places is None for _, _, places in parts):
         return None
     result: list[Term] = []
     scalars = []
-    for part, rows, places in zip(node.inputs, params.rows, known, strict=True):
+    for part, rows, places in parts:
         if part.ndim == 0:
-            scalars.append([e.offset for e in rows])
+            if places != ():
+                scalars.append([e.offset for e in rows])
             continue
         everywhere = (Term(part.shape, identity(part.ndim), ()),)
         for place in everywhere if places is None else places:
@@ -148,7 +214,9 @@ def _written(node: Node, depth: int) -> Terms | None:
     if scalars:
         table = np.array(scalars, dtype=np.int64)
         result.append(Term((len(table),), tuple(from_table(column, (0,)) for column in table.T), ()))
-    return _normal(result) if len(result) <= PARTS else None
+    if params.disjoint and len(result) <= PARTS:
+        return _normal(result)
+    return _covered(node, result) if node.size <= ASSEMBLED else None
 
 
 def _normal(places: Sequence[Term]) -> Terms:
@@ -177,6 +245,23 @@ def _nonzero(array: Array) -> Terms:
             )
     rows: tuple[Index, ...] = tuple(from_table(p, (0,)) for p in places)
     return _normal([Term((count,), rows, ())])
+
+
+def _possible(node: Node, depth: int) -> Array | None:
+    """Where a mask can hold, as far as that depends on nothing but watched arrays; None: that may be anywhere."""
+    known = _known(node, depth)
+    if known is not None or depth == 0:
+        return known
+    name = node.op.name
+    if name == "index" or name == "any":
+        source = _possible(node.inputs[0], depth - 1)
+        return None if source is None else np.asarray(node.op.evaluate(node.params, source))
+    if name not in ("logical_and", "logical_or"):
+        return None
+    a, b = (_possible(i, depth - 1) for i in node.inputs)
+    if a is None or b is None:
+        return None if name == "logical_or" else (b if a is None else a)
+    return a & b if name == "logical_and" else a | b
 
 
 def _known(node: Node, depth: int) -> Array | None:
