@@ -7,7 +7,7 @@ import pytest
 
 import jacana as jc
 from jacana.errors import InvalidInputError
-from jacana.optimize import batch
+from jacana.optimize import batch, batch_steps
 from jacana.run import current_executor, native_available
 
 T = np.linspace(-3.0, 3.0, 31)
@@ -103,6 +103,45 @@ def test_residuals_of_zero_and_limits():
     none = jc.fit_batch(misfit, np.ones((2, 4)), args=(problems(2),), shared=(T,), max_iterations=0)
     assert (none.status == 0).all()
     np.testing.assert_array_equal(none.x, np.ones((2, 4)))
+
+
+# Peaks from which a first step that is hardly damped leads far away.
+FAR = np.array([[2.627, -0.293, 0.557, 0.733], [1.869, -0.078, 0.521, 0.73], [2.987, 0.295, 0.614, 0.889]])
+
+
+@pytest.mark.parametrize("count", [40, 100])
+def test_first_steps_do_not_run_away(count):
+    t = np.linspace(-3.0, 3.0, count)
+    data = peak(FAR.T[:, :, None], t)
+    fits = jc.fit_batch(lambda p, y: peak(p, t) - y, np.tile([1.0, 0.0, 1.0, 0.0], (3, 1)), args=(data,))
+    assert fits.success.all()
+    np.testing.assert_allclose(fits.x, FAR, rtol=1e-7)
+
+
+@pytest.mark.parametrize("bounds", [None, (-1e3, [1e3, 1e3, 1e3, 0.8])])
+def test_fits_that_do_not_converge_are_tried_once_more(monkeypatch, bounds):
+    started = batch_steps.started
+    wild = {batch_steps.FIRST_DAMPING: 1e-3}
+    first = batch_steps.FIRST_DAMPING
+    monkeypatch.setattr(batch, "started", lambda x, damping=first: started(x, wild.get(damping, damping)))
+    t = np.linspace(-3.0, 3.0, 40)
+    data = peak(FAR.T[:, :, None], t)
+    start = np.tile([1.0, 0.0, 1.0, 0.0], (3, 1))
+
+    def fitted():
+        return jc.fit_batch(lambda p, y: peak(p, t) - y, start, args=(data,), bounds=bounds)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(batch._Fits, "once_more", lambda *_: None)
+        before = fitted()
+    after = fitted()
+    assert (~before.success).any() or bounds is not None
+    assert after.success.all()
+    again = ~before.success
+    assert (after.nit[again] > before.nit[again]).all()
+    np.testing.assert_array_equal(after.nit[~again], before.nit[~again])
+    expected = [jc.least_squares(lambda p, y: peak(p, t) - y, start[0], args=(y,), bounds=bounds).cost for y in data]
+    np.testing.assert_allclose(after.cost, expected, atol=1e-16, rtol=1e-9)
 
 
 def test_parameter_without_effect_stays():
@@ -269,9 +308,9 @@ def test_bounds_by_name_for_each_fit_and_equal_ones():
 @pytest.mark.parametrize("loss", ["huber", "soft_l1", "cauchy", "arctan", "tukey", lambda z: z / (1.0 + z)])
 def test_losses_are_those_of_one_at_a_time(loss):
     data = problems(7, seed=4)
+    plain = jc.fit_batch(misfit, START[:7], args=(data,), shared=(T,))  # before there are outliers
     data[:, 5] += 2.0
     data[3, 20] -= 4.0
-    plain = jc.fit_batch(misfit, START[:7], args=(data,), shared=(T,))
     fits = jc.fit_batch(misfit, plain.x, args=(data,), shared=(T,), loss=loss, loss_scale=0.1)
     assert fits.success.all()
     for k in range(7):

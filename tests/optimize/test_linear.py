@@ -5,17 +5,19 @@ import pytest
 from scipy import sparse
 from scipy.sparse.linalg import aslinearoperator
 
+import jacana as jc
 from jacana.errors import InvalidInputError
 from jacana.optimize import DenseCholesky, DenseQR, LevenbergMarquardt, Linearization, Problem
 from jacana.optimize.controls import Damping
 from jacana.optimize.linear import iterative_schur, schur, small
 from jacana.optimize.linear.elements import PatternCache, elements_of
-from jacana.optimize.linear.elimination import lower_roots
+from jacana.optimize.linear.elimination import find_elimination, lower_roots
 from jacana.optimize.linear.iterative import LSMR, ConjugateGradients
 from jacana.optimize.linear.iterative_schur import IterativeSchur
 from jacana.optimize.linear.normal import SolveFailed
 from jacana.optimize.linear.schur import Schur
 from jacana.optimize.linear.sparse import SparseCholesky
+from jacana.optimize.solvers import choose_linear_solver
 
 
 def camera_like(seed=0, cameras=3, points=11, extra=0):
@@ -223,6 +225,40 @@ def test_schur_eliminates_the_small_blocks():
     assert plan.elimination.size == 2
     assert plan.elimination.eliminated.shape == (2, 11)
     np.testing.assert_array_equal(plan.elimination.kept, np.arange(12))
+
+
+def turned_places(n, more):
+    """Residuals of poses that have nothing to do with one another; `more`: some see half of a pose only."""
+    rng = np.random.default_rng(n)
+    target = rng.standard_normal((n, 3))
+
+    def residual(p):
+        w, t = p[:, :3], p[:, 3:]
+        off = t + np.cross(w, t) + 0.5 * np.cross(w, np.cross(w, t)) - target
+        return np.concatenate((off, 0.1 * w), axis=1) if more else off
+
+    return residual, rng.standard_normal((n, 6))
+
+
+@pytest.mark.parametrize("solver", ["schur", "schur-cg", None])
+@pytest.mark.parametrize("more", [False, True])
+def test_schur_where_blocks_have_nothing_in_common(solver, more):
+    residual, start = turned_places(40, more)
+    found = jc.least_squares(residual, start, linear_solver=solver)
+    assert found.success
+    expected = jc.least_squares(residual, start, linear_solver="sparse")
+    assert found.cost == pytest.approx(expected.cost, abs=1e-25)
+
+
+def test_schur_is_not_chosen_where_much_is_left_that_is_sparse():
+    residual, start = turned_places(400, True)
+    values, jacobian = jc.value_and_jacobian(residual, format="csr")(start)
+    point = Linearization.of(values.ravel(), jacobian)
+    plan = find_elimination(jacobian)
+    assert plan.kept.size == 1200
+    assert plan.filled() == pytest.approx(400 * (3 * 3 + 3) / 1200**2)
+    assert not Schur().suits(point)
+    assert isinstance(choose_linear_solver(None, point), SparseCholesky)
 
 
 @pytest.mark.parametrize("pattern", ["scattered", "chain"])

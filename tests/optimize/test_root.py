@@ -2,6 +2,7 @@
 
 import pickle
 
+import mpmath
 import numpy as np
 import pytest
 import scipy.optimize
@@ -413,3 +414,21 @@ def test_anderson_needs_no_derivatives():
     assert stopped.status == Outcome.STOPPED and seen[:2] == [np.cos(1.0), np.cos(np.cos(1.0))]
     limited = jc.fixed_point(np.cos, 1.0, method="iteration", max_iterations=4)
     assert limited.status == Outcome.ITERATION_LIMIT and limited.nit == 4
+
+
+@pytest.mark.parametrize("start", [[1e-3, 1e-11, 1e-3, 0.1], [1e-7, 1e-7, 0.05, 0.05], [1.0, 1.0, 1.0, 1.0]])
+def test_equations_of_very_different_sizes(start):
+    """A weak acid in water: the product of the ions is 1e-14, the concentrations are 0.1."""
+
+    def equations(c):
+        h, oh, a, ha = c
+        return np.stack([h * oh - 1e-14, h * a - 1.8e-5 * ha, a + ha - 0.1, h - oh - a])
+
+    found = jc.root(equations, start)
+    assert found.success
+    # h (h - 1e-14 / h) = 1.8e-5 (0.1 - h + 1e-14 / h), a cubic in h, in exact numbers.
+    with mpmath.workdps(40):
+        water, acid, total = mpmath.mpf("1e-14"), mpmath.mpf("1.8e-5"), mpmath.mpf("0.1")
+        h = mpmath.findroot(lambda h: h**3 + acid * h**2 - (acid * total + water) * h - acid * water, 1.3e-3)
+        expected = [h, water / h, h - water / h, total - h + water / h]
+    np.testing.assert_allclose(found.x, np.array(expected, dtype=float), rtol=1e-13)

@@ -387,3 +387,25 @@ def test_one_argument_without_a_tuple():
 def test_a_residual_without_a_return():
     with pytest.raises(InvalidInputError, match="returned None"):
         jc.least_squares(lambda x: None, [1.0])
+
+
+@pytest.mark.parametrize(
+    ("call", "hint"),
+    [
+        (lambda: jc.least_squares(lambda x: x, [1.0], method="dogbox"), "with bounds 'trf', without them 'dogleg'"),
+        (lambda: jc.least_squares(lambda x: x, [1.0], method="LM"), "write 'lm'"),
+        (lambda: jc.root(lambda x: x, [1.0], method="lm"), "jacana.least_squares"),
+        (lambda: jc.root(lambda x: x, [1.0], method="broyden1"), "'krylov'"),
+        (lambda: jc.fixed_point(np.cos, 1.0, method="del2"), "anderson, iteration .*'newton' converges as fast"),
+        (lambda: jc.minimize(lambda x: x @ x, [1.0], method="Nelder-Mead"), "without derivatives"),
+    ],
+)
+def test_methods_of_other_packages_are_translated(call, hint):
+    with pytest.raises(InvalidInputError, match=hint):
+        call()
+
+
+@pytest.mark.parametrize("start", [np.array([1, 2], dtype=object), np.array([True, False]), True])
+def test_starts_that_are_no_numbers_say_what_to_do(start):
+    with pytest.raises(InvalidInputError, match=r"dtype (object|bool); np.asarray\(array, dtype=float\)"):
+        jc.least_squares(lambda x: x, start)

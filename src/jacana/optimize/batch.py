@@ -24,7 +24,17 @@ from ..record.watch import Watches
 from ..rows import Rows, recorded_rows
 from ..run import current_executor, executor, native_available
 from ..transforms import value_and_jacobian
-from .batch_steps import GOES_ON, BatchSearch, Normal, advanced, damped_step, started, within_bounds
+from .batch_steps import (
+    CAUTIOUS_DAMPING,
+    FIRST_DAMPING,
+    GOES_ON,
+    BatchSearch,
+    Normal,
+    advanced,
+    damped_step,
+    started,
+    within_bounds,
+)
 from .captured import taken_apart
 from .linearization import Linearization
 from .losses import Loss, as_loss
@@ -39,11 +49,12 @@ _WORTH_CODE = 20_000  # numbers in a batch of residuals from which machine code 
 _KEPT = 8  # searches as machine code, with what they were recorded from
 _WORTH_A_SEARCH = 200_000  # numbers in all residuals from which machine code of the whole search does
 
+_ITERATIONS, _NO_PROGRESS = 0, -1
 _MESSAGES = {
     2: "Converged: a full step promises a reduction of the cost below ftol.",
     5: "Converged to working precision.",
-    0: "Not converged: max_iterations reached.",
-    -1: "Not converged: no step reduces the cost.",
+    _ITERATIONS: "Not converged: max_iterations reached.",
+    _NO_PROGRESS: "Not converged: no step reduces the cost.",
     -5: "The residual or its Jacobian is not finite at the start.",
 }
 
@@ -139,7 +150,8 @@ def fit_batch(
         bounds: a pair (lower, upper), each None, a number, an array that broadcasts to (B, n), or in the structure of
             x0; or ``{name: (lower, upper)}`` where x0 is a dictionary. Equal bounds fix a parameter.
         loss, loss_scale: as for `jacana.least_squares`.
-        max_iterations: trial steps of each fit.
+        max_iterations: trial steps of each fit. One that has not converged then is tried once more from its start, with
+            as many steps that are shorter at first.
         ftol: a fit ends where a full step promises to reduce its cost by no more than this fraction. The default puts
             parameters within about 1e-8 of their standard errors.
         lanes: how many fits advance together.
@@ -217,6 +229,7 @@ def fit_batch(
         if not (native and large and search.one_by_one(residual, tuple(shared), layout)):
             with executor("native") if native and auto and first.size > _WORTH_CODE else nullcontext():
                 search.side_by_side(width)
+        search.once_more(lanes)
     x, begin = [], 0
     for shape in shapes:
         size = shape[0] if shape else 1
@@ -358,14 +371,29 @@ class _Fits:
         self._store(slice(None), x, square, status.astype(np.int_), steps.astype(np.int_), gram)
         return True
 
-    def side_by_side(self, width: int) -> None:
+    def once_more(self, lanes: int) -> None:
+        """Try the fits that did not converge from their starts again, with shorter first steps: from some starts a step
+        of Gauss and Newton leads so far away that no way leads back."""
+        left = np.flatnonzero((self.status == _ITERATIONS) | (self.status == _NO_PROGRESS))
+        if left.size == 0 or self.max_iterations == 0:
+            return
+        limits = None if self.limits is None else (self.limits[0][left], self.limits[1][left])
+        data = [array[left] for array in self.data]
+        other = _Fits(self.residual, self.starts[left], data, limits, self.loss, self.max_iterations, self.ftol)
+        other.side_by_side(min(lanes, left.size), CAUTIOUS_DAMPING)
+        self.nit[left] += other.nit
+        better = (other.status > 0) | (other.cost < self.cost[left])
+        for name in ("x", "cost", "status", "gram"):
+            getattr(self, name)[left[better]] = getattr(other, name)[better]
+
+    def side_by_side(self, width: int, damping: float = FIRST_DAMPING) -> None:
         """Advance as many fits as there are lanes together; a lane whose fit has ended takes the next that waits."""
         linearise = value_and_jacobian(self.residual, format="blocks")
         count = len(self.starts)
         fit = np.arange(width)  # which fit each lane has
         waiting = width
         live = np.ones(width, dtype=bool)
-        search = started(self.starts[:width].T.copy())
+        search = started(self.starts[:width].T.copy(), damping)
         lane_data = [a[:width].copy() for a in self.data]
         while live.any():
             residual, jacobian = linearise(np.ascontiguousarray(search.trial.T), *lane_data)
@@ -384,7 +412,7 @@ class _Fits:
                 waiting += taken.size
                 for lane_array, whole in zip(lane_data, self.data, strict=True):
                     lane_array[taken] = whole[fit[taken]]
-                for now, fresh in zip(search, started(self.starts[fit[taken]].T), strict=True):
+                for now, fresh in zip(search, started(self.starts[fit[taken]].T, damping), strict=True):
                     now[..., taken] = fresh
 
     def _normal(self, residual: Float64Array, jacobian: Float64Array) -> Normal:

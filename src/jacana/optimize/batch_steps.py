@@ -14,12 +14,23 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-__all__ = ["BatchSearch", "Normal", "advanced", "damped_step", "started", "within_bounds"]
+__all__ = [
+    "CAUTIOUS_DAMPING",
+    "FIRST_DAMPING",
+    "BatchSearch",
+    "Normal",
+    "advanced",
+    "damped_step",
+    "started",
+    "within_bounds",
+]
 
 _ROUNDING = 1e-14  # a relative change of the cost below this cannot be told from rounding
 _STILL = 1e-14  # a step this short relative to the parameters changes nothing
 _STUCK = 1e16  # damping at which no step is left to try
-_FIRST_DAMPING = 1e-3
+# Of 20,000 peaks fitted from one start 27 end far off with 1e-3, 25 with 1e-2, none with 0.1, which is as quick as any.
+FIRST_DAMPING = 0.1
+CAUTIOUS_DAMPING = 10.0  # the first one where steps that were hardly damped led nowhere
 _SUSPECT = 1e-26  # relative squared size of a column that may be nothing but rounding errors
 _FURTHER = 1e-8  # relative distance to a point where it would be another then
 _STARTS, _PROBES = -1.0, -0.5  # what `steps` is before the start has been evaluated, and before a point further on has
@@ -62,7 +73,7 @@ class BatchSearch(NamedTuple):
     status: Any
 
 
-def started(x: Any) -> BatchSearch:
+def started(x: Any, damping: float = FIRST_DAMPING) -> BatchSearch:
     """A search at its start x, shape (n,) or (n, fits)."""
     n, fits = len(x), x.shape[1:]
     unknown = np.full(fits, np.inf)
@@ -72,7 +83,7 @@ def started(x: Any) -> BatchSearch:
         square=unknown,
         gradient=np.zeros((n, *fits)),
         gram=np.zeros((n, n, *fits)),
-        damping=np.full(fits, _FIRST_DAMPING),
+        damping=np.full(fits, damping),
         growth=np.full(fits, 2.0),
         steps=np.full(fits, _STARTS),
         predicted=unknown,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -108,6 +108,31 @@ def refuse_others(verb: str, others: Mapping[str, Any]) -> None:
     for name in others:
         hint = f": {_ELSEWHERE[name]}" if name in _ELSEWHERE else ""
         raise TypeError(f"{verb}() got an unexpected keyword argument {name!r}{hint}")
+
+
+_WITHOUT_DERIVATIVES = "it does without derivatives, which are at hand here: leave method out"
+_NEWTON = "Powell's hybrid method on the exact Jacobian is 'newton'"
+_QUASI_NEWTON = ("broyden1", "broyden2", "anderson", "linearmixing", "diagbroyden", "excitingmixing", "df-sane")
+_METHODS_ELSEWHERE = {
+    "least_squares": {"dogbox": "with bounds 'trf', without them 'dogleg'", "leastsq": "that is 'lm'"},
+    "root": {
+        "hybr": _NEWTON,
+        "lm": "where there may be no root, jacana.least_squares finds what is nearest to one",
+        **dict.fromkeys(_QUASI_NEWTON, "for systems too large to factorise there is 'krylov', on exact products"),
+    },
+    "fixed_point": {"del2": "'newton' converges as fast, and 'anderson' does without derivatives"},
+    "minimize": dict.fromkeys(("nelder-mead", "powell", "cobyla", "cobyqa"), _WITHOUT_DERIVATIVES),
+}  # fmt: skip
+"""What to take for the methods of SciPy's functions that there are not."""
+
+
+def unknown_method(verb: str, method: Any, known: Iterable[str]) -> InvalidInputError:
+    """The error for a method that `verb` does not have, with what to take instead."""
+    known, name = tuple(known), str(method).lower()
+    hint = _METHODS_ELSEWHERE[verb].get(name, f"write {name!r}" if name in known else None)
+    return InvalidInputError(
+        f"there is no method {method!r}; there is {', '.join(known)}" + ("" if hint is None else f" ({hint})")
+    )
 
 
 def as_args(args: Any) -> tuple[Any, ...]:

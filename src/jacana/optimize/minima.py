@@ -14,7 +14,17 @@ from ..implicit.recorded import depends_on_outside
 from ..record import current_recording
 from ..record.variable import raw_deep
 from ..transforms import hessian, value_and_grad
-from .checks import as_args, check_jacobian, check_limits, listed, quick_executor, refuse_others, same_call, watching
+from .checks import (
+    as_args,
+    check_jacobian,
+    check_limits,
+    listed,
+    quick_executor,
+    refuse_others,
+    same_call,
+    unknown_method,
+    watching,
+)
 from .constraints import Constraint, as_constraints
 from .minimum import Minimum, NewtonMinimum
 from .minimum_result import MinimizeResult, make_minimum_result
@@ -238,7 +248,7 @@ class Minimizer:
         elif isinstance(method, str) and method.lower() in _SCIPY:
             chosen = _SCIPY[method.lower()]
         else:
-            raise InvalidInputError(f"there is no method {method!r}; there is newton, {', '.join(_SCIPY)}")
+            raise unknown_method("minimize", method, ("newton", *_SCIPY))
         if self.constraints and chosen not in _CONSTRAINED:
             raise InvalidInputError(
                 f"the method {method!r} does not know constraints; use 'trust-constr' (the default with them), 'slsqp'"

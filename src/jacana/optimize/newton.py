@@ -6,7 +6,7 @@ minimum that is no root has failed, however stationary it is.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -23,6 +23,8 @@ __all__ = ["ROOT_MESSAGES", "Newton", "NewtonLineSearch"]
 _ZERO = 1e-290  # residuals this small have no digits left to improve
 _NEAR = 1e3  # roundings within which the residual of a search that cannot go on is zero
 _SOLVED = 0.99  # part of the residual that a step of a regular linear system removes
+_PRECISE = 1e3  # roundings of its own terms by which an equation may be off
+_SHARPENINGS = 3
 _STATIONARY = 1e-10  # cosine between residual and every column at which no direction leads on
 
 ROOT_MESSAGES: dict[Outcome, str] = {
@@ -81,6 +83,41 @@ class Newton(Dogleg):
             return True
         full = state.factors.full
         return full.linear_norm > _SOLVED * state.norm and full.length <= state.eps**0.5 * extent
+
+    def sharpened(self, problem: Problem, state: State) -> State:
+        """The state after a few full steps more, where an equation holds less precisely than its own terms allow.
+
+        The norm that a search judges by is that of all equations: those whose terms are small (``x[0] * x[1] - 1e-14``)
+        drown in the rounding errors of the others. Newton's step does not mind how equations are scaled, so it is
+        taken as long as it makes the worst of them, each in its own roundings, twice as good.
+        """
+        worst = _roundings(state)
+        for _ in range(_SHARPENINGS):
+            if worst <= _PRECISE:
+                return state
+            x, _ = self.moved(problem, state, state.factors.full)
+            point = problem.at(x) if np.isfinite(x).all() else None
+            if point is None or not point.finite:
+                return state
+            residuals, jacobians = state.residual_evaluations + 1, state.jacobian_evaluations + 1
+            state = replace(state, residual_evaluations=residuals, jacobian_evaluations=jacobians)
+            factors, _ = self.model(problem, point, x, state.scale)
+            after = replace(state, x=x, point=point, factors=factors, size=problem.size(x))
+            before, worst = worst, _roundings(after)
+            if not worst <= 0.5 * before:
+                return state
+            state = after
+        return state
+
+
+def _roundings(state: State) -> float:
+    """By how many roundings of its terms, ``eps |J| |x|``, the worst equation is off; 0 where there is no matrix."""
+    jacobian, off = state.point.jacobian, np.abs(state.point.residual)
+    if not (isinstance(jacobian, np.ndarray) or hasattr(jacobian, "indptr")):
+        return 0.0
+    terms = state.eps * (abs(jacobian) @ np.abs(state.size))
+    known = (terms > 0.0) & (off > 0.0)
+    return float((off[known] / terms[known]).max(initial=0.0))
 
 
 @dataclass(frozen=True)

@@ -117,8 +117,13 @@ def flatten_parameters(value: Any, label: str = "x0") -> tuple[Parameters, Float
 def _numbers(leaf: Any, label: str) -> NDArray[Any]:
     array = np.asarray(leaf)
     if array.dtype.kind not in "iuf":
-        kind = type(leaf).__name__ if array.dtype.kind == "O" else f"an array of dtype {array.dtype}"
-        hint = "; fit the real and imaginary parts as two parameters" if array.dtype.kind == "c" else ""
+        plain = array.dtype.kind == "O" and not isinstance(leaf, np.ndarray)
+        kind = type(leaf).__name__ if plain else f"an array of dtype {array.dtype}"
+        hint = ""
+        if array.dtype.kind == "c":
+            hint = "; fit the real and imaginary parts as two parameters"
+        elif array.dtype.kind == "b" or (array.dtype.kind == "O" and not plain):
+            hint = "; np.asarray(array, dtype=float) makes numbers of it, where there are some"
         raise InvalidInputError(f"{label} must be made of real numbers, but holds {kind}{hint}")
     return array
 

@@ -22,13 +22,14 @@ from .checks import (
     raveled,
     refuse_others,
     same_call,
+    unknown_method,
     watching,
 )
 from .linear.base import LinearSolver
 from .linear.square import GMRES, SquareLU
 from .mixing import mixed
 from .newton import Newton, NewtonLineSearch
-from .problem import FloatVector, Problem
+from .problem import FloatVector, Outcome, Problem
 from .root_result import RootResult, make_root_result
 from .search import Budget, Progress, resumed, searched
 from .solutions import plain_start, recorded_fixed_point, recorded_root, refuse
@@ -190,6 +191,8 @@ class Root:
                 display=progress,
                 checkpoint=checkpoint,
             )
+            if outcome is Outcome.WORKING_PRECISION and isinstance(self.method, Newton):
+                state = self.method.sharpened(problem, state)
             return make_root_result(state, outcome, history, space, self.method)
 
     def searching(self, function: Callable[..., Any]) -> Root:
@@ -240,7 +243,7 @@ def _method(method: Any, linear_solver: Any, tol: float, max_iterations: int) ->
         return method
     name = "newton" if method is None else method
     if name not in _METHODS:
-        raise InvalidInputError(f"there is no method {method!r}; there is {', '.join(_METHODS)}")
+        raise unknown_method("root", method, _METHODS)
     solvers: dict[Any, Any] = {None: GMRES if name == "krylov" else SquareLU, "lu": SquareLU, "gmres": GMRES}
     if not isinstance(linear_solver, LinearSolver):
         if linear_solver not in solvers:
@@ -297,6 +300,8 @@ def fixed_point(
         first = function(space.unravel(space.first), *args)
         recorded = start is not None or depends_on_outside(first)
         _check_shape(raw_deep(first), space)
+    if isinstance(method, str) and method not in (*_METHODS, "anderson", "iteration"):
+        raise unknown_method("fixed_point", method, (*_METHODS, "anderson", "iteration"))
     if method in ("anderson", "iteration"):
         check_limits({"tol": tol}, max_iterations, Budget())
         depth = depth if method == "anderson" else 0

@@ -7,6 +7,7 @@ from typing import Any
 
 from ..errors import InvalidInputError
 from .bounded import Reflective
+from .checks import unknown_method
 from .controls import Control, Damping, Radius
 from .linear.base import LinearSolver
 from .linear.dense import DenseQR
@@ -83,7 +84,7 @@ def choose_method(method: Any, solver: LinearSolver, bounded: bool, settings: di
     geodesic = method == "lm-geodesic"
     kind = LevenbergMarquardt if geodesic else METHODS.get(method)
     if kind is None:
-        raise InvalidInputError(f"there is no method {method!r}; there is {', '.join(METHODS)}, lm-geodesic")
+        raise unknown_method("least_squares", method, (*METHODS, "lm-geodesic"))
     if bounded and kind is not Reflective:
         raise InvalidInputError(
             f"the method {method!r} does not know bounds; use method='trf' (the default with bounds)"

@@ -86,6 +86,14 @@ class Elimination:
     rest: tuple[tuple[Element, IntArray], ...]
     block: IntArray
 
+    def filled(self) -> float:
+        """Entries that the reduced system has at most, as a share of all of them; 1 or more where they may be all."""
+        met = np.zeros(self.eliminated.shape[1])
+        for part in self.parts:
+            met += np.bincount(part.block, minlength=met.size) * part.kept.size
+        others = sum(columns.size * columns.shape[1] for _, columns in self.rest)
+        return float(met @ met + others) / max(1, self.kept.size) ** 2
+
 
 def in_order(jacobian: Any) -> Any:
     """Return the matrix with the columns of each row rising."""

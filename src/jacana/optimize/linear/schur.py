@@ -44,6 +44,8 @@ Float64Array = NDArray[np.float64]
 IntArray = NDArray[np.intp]
 
 _MOST_KEPT = 6000  # parameters that may be left, in a dense system
+_FEW_KEPT = 300  # up to which a dense system costs nothing
+_ENTANGLED = 0.05  # share of its entries from which a sparse factorisation would fill most of it
 _BLOCKS = 256  # eliminated blocks whose Y is held as a dense matrix at once: few enough for the cache, and
 _CHUNK = 2**19  # no more than so many numbers
 
@@ -96,8 +98,14 @@ class Schur(NormalEquations):
     _plans: PatternCache[_Plan | None] = field(default_factory=lambda: PatternCache(_plan), compare=False, repr=False)
 
     def suits(self, point: Linearization) -> bool:
-        """Whether most parameters of a Jacobian fall into small blocks that no residual connects."""
-        return point.sparse and point.jacobian.nnz > 0 and self._plans(in_order(point.jacobian)) is not None
+        """Whether most parameters of a Jacobian fall into small blocks that no residual connects, and what is left is
+        few or so entangled that nothing is lost by taking it for dense."""
+        if not point.sparse or point.jacobian.nnz == 0:
+            return False
+        plan = self._plans(in_order(point.jacobian))
+        if plan is None:
+            return False
+        return plan.elimination.kept.size <= _FEW_KEPT or plan.elimination.filled() >= _ENTANGLED
 
     def prepared(self, point: Linearization) -> Callable[[Float64Array], Solve]:
         jacobian = in_order(point.jacobian) if point.sparse else point.jacobian
@@ -213,7 +221,8 @@ def _solver(plan: _Plan, known: _Products, diagonal: Float64Array) -> Solve:
         for part, half in zip(gone.parts, halves, strict=True):
             taken = np.einsum("skn,sn->kn", half, inner_right[:, part.block])
             kept_right -= np.bincount(part.columns.ravel(), weights=taken.ravel(), minlength=kept)
-        kept_step = lapack.dpotrs(factor, kept_right, lower=True)[0]
+        # LAPACK takes no matrix without rows, which is what is left where no two blocks have anything in common.
+        kept_step = lapack.dpotrs(factor, kept_right, lower=True)[0] if kept else kept_right
         for part, half in zip(gone.parts, halves, strict=True):
             taken = np.einsum("skn,kn->sn", half, kept_step[part.columns])
             inner_right[:, part.block[part.starts]] -= np.add.reduceat(taken, part.starts, axis=1)
