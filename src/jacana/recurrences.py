@@ -261,7 +261,7 @@ class _Loop:
             for slot, back in enumerate(row):
                 here = node.inputs[slot]
                 if back is None:
-                    if here.op is not LITERAL:
+                    if not _fixed(here):
                         self.free[here] = None
                     inputs.append(here)
                 elif back < 0:
@@ -328,6 +328,11 @@ class _Loop:
             if any(i in new for i in node.inputs):
                 new[node] = remade(node, tuple(new.get(i, i) for i in node.inputs))
         return [new.get(node, node) for node in self.outputs]
+
+
+def _fixed(node: Node) -> bool:
+    """Whether a leaf belongs to the program, and may stand in the body of a loop as it is, of whatever dtype."""
+    return node.op is LITERAL or (node.op is CONSTANT and isinstance(node.params.owner, FrozenArray))
 
 
 def _without_captured(carried: list[Node], outputs: list[Node]) -> tuple[list[Node], list[Node], dict[Node, Node]]:

@@ -9,7 +9,7 @@ from jacana.record.variable import as_node
 from jacana.rows import recorded_rows
 from jacana.run import Program, executor, native_available
 
-native_loops = pytest.importorskip("jacana.run.native.loops")
+native_loops = pytest.importorskip("jacana.run.native.loop_calls")
 compile_native = pytest.importorskip("jacana.run.native.executor").compile_native
 pytestmark = pytest.mark.skipif(not native_available(), reason="needs llvmlite")
 

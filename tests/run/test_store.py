@@ -410,6 +410,59 @@ def test_several_processes_at_once(folder, monkeypatch):
     assert [entry.name for entry in store._scan(folder)] == [file_of(folder).name]
 
 
+LOOP = """
+import sys, numpy as np, jacana as jc
+from jacana import plans
+derived = []
+simplify = plans.simplify
+plans.simplify = lambda *given: derived.append(1) or simplify(*given)
+def rates(y, p):
+    return np.array([p[0] * y[0] - y[0] * y[1], y[0] * y[1] - p[1] * y[1]])
+def path(p):
+    y = np.zeros((81, 2))
+    y[0] = 1.0, 0.5
+    for k in range(80):
+        half = y[k] + 0.01 * rates(y[k], p)
+        y[k + 1] = y[k] + 0.02 * rates(half, p)
+    return y[:, 1]
+def solved(p):
+    x = np.ones(2)
+    for k in range(80):
+        x = np.linalg.solve(np.array([[2.0, 0.1], [0.3, 1.5]]) + p[0] * np.eye(2), x + p[1] * np.sin(0.1 * k))
+    return x
+x = np.array([0.4, 0.7])
+for f in (path, solved):
+    J = jc.jacobian(f)
+    slopes = [(f(x + h) - f(x - h)) / 2e-6 for h in 1e-6 * np.eye(2)]
+    for _ in range(2):
+        assert np.allclose(J(x), np.stack(slopes, axis=-1), rtol=1e-6, atol=1e-8)
+print(len(derived))
+"""
+
+
+@needs_native
+def test_another_process_derives_no_loop_again(folder, monkeypatch):
+    """The loops are found in what was recorded and derived once; then machine code is there for the recording."""
+    monkeypatch.setenv("JACANA_EXECUTOR", "auto")
+    monkeypatch.setenv("JACANA_BACKGROUND", "0")
+    executor_price = "from jacana.run import executors\nexecutors.BODY_SECONDS = executors.PRODUCT_SECONDS = 1e-9\n"
+    assert run_script(executor_price + LOOP).stdout == "2\n"
+    assert run_script(executor_price + LOOP).stdout == "0\n"
+
+
+@needs_native
+def test_the_key_does_not_depend_on_what_is_imported(monkeypatch):
+    from jacana.plan import native_plan
+    from jacana.run.native import executor
+
+    text = "from jacana.run.native import executor\n{}\nprint(executor.environment().hex())"
+    few = run_script(text.format("")).stdout
+    assert few == run_script(text.format("import jacana.differentiate.loops, jacana.graph.ops.special")).stdout
+    before = executor.environment()
+    monkeypatch.setattr(native_plan, "STRAIGHT", native_plan.STRAIGHT + 1)
+    assert executor.environment() != before
+
+
 @needs_native
 def test_automatic_mode_takes_what_another_process_left(native, monkeypatch):
     monkeypatch.setattr(executors, "RECALL_SECONDS", 0.0)

@@ -14,6 +14,7 @@ from ..graph.index import Affine, Index
 from ..graph.node import Node, Shape
 from ..graph.ops.contraction import contract
 from ..graph.ops.control import RunParams, loop_part, loop_run
+from ..graph.ops.linalg import cholesky_factor, cholesky_tangent, cofactor, determinant, inverse, slogdet, solve
 from ..graph.ops.movement import assemble, index, injective
 from ..graph.ops.position import read_at, write_at
 from .jobs import Call, Group, Job, NativePlan
@@ -22,6 +23,11 @@ from .native_plan import LANE_MIN, STRAIGHT, Planner, inlinable, plan_native
 from .reductions import Reduction
 
 INLINE_CONTRACTION = 32  # multiplications up to which a sum of products is written out where it is read
+LARGEST_MATRIX = 48  # rows up to which elimination is written here: beyond, LAPACK's blocks are worth a call
+LARGEST_MINORS = 4  # rows up to which cofactors are
+# Functions of small matrices that machine code has. The second input of Cholesky's stands for a displacement only.
+MATRICES = (solve, inverse, determinant, slogdet, cofactor, cholesky_factor, cholesky_tangent)
+VANISHING = (cholesky_tangent.name,)  # zeros, which nobody reads
 INTEGER_ARITHMETIC = frozenset({"add", "subtract", "multiply", "negative"})
 
 
@@ -102,6 +108,8 @@ def _work(plan: NativePlan) -> int:
             total += sum(kernel.work() for kernel in step.kernels)
         elif step.node.op is contract:
             total += math.prod(step.node.params.sizes)
+        elif step.node.op in MATRICES:
+            total += step.node.inputs[0].size * step.node.inputs[0].shape[-1]
         elif step.node.op is loop_run:
             inner = plan_loop(step.node.params)
             assert inner is not None
@@ -139,6 +147,9 @@ def plan_body(outputs: Sequence[Node]) -> NativePlan | None:
                 return None
             if node.op is write_at and not injective(node.params.indices, node.params.shape):
                 return None
+        elif node.op in MATRICES:
+            if not _small_matrices(plan, calls, node):
+                return None
         elif node.op is loop_run:
             if plan_loop(node.params) is None or any(argument(plan, calls, i) is None for i in node.inputs):
                 return None
@@ -147,6 +158,19 @@ def plan_body(outputs: Sequence[Node]) -> NativePlan | None:
         elif node.op is not index or not all(isinstance(e, Affine) for e in node.params.indices):
             return None
     return plan
+
+
+def _small_matrices(plan: NativePlan, calls: set[Node], node: Node) -> bool:
+    """Whether a function of matrices can be machine code here."""
+    a = node.inputs[0]
+    if node.op.name in VANISHING:
+        return True
+    if a.dtype.kind != "f" or a.size == 0 or node.size == 0:
+        return False
+    if a.shape[-1] > (LARGEST_MINORS if node.op is cofactor else LARGEST_MATRIX):
+        return False
+    read = node.inputs[: 2 if node.op is solve else 1]
+    return all(argument(plan, calls, i) is not None for i in read)
 
 
 def called(plan: NativePlan) -> set[Node]:
@@ -200,6 +224,8 @@ def _through(calls: set[Node], source: Node, places: list[tuple[int, dict[int, i
 
 
 __all__ = [
+    "MATRICES",
+    "VANISHING",
     "Access",
     "LoopPlan",
     "LoopPlanner",

@@ -37,6 +37,16 @@ def user_frame() -> FrameType | None:
     return frame
 
 
+def calling_scipy() -> FrameType | None:
+    """The frame of SciPy's that the user's code has called, if that is where we are called from."""
+    frame, found = sys._getframe(1), None
+    while frame is not None and not is_user(frame):
+        if str(frame.f_globals.get("__name__")).startswith("scipy."):
+            found = frame
+        frame = frame.f_back  # type: ignore[assignment]
+    return found
+
+
 def user_line() -> str:
     """``'\\n  at file:line in function\\n    source'`` of the innermost user frame, or nothing."""
     frame = user_frame()

@@ -9,8 +9,7 @@ import numpy as np
 
 from .composed import as_numpy, composed
 from .indexing import plain_key
-from .lift import any_tracked, call_on_constants, plain_operand
-from .location import unsupported
+from .lift import any_tracked, axis_in, call_on_constants, plain_operand
 from .table import implements
 from .variable import raw, raw_deep
 
@@ -100,7 +99,7 @@ def unwrap(p: Any, discont: Any = None, axis: int = -1, *, period: Any = 2 * np.
     turns = np.rint((remainder - step) / period)
     shift = np.where(np.abs(step) < discont, 0.0, turns * period)
     rank = np.ndim(raw(p))
-    width = [(1, 0) if k == axis % rank else (0, 0) for k in range(rank)]
+    width = [(1, 0) if k == axis_in(axis, rank) else (0, 0) for k in range(rank)]
     return p + np.pad(np.cumsum(shift, axis=axis), width)
 
 
@@ -165,10 +164,19 @@ def polyint(p: Any, m: int = 1, k: Any = None) -> Any:
 
 @composed(np.poly)
 def poly(seq_of_zeros: Any) -> Any:
-    """The polynomial with given real roots."""
+    """The polynomial with given real roots, or the characteristic polynomial of a matrix.
+
+    That is found from powers of the matrix, by the method of Faddeev and LeVerrier: eigenvalues may be equal.
+    """
     roots = _coefficients(seq_of_zeros)
-    if np.ndim(raw(roots)) != 1:
-        raise unsupported("numpy.poly of a matrix")
+    if np.ndim(raw(roots)) == 2:
+        n = np.shape(raw(roots))[0]
+        coefficients: list[Any] = [1.0]
+        product: Any = roots
+        for k in range(1, n + 1):
+            coefficients.append(np.trace(product) / -k)
+            product = roots @ (product + coefficients[-1] * np.eye(n))
+        return np.stack([np.asarray(coefficients[0]), *coefficients[1:]])
     result: Any = np.ones(1)
     for k in range(np.shape(raw(roots))[0]):
         result = np.concatenate((result, np.zeros(1))) - np.concatenate((np.zeros(1), roots[k] * result))

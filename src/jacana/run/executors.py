@@ -18,8 +18,9 @@ from ..errors import InvalidInputError
 from ..graph.fingerprint import Fingerprint, fingerprint
 from ..graph.garbage import seldom_collected
 from ..graph.node import Array, Node
+from ..graph.ops.control import Body, LoopParams
 from . import background, store
-from .loops import body_size
+from .loops import body_operations, body_size
 from .numpy_executor import compile_numpy
 from .program import Origin, Program, Runnable
 
@@ -137,18 +138,30 @@ def native_available() -> bool:
 
 COMPILE_SECONDS = 0.02  # of a module with one small loop
 STEP_SECONDS = 2.5e-6  # of NumPy for each operation of each step of a loop
-BODY_SECONDS = 5e-4  # of compiling each operation of a loop's body
+BODY_SECONDS = 1.2e-3  # of compiling each operation of a loop's body
+PRODUCT_SECONDS = 1e-2  # of compiling each product or function of matrices in it
 
 
 def _has_long_loop(program: Program) -> bool:
-    """Whether calling NumPy for every operation of every step would take half as long as compiling, or longer.
+    """Whether calling NumPy for every operation of every step would take a quarter of the time of compiling, or longer.
 
     Then the first call compiles and waits. In the background it takes twice as long: both need the interpreter.
     """
-    loops = [node.params for node in program.nodes() if node.op.name == "loop"]
-    bodies = [(body_size(p.body), p.length) for p in loops if p.body.go is None]
-    compiling = COMPILE_SECONDS + BODY_SECONDS * sum(size for size, _ in bodies)
-    return any(length * size * STEP_SECONDS > 0.5 * compiling for size, length in bodies)
+    loops = [p for p in _loops(program) if p.body.go is None]
+    compiling = COMPILE_SECONDS + sum(_body_seconds(p.body) for p in loops)
+    return any(p.length * body_size(p.body) * STEP_SECONDS > 0.25 * compiling for p in loops)
+
+
+def _loops(program: Program) -> list[LoopParams]:
+    return [node.params for node in program.nodes() if node.op.name == "loop"]
+
+
+def _body_seconds(body: Body) -> float:
+    """About how long compiling the body of a loop takes."""
+    return sum(
+        PRODUCT_SECONDS if node.op.name == "contract" or node.op.family == "linalg" else BODY_SECONDS
+        for node in body_operations(body)
+    )
 
 
 def compile_recorded(program: Program) -> Runnable:
@@ -224,6 +237,13 @@ class Compiled:
     def _automatic(self, values: Sequence[Array]) -> list[Array]:
         if self._native is not None:
             return self._compare(values)
+        if self._numpy is None and not self._looked and self._origin is not None and self._origin.long:
+            # Deriving takes longer than looking whether some process has left machine code.
+            self._looked = True
+            self._recall()
+            if self._native is not None:
+                self._fastest = self._native
+                return self._fastest(values)
         if self._numpy is None and _has_long_loop(self.program) and native_available():
             self._fastest = self._with_native()
             return self._fastest(values)
@@ -274,7 +294,10 @@ class Compiled:
     def _compile_price(self) -> float:
         if self._price is None:
             work = sum(_unrolled_work(node) for node in self.program.nodes())
-            self._price = COMPILE_SECONDS + INSTRUCTION_SECONDS * work if _llvmlite_found() else float("inf")
+            price = (
+                COMPILE_SECONDS + INSTRUCTION_SECONDS * work + sum(_body_seconds(p.body) for p in _loops(self.program))
+            )
+            self._price = price if _llvmlite_found() else float("inf")
         return self._price
 
     def _with_numpy(self) -> Runnable:
@@ -292,12 +315,13 @@ class Compiled:
 
         with background.compiling:
             if self._native is None:
-                known = self._identity()
+                known = self._identity
                 found = None if known is None else recall_native(known, self._inputs)
                 with seldom_collected():
                     self._native = found or compile_native(self.program, known)
         return self._native
 
+    @functools.cached_property
     def _identity(self) -> Fingerprint | None:
         """What machine code of this program is found by."""
         if self._origin is not None:
@@ -321,7 +345,7 @@ class Compiled:
 
     def _recall(self) -> None:
         """Take machine code that another process has left; llvmlite is imported only if there seems to be some."""
-        known = self._identity()
+        known = self._identity
         if known is None or not store.may_have(known.digest) or not native_available():
             return
         from .native import recall_native

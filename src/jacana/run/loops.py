@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,20 @@ from ..graph.ops.control import Body, RunParams
 from .program import Program, Runnable
 
 Compile = Callable[[Program], Runnable]
+
+OUT_OF_BOUNDS, SINGULAR, NOT_POSITIVE = 1, 2, 3
+_FAILURES: dict[int, Callable[[], Exception]] = {
+    OUT_OF_BOUNDS: lambda: IndexError("an index in the body of a loop is out of bounds"),
+    SINGULAR: lambda: np.linalg.LinAlgError("Singular matrix"),
+    NOT_POSITIVE: lambda: np.linalg.LinAlgError("Matrix is not positive definite"),
+}
+
+
+def raise_failure(status: Array) -> None:
+    """What machine code says went wrong, as the error that NumPy would have raised."""
+    what = int(status[0])
+    if what:
+        raise _FAILURES[what]()
 
 
 def loop_step(node: Node, compile_body: Compile | None = None) -> Callable[..., Any]:
@@ -86,8 +100,21 @@ def bundle(arrays: list[Array]) -> Any:
 
 def body_size(body: Body) -> int:
     """How many operations a step is, those of loops inside as often as they are run."""
-    from ..graph.node import topological
-
-    nodes = [node for node in topological(body.results) if node.op.family != "leaf"]
+    nodes = _operations(body)
     inner = (node.params for node in nodes if node.op.name == "loop")
     return len(nodes) + sum(body_size(p.body) * (1 if p.body.go is not None else p.length) for p in inner)
+
+
+def body_operations(body: Body) -> Iterator[Node]:
+    """The operations of a step, each once, those of loops inside as well."""
+    for node in _operations(body):
+        if node.op.name == "loop":
+            yield from body_operations(node.params.body)
+        else:
+            yield node
+
+
+def _operations(body: Body) -> list[Node]:
+    from ..graph.node import topological
+
+    return [node for node in topological(body.results) if node.op.family != "leaf"]

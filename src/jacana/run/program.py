@@ -11,6 +11,8 @@ from typing import TypeAlias
 from ..graph.fingerprint import Fingerprint, fingerprint
 from ..graph.node import CONSTANT, INPUT, Array, Node, topological
 
+LONG = 300  # operations from which a program is long
+
 
 @dataclass(frozen=True)
 class Program:
@@ -46,6 +48,11 @@ class Origin:
     inputs: tuple[Node, ...]
     nodes: tuple[Node, ...]
     how: str
+
+    @property
+    def long(self) -> bool:
+        """Whether deriving takes much longer than the fingerprint."""
+        return len(topological(self.nodes)) > LONG
 
     def fingerprint(self, content: bool = True) -> Fingerprint | None:
         """The structure of the program, told by that of its origin."""

@@ -108,7 +108,7 @@ def _cholesky_edges(node: Node) -> Edges:
     return None, (labelled(lead, _axes(n, "pij"), "pj", "ij", (node, "pi"), (weights, "ij")),)
 
 
-def _cholesky_tangent(node: Node) -> Edges:
+def _cholesky_displacement(node: Node) -> Edges:
     (a,) = node.inputs
     y = inverse(cholesky(a))
     return ((labelled(node.shape[:-2], _axes(node.shape[-1], "ijkl"), "ij", "kl", (y, "ik"), (y, "jl")),),)
@@ -121,10 +121,10 @@ determinant = linalg(
 )
 cofactor = linalg("cofactor", _cofactor_evaluate, square, _cofactor_edges)
 slogdet = linalg("slogdet", _slogdet_evaluate, lambda params, a: ((*a.shape[:-2], 2), a.dtype), _slogdet_edges)
-_cholesky = linalg("cholesky", lambda params, a, t: np.linalg.cholesky(a), square, _cholesky_edges)
-_cholesky_t = tangent("cholesky_tangent", lambda shape: shape, _cholesky_tangent)
+cholesky_factor = linalg("cholesky", lambda params, a, t: np.linalg.cholesky(a), square, _cholesky_edges)
+cholesky_tangent = tangent("cholesky_tangent", lambda shape: shape, _cholesky_displacement)
 
 
 def cholesky(a: Node) -> Node:
     """The lower triangular factor of a symmetric matrix."""
-    return _cholesky(a, _cholesky_t(a))
+    return cholesky_factor(a, cholesky_tangent(a))

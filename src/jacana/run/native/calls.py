@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import ctypes
+import hashlib
 from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
 
 from ...graph.node import Array
+from .. import store
 from .emitter import I8, I64, POINTER
-from .engine import DATA_OFFSET
+from .engine import DATA_OFFSET, object_image
+from .keys import SIZE, environment
+
+WRITTEN_OUT = 16  # arguments up to which reading them is straight-line code
 
 
 def wrapper(module: ir.Module, group: Any, count: int, name: str, release: bool, symbols: set[str]) -> None:
@@ -18,12 +23,29 @@ def wrapper(module: ir.Module, group: Any, count: int, name: str, release: bool,
     function = ir.Function(module, ir.FunctionType(POINTER, [POINTER, POINTER, I64]), name)
     builder: Any = ir.IRBuilder(function.append_basic_block("entry"))
     buffers = builder.alloca(POINTER, ir.Constant(I64, max(count, 1)))
-    for k in range(count):
-        slot = builder.gep(function.args[1], [ir.Constant(I64, k)], inbounds=True, source_etype=POINTER)
+
+    def read(k: Any) -> None:
+        slot = builder.gep(function.args[1], [k], inbounds=True, source_etype=POINTER)
         array = builder.load(slot, typ=POINTER)
         field = builder.gep(array, [ir.Constant(I64, DATA_OFFSET)], inbounds=True, source_etype=I8)
-        place = builder.gep(buffers, [ir.Constant(I64, k)], inbounds=True, source_etype=POINTER)
+        place = builder.gep(buffers, [k], inbounds=True, source_etype=POINTER)
         builder.store(builder.load(field, typ=POINTER), place)
+
+    if count <= WRITTEN_OUT:
+        for k in range(count):
+            read(ir.Constant(I64, k))
+    else:
+        before = builder.block
+        body, done = (builder.append_basic_block(part) for part in ("read", "done"))
+        builder.branch(body)
+        builder.position_at_end(body)
+        k = builder.phi(I64)
+        k.add_incoming(ir.Constant(I64, 0), before)
+        read(k)
+        following = builder.add(k, ir.Constant(I64, 1))
+        k.add_incoming(following, body)
+        builder.cbranch(builder.icmp_signed("<", following, ir.Constant(I64, count)), body, done)
+        builder.position_at_end(done)
     if release:
         save = external(module, "PyEval_SaveThread", ir.FunctionType(POINTER, []), symbols)
         restore = external(module, "PyEval_RestoreThread", ir.FunctionType(ir.VoidType(), [POINTER]), symbols)
@@ -52,3 +74,14 @@ def slow_call(address: int, count: int, keep: Any) -> Callable[..., None]:
 
     call.keep = keep  # type: ignore[attr-defined]
     return call
+
+
+def module_image(text: str, quick: bool = False) -> bytes:
+    """Machine code for a module, from the disk if some process has left it there."""
+    key = (hashlib.blake2b(text.encode(), digest_size=SIZE).digest(), environment())
+    found = store.fetch(*key)
+    if found is not None:
+        return found[1]
+    image = object_image(text, quick)
+    store.keep(*key, None, image)
+    return image

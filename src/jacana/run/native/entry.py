@@ -43,6 +43,7 @@ class Entry:
     result_slots: tuple[int, ...]
     launch: Launch
     fixed: tuple[int, ...]  # the slots of what is the same at every call
+    status: int | None  # the slot for what went wrong: then the general way is taken, which raises it
 
 
 def entry_of(recipe: Recipe, inputs: Sequence[Node]) -> Entry | None:
@@ -57,7 +58,7 @@ def entry_of(recipe: Recipe, inputs: Sequence[Node]) -> Entry | None:
             return None
         results.append(source)
     buffers = [k for k, source in enumerate(recipe.sources, count) if isinstance(source, Buffer)]
-    if sorted(recipe.results) != buffers or not results or not layout_is_known():
+    if sorted(recipe.results) != [k for k in buffers if k != recipe.status] or not results or not layout_is_known():
         return None
     fixed = []
     for k, source in enumerate(recipe.sources, count):
@@ -66,7 +67,7 @@ def entry_of(recipe: Recipe, inputs: Sequence[Node]) -> Entry | None:
         if not isinstance(source, Buffer):
             fixed.append(k)
     arguments = tuple((x.shape, x.dtype) for x in inputs)
-    return Entry(arguments, tuple(results), recipe.results, recipe.steps[0], tuple(fixed))
+    return Entry(arguments, tuple(results), recipe.results, recipe.steps[0], tuple(fixed), recipe.status)
 
 
 def _is_live(node: Node) -> bool:
@@ -137,6 +138,9 @@ def emit_entry(module: ir.Module, entry: Entry, group: Any, symbols: set[str]) -
             clear = _memset(module)
             b.call(clear, [pointers[slot], ir.Constant(I8, 0), ir.Constant(I64, size), ir.Constant(I1, 0)])
         place += 1 + len(result.shape)
+    if entry.status is not None:
+        pointers[entry.status] = b.alloca(I64)
+        b.store(ir.Constant(I64, 0), pointers[entry.status])
     for k, slot in enumerate(entry.fixed):
         pointers[slot] = at(2 + count + k)
     slots = entry.launch.slots
@@ -144,6 +148,15 @@ def emit_entry(module: ir.Module, entry: Entry, group: Any, symbols: set[str]) -
     for k, slot in enumerate(slots):
         b.store(pointers[slot], b.gep(buffers, [ir.Constant(I64, k)], inbounds=True, source_etype=POINTER))
     b.call(group, [buffers])
+    if entry.status is not None:
+        failed, following = function.append_basic_block(), function.append_basic_block()
+        fine = b.icmp_signed("==", b.load(pointers[entry.status], typ=I64), ir.Constant(I64, 0))
+        b.cbranch(fine, following, failed)
+        b.position_at_end(failed)
+        for other in made:
+            b.call(drop, [other])
+        b.branch(refuse)
+        b.position_at_end(following)
     if len(made) == 1:
         b.ret(made[0])
     else:

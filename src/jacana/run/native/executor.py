@@ -17,15 +17,15 @@ from ...plan import Group, plan_native
 from ...plan.loops import lowered
 from .. import background, store
 from ..program import Program, Runnable
-from .calls import external, slow_call, wrapper
+from .calls import external, module_image, slow_call, wrapper
 from .codegen import KernelEmitter
 from .emitter import I64, POINTER
 from .engine import builtin, fast_calls, link, machine, object_image, optimise
 from .entry import NAME as ENTRY
 from .entry import bind, emit_entry, entry_of
 from .keys import environment
-from .recipe import Recipe, make_recipe, read_recipe, write_recipe
-from .rows import native_whole
+from .recipe import Emitted, Recipe, make_recipe, read_recipe, write_recipe
+from .rows import emit_whole
 from .runner import make_runner
 from .split import split_straight
 from .threads import PARALLEL
@@ -58,7 +58,7 @@ def compile_native(program: Program, known: Fingerprint | None = None) -> Runnab
             found = None if known is None else recall_native(known, program.inputs)
             if found is not None:
                 return found
-        return native_whole(program) or _compile(program, known)
+        return _compile(program, known)
 
 
 def recall_native(known: Fingerprint, inputs: Sequence[Node]) -> Runnable | None:
@@ -92,17 +92,11 @@ def _remember(key: tuple[bytes, bytes], code: Code) -> None:
             _loaded.popitem(last=False)
 
 
-@dataclass(frozen=True)
-class Emitted:
-    """A program as LLVM code before optimisation; ``quick``: long straight-line code."""
-
-    recipe: Recipe
-    text: str
-    quick: bool
-
-
 def emit_program(program: Program) -> Emitted:
     """Plan a program and write its kernels as LLVM code."""
+    whole = emit_whole(program)
+    if whole is not None:
+        return whole
     program = Program(program.inputs, tuple(lowered(program.outputs)))
     plan = plan_native(program.outputs)
     background.checkpoint()
@@ -157,13 +151,15 @@ def _compile(program: Program, known: Fingerprint | None) -> Runnable:
     functions: dict[str, Callable[..., Any]] = {}
     if recipe.launches:
         background.checkpoint()
-        image = object_image(emitted.text, emitted.quick)
-        functions = _functions(recipe, image)
         text = None if known is None else write_recipe(recipe, known)
         if known is not None and text is not None:
+            image = object_image(emitted.text, emitted.quick)
+            functions = _functions(recipe, image)
             key = (known.digest, environment())
             _remember(key, Code(text, functions))
             store.keep(*key, text, image)
+        else:
+            functions = _functions(recipe, module_image(emitted.text, emitted.quick))
     return make_runner(recipe, program.inputs, functions)
 
 

@@ -12,16 +12,16 @@ from __future__ import annotations
 
 import ctypes
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from llvmlite import ir
 
 from .. import background
-from .emitter import F64, I64, POINTER, Emitter
+from .calls import module_image
+from .emitter import F64, I64, POINTER
 from .engine import link, machine
-from .loops import module_image
+from .instructions import Instructions
 
 __all__ = ["COLUMNS", "Fronts", "fronts_code"]
 
@@ -92,75 +92,13 @@ def _module() -> str:
     return str(module)
 
 
-class _Code(Emitter):
-    """Instructions on arrays of float64 and int64, in one function."""
-
-    def __init__(self, module: ir.Module, name: str, result: Any, kinds: list[Any], internal: bool = False) -> None:
-        super().__init__(module, machine())
-        self.function = ir.Function(module, ir.FunctionType(result, kinds), name)
-        if internal:
-            self.function.linkage = "internal"
-        self.arguments: list[Any] = list(self.function.args)
-        self.builder = ir.IRBuilder(self.function.append_basic_block("entry"))
-        self.vector = ir.VectorType(F64, self.lanes)
-
-    @contextmanager
-    def counted(self, begin: Any, end: Any, step: int = 1, variable: Any = None) -> Iterator[Any]:
-        """For i from begin, while a whole step fits in below end; `variable` holds i, and what comes after the last."""
-        b = self.builder
-        place = self.reserve(I64, 1) if variable is None else variable
-        b.store(begin, place)
-        head, inside, done = (b.append_basic_block(name) for name in ("head", "inside", "done"))
-        b.branch(head)
-        b.position_at_end(head)
-        i = b.load(place, typ=I64)
-        b.cbranch(b.icmp_signed("<=", self.plus(i, step), end), inside, done)
-        b.position_at_end(inside)
-        yield i
-        b.store(self.plus(i, step), place)
-        b.branch(head)
-        b.position_at_end(done)
-
-    def swept(self, begin: Any, end: Any, body: Callable[[Any, Any], None]) -> None:
-        """``body(i, kind)`` for vectors, then for the numbers that are left."""
-        variable = self.reserve(I64, 1)
-        with self.counted(begin, end, self.lanes, variable) as i:
-            body(i, self.vector)
-        with self.counted(self.builder.load(variable, typ=I64), end) as i:
-            body(i, F64)
-
-    def plus(self, a: Any, b: Any) -> Any:
-        return self.builder.add(a, ir.Constant(I64, b) if isinstance(b, int) else b)
-
-    def minus(self, a: Any, b: Any) -> Any:
-        return self.builder.sub(a, b)
-
-    def times(self, a: Any, b: Any) -> Any:
-        return self.builder.mul(a, b)
-
-    def at(self, array: Any, index: Any, kind: Any = F64) -> Any:
-        return self.builder.gep(array, [index], source_etype=kind)
-
-    def load(self, array: Any, index: Any, kind: Any = F64) -> Any:
-        value = self.builder.load(self.at(array, index, I64 if kind == I64 else F64), typ=kind)
-        value.align = 8
-        return value
-
-    def store(self, value: Any, array: Any, index: Any) -> None:
-        self.builder.store(value, self.at(array, index, value.type if value.type == I64 else F64)).align = 8
-
-    def subtracted(self, total: Any, a: Any, b: Any) -> Any:
-        """``total - a b``, with one rounding where that is fast."""
-        return self.intrinsic("llvm.fmuladd", self.neg(a), b, total)
-
-
 def _emit_subtract(module: ir.Module) -> Any:
     """``to[i, j] -= sum over k < depth of panel[k, i] panel[k, j]`` for begin <= i < end, i <= j < width.
 
     Entries of the lower triangle that share a tile with the diagonal are spoilt.
     """
     names = [POINTER, I64, POINTER, I64, I64, I64, I64]
-    code = _Code(module, "jacana_fronts_subtract", ir.VoidType(), names, internal=True)
+    code = Instructions(module, "jacana_fronts_subtract", ir.VoidType(), names, internal=True)
     to, stride, panel, width, depth, begin, end = code.arguments
 
     def tile(i: Any, j: Any, rows: int, kinds: list[Any]) -> None:
@@ -195,13 +133,13 @@ def _emit_subtract(module: ir.Module) -> Any:
     return code.function
 
 
-def _fields(code: _Code, table: Any, front: Any) -> dict[str, Any]:
+def _fields(code: Instructions, table: Any, front: Any) -> dict[str, Any]:
     row = code.at(table, code.times(front, ir.Constant(I64, len(COLUMNS))), I64)
     return {name: code.load(row, ir.Constant(I64, k), I64) for k, name in enumerate(COLUMNS)}
 
 
 def _emit_factorise(module: ir.Module, subtract: Any) -> None:
-    code = _Code(module, "jacana_fronts_factorise", I64, [POINTER] * 5 + [I64])
+    code = Instructions(module, "jacana_fronts_factorise", I64, [POINTER] * 5 + [I64])
     panels, work, table, children, lines, fronts = code.arguments
     b, zero = code.builder, ir.Constant(I64, 0)
     with code.counted(zero, fronts) as front:
@@ -264,7 +202,7 @@ def _nothing(kind: Any) -> Any:
 
 
 def _emit_solve(module: ir.Module) -> None:
-    code = _Code(module, "jacana_fronts_solve", ir.VoidType(), [POINTER] * 5 + [I64])
+    code = Instructions(module, "jacana_fronts_solve", ir.VoidType(), [POINTER] * 5 + [I64])
     panels, table, below, x, work, fronts = code.arguments
     b, zero, one = code.builder, ir.Constant(I64, 0), ir.Constant(I64, 1)
 

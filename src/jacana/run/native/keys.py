@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import os
 import platform
+import re
 import sys
 from pathlib import Path
 
@@ -32,10 +34,26 @@ def environment() -> bytes:
         for where, module in sorted(sys.modules.items())
         if where.startswith(_ROOMS)
         for name, value in vars(module).items()
-        if name.isupper() and isinstance(value, (int, float))
+        if name.isupper() and isinstance(value, (int, float)) and _written(where).get(name) != value
     ]
     parts = [_process(), str(machine.lanes), str(machine.libmvec is not None), str(engine.fast_calls()), *limits]
     return hashlib.blake2b("\n".join(parts).encode(), digest_size=SIZE).digest()
+
+
+@functools.cache
+def _written(where: str) -> dict[str, int | float]:
+    """The limits of a module as its source has them, which is in the key already; imported ones as they are now.
+
+    Only what somebody changes is added: which modules happen to be imported yet must make no difference.
+    """
+    module = sys.modules[where]
+    found = {name: value for name, value in vars(module).items() if name.isupper() and isinstance(value, (int, float))}
+    with contextlib.suppress(OSError):
+        text = Path(str(module.__file__)).read_text(encoding="utf-8")
+        for name, value in re.findall(r"^(\w+) *= *([-+*/. \w]+?) *(?:#.*)?$", text, re.MULTILINE):
+            with contextlib.suppress(NameError, SyntaxError, TypeError, AttributeError):
+                found[name] = eval(value, dict(vars(module)))
+    return found
 
 
 @functools.cache

@@ -6,8 +6,6 @@ write in place. A body with a step that needs NumPy is left to ``run/loops.py``,
 
 from __future__ import annotations
 
-import functools
-import hashlib
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -19,39 +17,37 @@ from ...graph.index import Affine, Table
 from ...graph.node import CONSTANT, LITERAL, Array, Node, literal_array
 from ...graph.ops.contraction import contract
 from ...graph.ops.control import RunParams, loop_part, loop_run
+from ...graph.ops.linalg import solve
 from ...graph.ops.position import read_at, write_at
 from ...plan.jobs import Group, Kernel, NativePlan
-from ...plan.native_loops import Access, LoopPlan, access, argument, called, plan_loop, through_views
-from .. import store
-from ..loops import bundle, run_loop, steps_of, storage_makers
-from ..program import Program, Runnable
-from .calls import external, slow_call, wrapper
+from ...plan.native_loops import (
+    MATRICES,
+    VANISHING,
+    Access,
+    LoopPlan,
+    access,
+    argument,
+    called,
+    plan_loop,
+    through_views,
+)
+from ..loops import OUT_OF_BOUNDS
 from .codegen import KernelEmitter
 from .emitter import I1, I8, I64, POINTER
-from .engine import Machine, builtin, fast_calls, link, machine, object_image
-from .keys import SIZE, environment
+from .engine import Machine, machine
+from .matrices import matrix_function
 from .products import Products
 from .runner import table_array
-from .threads import PARALLEL
 
-_OWN = (contract, read_at, write_at)  # steps that are not kernels and have code of their own here
-SHARES = 64  # that independent steps are divided into
-PARALLEL_WORK = 100_000  # computed values from which independent steps use several threads
+_OWN = (contract, read_at, write_at, *MATRICES)  # steps that are not kernels and have code of their own here
+INLINED_ARRAYS = 12  # that a kernel may take and still be inlined: the compiler looks at every two of them
 ALIGNMENT = 64  # bytes, of every buffer in the workspace
 
 Value = Any
 
 
-def native_loop(params: RunParams, compile_body: Callable[[Program], Runnable]) -> Callable[..., Any]:
-    """``(initial carries, stacks, constants) -> array of the results``; in machine code where all of it can be."""
-    planned = plan_loop(params)
-    if planned is None:
-        return run_loop(params, compile_body)
-    return LoopFunction.of(planned).caller()
-
-
 class LoopFunction:
-    """Writes ``void loop(ptr arrays, i64 first, i64 steps)``, and for the outermost the Python function that calls it.
+    """Writes ``void loop(ptr arrays, i64 first, i64 steps)``; ``loop_calls.py`` has what calls it.
 
     A loop in a body is a function of its own in the same module, called with pointers into what the outer one has.
     """
@@ -135,70 +131,6 @@ class LoopFunction:
         with self.builder.goto_entry_block():
             self.builder.branch(start)
 
-    def callable(self) -> Callable[..., Any]:
-        """The loop as a function of arrays: those of ``self.arrays``, in order, and the first step and their number."""
-        count = len(self.arrays)
-        group = ir.Function(self.module, ir.FunctionType(ir.VoidType(), [POINTER]), "group")
-        b: Any = ir.IRBuilder(group.append_basic_block("entry"))
-        work = self.arrays.get("work")
-        if work is not None:  # NumPy aligns to less
-            start = b.ptrtoint(b.load(_slot(b, group.args[0], work), typ=POINTER), I64)
-            up = b.and_(b.add(start, ir.Constant(I64, ALIGNMENT - 1)), ir.Constant(I64, -ALIGNMENT))
-            b.store(b.inttoptr(up, POINTER), _slot(b, group.args[0], work))
-        first, steps = self._given_window(b, group.args[0])
-        if self.independent:
-            worth = ir.Constant(I64, max(PARALLEL_WORK // max(self.planned.work, 1), 1))
-            with b.if_else(b.icmp_signed(">", steps, worth)) as (many, few):
-                with many:
-                    each = external(
-                        self.module, PARALLEL, ir.FunctionType(ir.VoidType(), [POINTER, POINTER, I64]), self.symbols
-                    )
-                    chunk = _chunk(b, steps)
-                    last = b.sub(b.add(steps, chunk), ir.Constant(I64, 1))
-                    b.call(each, [self._share(), group.args[0], b.sdiv(last, chunk)])
-                with few:
-                    b.call(self.function, [group.args[0], first, steps])
-        else:
-            b.call(self.function, [group.args[0], first, steps])
-        b.ret_void()
-        quick = fast_calls()
-        name = "call_group" if quick else "group"
-        if quick:
-            wrapper(self.module, group, count + 1, name, True, self.symbols)
-        addresses, keep = link(module_image(str(self.module)), self.symbols, [name])
-        return builtin(addresses[name], keep) if quick else slow_call(addresses[name], count + 1, keep)
-
-    @property
-    def independent(self) -> bool:
-        """Whether steps can be run at the same time."""
-        return not (self.params.body.carries or self.params.body.dynamic or self.params.reverse)
-
-    def _given_window(self, b: Any, arrays: Value) -> tuple[Value, Value]:
-        window = b.load(_slot(b, arrays, len(self.arrays)), typ=POINTER)
-        first, steps = (b.load(b.gep(window, [ir.Constant(I64, k)], inbounds=True, source_etype=I64), typ=I64)
-                        for k in range(2))  # fmt: skip
-        return first, steps
-
-    def _share(self) -> Any:
-        """``void share(ptr arrays, i64 k)``: the k-th of the shares of independent steps, in a workspace of its own."""
-        function = ir.Function(self.module, ir.FunctionType(ir.VoidType(), [POINTER, I64]), "share")
-        b: Any = ir.IRBuilder(function.append_basic_block("entry"))
-        arrays, k = function.args
-        first, steps = self._given_window(b, arrays)
-        chunk = _chunk(b, steps)
-        begin = b.mul(k, chunk)
-        rest = b.sub(steps, begin)
-        own = b.alloca(POINTER, ir.Constant(I64, len(self.arrays)))
-        for key, place in self.arrays.items():
-            pointer = b.load(_slot(b, arrays, place), typ=POINTER)
-            if key == "work":
-                pointer = b.gep(pointer, [b.mul(k, ir.Constant(I64, self.work_size))], inbounds=True, source_etype=I8)
-            b.store(pointer, _slot(b, own, place))
-        size = b.select(b.icmp_signed("<", rest, chunk), rest, chunk)
-        b.call(self.function, [own, b.add(first, begin), size])
-        b.ret_void()
-        return function
-
     def _kernels(self, plan: NativePlan) -> list[tuple[Any, list[Node | Table]]]:
         made: list[tuple[Any, list[Node | Table]]] = []
         for kernel in _kernels_of(plan):
@@ -206,6 +138,8 @@ class LoopFunction:
             emitter = KernelEmitter(self.module, self.target, kernel, name, plan.buffers)
             emitter.emit()
             emitter.function.linkage = "internal"
+            if len(emitter.function.args) > INLINED_ARRAYS:
+                emitter.function.attributes.add("noinline")
             self.symbols |= emitter.symbols
             made.append((emitter.function, emitter.used))
         return made
@@ -362,6 +296,8 @@ class LoopFunction:
                 Products(self.module, self.builder, target.lanes).emit(node, found, pointers, self._place(node, plan))
             elif step.node.op in (read_at, write_at):
                 self._positioned(step.node, plan, target)
+            elif step.node.op in MATRICES:
+                self._matrices(step.node, plan, target)
             elif step.node.op is loop_run:
                 self._nested(step.node, plan)
             elif step.node.op is loop_part:
@@ -432,6 +368,23 @@ class LoopFunction:
         count = builder.select(builder.icmp_signed(">", count, zero), count, zero)
         return builder.sub(last, ir.Constant(I64, 1)) if params.reverse else first, count
 
+    def _matrices(self, node: Node, plan: NativePlan, target: Machine) -> None:
+        """A function of small matrices, of copies that it may destroy."""
+        place = self._place(node, plan)
+        if node.op.name in VANISHING:
+            self._zero(place, _bytes(node))
+            return
+        products = Products(self.module, self.builder, target.lanes)
+        copies = [self._scratch((node, "matrix"), _bytes(node.inputs[0])), place]
+        for source, copy in zip(node.inputs[: 2 if node.op is solve else 1], copies, strict=False):
+            found = through_views(called(plan), source)
+            assert found is not None
+            strides = [math.prod(source.shape[a + 1 :]) for a in range(source.ndim)]
+            read = (self._place(found.buffer, plan), copy)
+            products.copy(source, source.shape, strides, found, read)
+        function = matrix_function(self.module, node, self.symbols)
+        self.builder.call(function, [copies[0], place, self._pointer("status")])
+
     def _positioned(self, node: Node, plan: NativePlan, target: Machine) -> None:
         """A slice read or written at integers that are known now; out of bounds, the caller raises the error."""
         builder, params = self.builder, node.params
@@ -450,7 +403,7 @@ class LoopFunction:
             )
             fits = builder.icmp_unsigned("<", value, size)
             with builder.if_then(builder.not_(fits), likely=False):
-                builder.store(ir.Constant(I64, 1), self._pointer("status")).align = 8
+                builder.store(ir.Constant(I64, OUT_OF_BOUNDS), self._pointer("status")).align = 8
             value = builder.select(fits, value, ir.Constant(I64, 0))
             shift = builder.add(shift, builder.mul(value, ir.Constant(I64, steps[a] * node.dtype.itemsize)))
         offset, strides = 0, [0] * len(params.shape)
@@ -493,12 +446,12 @@ class LoopFunction:
             self._intrinsic("llvm.memset.p0.i64", [POINTER, I8, I64, I1], [target, ir.Constant(I8, 0)], size)
 
     def _intrinsic(self, name: str, kinds: Sequence[Any], arguments: list[Value], size: int) -> None:
-        function = self.module.globals.get(name)
-        if function is None:
-            function = ir.Function(self.module, ir.FunctionType(ir.VoidType(), kinds), name)
+        function = self.declared(name, kinds)
         self.builder.call(function, [*arguments, ir.Constant(I64, size), ir.Constant(I1, 0)])
 
-    # --- the call
+    def declared(self, name: str, kinds: Sequence[Any]) -> Any:
+        function = self.module.globals.get(name)
+        return function or ir.Function(self.module, ir.FunctionType(ir.VoidType(), kinds), name)
 
     def template(self) -> list[Any]:
         """The arguments of the function, with what is the same at every call."""
@@ -507,61 +460,9 @@ class LoopFunction:
             template[self.arrays[key]] = array
         return template
 
-    def caller(self) -> Callable[..., Any]:
-        """The function of arrays that runs a ``loop_run``."""
-        function = self.callable()
-        params, body = self.params, self.params.body
-        given = len(body.carries) + len(body.stacks) + len(body.consts)
-        constants = given - len(body.consts)
-        finals = [body.carries[k] for k in params.finals]
-        makers: list[Callable[[], Array]] = [functools.partial(np.empty, n.shape, n.dtype) for n in finals]
-        makers += storage_makers(params)
-        template = self.template()
-        fetched = [(self.arrays[key], fetch) for key, fetch in self.fetched.items()]
-        work, status = self.arrays.get("work"), self.arrays.get("status")
-        work_size = self.work_size * (SHARES if self.independent else 1) + ALIGNMENT
-        window = None if body.dynamic else steps_of(params, ())
 
-        def run(*arrays: Array) -> Any:
-            slots = template.copy()
-            held = [a if type(a) is np.ndarray and a.flags.c_contiguous else np.ascontiguousarray(a) for a in arrays]
-            made = [make() for make in makers]
-            slots[:given] = held
-            slots[given : given + len(made)] = made
-            for k, fetch in fetched:
-                slots[k] = np.ascontiguousarray(fetch())
-            if work is not None:
-                slots[work] = np.empty(work_size, dtype=np.uint8)
-            steps = steps_of(params, tuple(held[constants:])) if window is None else window
-            slots[-1] = np.array((steps.start, len(steps)), dtype=np.int64)
-            if status is not None:
-                slots[status] = np.zeros(1, dtype=np.int64)
-            function(*slots)
-            if status is not None and slots[status][0]:
-                raise IndexError("an index in the body of a loop is out of bounds")
-            return bundle(made)
-
-        return run
-
-
-def module_image(text: str) -> bytes:
-    """Machine code for a module, from the disk if some process has left it there."""
-    key = (hashlib.blake2b(text.encode(), digest_size=SIZE).digest(), environment())
-    found = store.fetch(*key)
-    if found is not None:
-        return found[1]
-    image = object_image(text)
-    store.keep(*key, None, image)
-    return image
-
-
-def _slot(builder: Any, arrays: Value, k: int) -> Value:
+def slot_of(builder: Any, arrays: Value, k: int) -> Value:
     return builder.gep(arrays, [ir.Constant(I64, k)], inbounds=True, source_etype=POINTER)
-
-
-def _chunk(builder: Any, steps: Value) -> Value:
-    """How many steps are a share."""
-    return builder.sdiv(builder.add(steps, ir.Constant(I64, SHARES - 1)), ir.Constant(I64, SHARES))
 
 
 def _bytes(node: Node) -> int:
@@ -579,4 +480,4 @@ def _kernels_of(plan: NativePlan) -> list[Kernel]:
     return [kernel for step in plan.steps if isinstance(step, Group) for kernel in step.kernels]
 
 
-__all__ = ["ALIGNMENT", "SHARES", "LoopFunction", "module_image", "native_loop"]
+__all__ = ["ALIGNMENT", "LoopFunction", "slot_of"]

@@ -13,9 +13,10 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
+from ...graph.build import FrozenArray
 from ...graph.fingerprint import Fingerprint
 from ...graph.index import Table
-from ...graph.node import CONSTANT, INPUT, LITERAL, DType, LiteralParams, Node, Shape
+from ...graph.node import CONSTANT, INPUT, LITERAL, Array, DType, LiteralParams, Node, Shape
 from ...plan import Call, Group, NativePlan
 from ..program import Program
 
@@ -28,8 +29,9 @@ class Buffer(NamedTuple):
     zeroed: bool
 
 
-Source: TypeAlias = "Buffer | Table | LiteralParams | Node | None"
-"""What is in a slot: a buffer, a table, a number, a captured array (its node); None: what a step puts there."""
+Source: TypeAlias = "Buffer | Table | LiteralParams | FrozenArray | Node | None"
+"""What is in a slot: a buffer, a table, a number, an array of the program's own, a captured one (its node); None: what
+a step puts there."""
 
 
 @dataclass(frozen=True)
@@ -51,13 +53,17 @@ class Invoke:
 
 @dataclass(frozen=True)
 class Recipe:
-    """Slots (after those of the inputs), steps in order, the slots of the results, the C functions that are called."""
+    """Slots (after those of the inputs), steps in order, the slots of the results, the C functions that are called.
+
+    ``status``: the slot in which machine code says what went wrong (``run/loops.py``).
+    """
 
     sources: tuple[Source, ...]
     steps: tuple[Launch | Invoke, ...]
     results: tuple[int, ...]
     symbols: tuple[str, ...]
     entered: bool = False  # whether there is a builtin that does everything (``entry.py``)
+    status: int | None = None
 
     @property
     def exported(self) -> list[str]:
@@ -68,6 +74,15 @@ class Recipe:
     def launches(self) -> list[Launch]:
         """The groups of kernels in order."""
         return [step for step in self.steps if isinstance(step, Launch)]
+
+
+@dataclass(frozen=True)
+class Emitted:
+    """A program as LLVM code before optimisation; ``quick``: long straight-line code."""
+
+    recipe: Recipe
+    text: str
+    quick: bool
 
 
 def make_recipe(
@@ -88,7 +103,7 @@ def make_recipe(
         elif key.op is LITERAL:
             source = key.params
         elif key.op is CONSTANT:
-            source = key
+            source = constant_source(key)
         elif key.op is INPUT and key not in plan.partial:
             raise AssertionError(key)
         else:
@@ -114,6 +129,16 @@ def make_recipe(
     return Recipe(tuple(sources), tuple(done), results, tuple(sorted(symbols)))
 
 
+def _array_text(array: Array) -> list[Any]:
+    return [list(array.shape), base64.b64encode(array.tobytes()).decode()]
+
+
+def constant_source(node: Node) -> Source:
+    """A captured array, or one of the program's own, which is the same wherever the program is."""
+    owner = node.params.owner
+    return owner if isinstance(owner, FrozenArray) else node
+
+
 def write_recipe(recipe: Recipe, known: Fingerprint) -> Any | None:
     """The recipe as JSON; None if it speaks of a node that the program does not have."""
     nodes = {node: k for k, node in enumerate(known.nodes)}
@@ -130,7 +155,9 @@ def write_recipe(recipe: Recipe, known: Fingerprint) -> Any | None:
             case Table():
                 if value in tables:
                     return ["table", tables[value]]
-                return ["values", list(value.values.shape), base64.b64encode(value.values.tobytes()).decode()]
+                return ["values", *_array_text(value.values)]
+            case FrozenArray():
+                return ["array", value.array.dtype.str, *_array_text(value.array)]
             case _:
                 return ["constant", nodes[value]]
 
@@ -146,6 +173,7 @@ def write_recipe(recipe: Recipe, known: Fingerprint) -> Any | None:
             "results": recipe.results,
             "symbols": recipe.symbols,
             "entered": recipe.entered,
+            "status": recipe.status,
         }  # fmt: skip
     except KeyError:
         return None
@@ -171,6 +199,8 @@ def read_recipe(text: Any, known: Fingerprint, count: int) -> Recipe:
                 return table
             case ["values", shape, data]:
                 return Table(np.frombuffer(base64.b64decode(data), np.int64).reshape(shape))
+            case ["array", dtype, shape, data]:
+                return FrozenArray(np.frombuffer(base64.b64decode(data), np.dtype(dtype)).reshape(shape))
             case ["constant", k]:
                 node: Node = known.nodes[k]
                 return node
@@ -187,8 +217,9 @@ def read_recipe(text: Any, known: Fingerprint, count: int) -> Recipe:
         tuple(text["results"]),
         tuple(text["symbols"]),
         bool(text["entered"]),
+        text["status"],
     )  # fmt: skip
-    slots = [*recipe.results, *(k for step in recipe.steps for k in step.slots)]
+    slots = [*recipe.results, *(k for step in recipe.steps for k in step.slots), recipe.status or 0]
     if not all(0 <= k < count + len(recipe.sources) for k in slots):
         raise ValueError(slots)
     return recipe

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from ...graph.node import Array, Node, Shape, new_input
+from ...graph.index import Table
+from ...graph.node import LITERAL, Array, Node, Shape, new_input
 from ...graph.ops.control import INT, RunParams, loop, make_body
-from ...plan.native_loops import plan_loop
-from ..program import Program, Runnable
-from .loops import ALIGNMENT, SHARES, LoopFunction
+from ...plan.native_loops import MATRICES, LoopPlan, plan_loop
+from ..loops import raise_failure
+from ..program import Program
+from .calls import wrapper
+from .entry import emit_entry, entry_of
+from .loop_calls import SHARES, callable_of, whole_group
+from .loops import ALIGNMENT, LoopFunction
+from .recipe import Buffer, Emitted, Launch, Recipe, Source, constant_source
 
+GIL_WORK = 20_000  # computed values above which other threads may run meanwhile
+STACK = 2**14  # bytes of workspace that may lie on the stack
 BETWEEN = 2**15  # elements computed outside the loops up to which a program with loops is one function
 
 
@@ -30,28 +39,70 @@ def native_rows(
     return lambda *arrays: call(arrays, len(arrays[0]), (len(arrays[0]),))
 
 
-def native_whole(program: Program) -> Runnable | None:
-    """A program with loops as one function, where what is between them is small; None where that does not serve.
+def emit_whole(program: Program) -> Emitted | None:
+    """A program with loops or small matrices as one function, where the rest is small; None where that does not serve.
 
-    Each loop by itself is a call from Python, and what is before and after it another: some ten microseconds for each,
-    which is as long as a thousand steps of a small system take.
+    Each of them by itself is a call from Python, and what is before and after it another: some ten microseconds for
+    each, which is as long as a thousand steps of a small system take.
     """
     nodes = program.nodes()
-    if not any(node.op is loop for node in nodes):
+    if not any(node.op is loop or node.op in MATRICES for node in nodes):
         return None
     if sum(node.size for node in nodes if node.op is not loop and node.op.family != "leaf") > BETWEEN:
         return None
-    call = _caller((), program.inputs, program.outputs)
-    return None if call is None else lambda values: call(values, 1, ())
-
-
-def _caller(rows: Sequence[Node], shared: Sequence[Node], outputs: Sequence[Node]) -> Any:
-    body = make_body(new_input((), INT), (), rows, shared, (), outputs)
-    planned = plan_loop(RunParams(body, 1, False, (), ()))
+    planned = _planned((), program.inputs, program.outputs)
     if planned is None:
         return None
     code = LoopFunction.of(planned)
-    function = code.callable()
+    used = [key for key in code.arrays if key != "work" or code.work_size > STACK]
+    sources: list[Source] = []
+    slots = []
+    for key in used:
+        if isinstance(key, tuple) and key[0] == "const":
+            slots.append(key[1])
+            continue
+        slots.append(len(program.inputs) + len(sources))
+        sources.append(_source(key, code, program))
+    results = tuple(slots[used.index(("stored", j))] for j in range(len(program.outputs)))
+    group = whole_group(code, used)
+    releases = planned.work > GIL_WORK
+    wrapper(code.module, group, len(used), "call_group0", releases, code.symbols)
+    status = slots[used.index("status")] if "status" in used else None
+    launch = Launch("call_group0", tuple(slots))
+    recipe = Recipe(tuple(sources), (launch,), results, (), status=status)
+    entry = None if releases else entry_of(recipe, program.inputs)
+    if entry is not None:
+        emit_entry(code.module, entry, group, code.symbols)
+    recipe = replace(recipe, symbols=tuple(sorted(code.symbols)), entered=entry is not None)
+    return Emitted(recipe, str(code.module), False)
+
+
+def _source(key: Any, code: LoopFunction, program: Program) -> Source:
+    """What is in the slot of an array that the function takes."""
+    if key == "work":
+        return Buffer((code.work_size + ALIGNMENT,), np.dtype(np.uint8), False)
+    if key == "status":
+        return Buffer((1,), INT, True)
+    if isinstance(key, Table):
+        return key
+    if isinstance(key, Node):
+        return key.params if key.op is LITERAL else constant_source(key)
+    node = program.outputs[key[1]]
+    return Buffer(node.shape, node.dtype, False)
+
+
+def _planned(rows: Sequence[Node], shared: Sequence[Node], outputs: Sequence[Node]) -> LoopPlan | None:
+    """The program as the body of a loop of one step, or of one for each row."""
+    body = make_body(new_input((), INT), (), rows, shared, (), outputs)
+    return plan_loop(RunParams(body, 1, False, (), ()))
+
+
+def _caller(rows: Sequence[Node], shared: Sequence[Node], outputs: Sequence[Node]) -> Any:
+    planned = _planned(rows, shared, outputs)
+    if planned is None:
+        return None
+    code = LoopFunction.of(planned)
+    function = callable_of(code)
     results = [(node.shape, node.dtype) for node in outputs]
     given = len(rows) + len(shared)
     template, size = code.template(), code.work_size
@@ -77,11 +128,11 @@ def _caller(rows: Sequence[Node], shared: Sequence[Node], outputs: Sequence[Node
         if status is not None:
             slots[status] = np.zeros(1, dtype=np.int64)
         function(*slots)
-        if status is not None and slots[status][0]:
-            raise IndexError("an index in the body of a loop is out of bounds")
+        if status is not None:
+            raise_failure(slots[status])
         return made
 
     return call
 
 
-__all__ = ["native_rows", "native_whole"]
+__all__ = ["emit_whole", "native_rows"]

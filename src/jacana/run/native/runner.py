@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from ...graph.build import FrozenArray
 from ...graph.index import Table
 from ...graph.node import Array, LiteralParams, Node, literal_array
 from ...graph.ops.control import loop_run
+from ..loops import raise_failure
 from ..numpy_executor import step as numpy_step
 from ..program import Runnable
 from .entry import NAME as ENTRY
@@ -32,7 +34,7 @@ def _call_step(node: Node) -> Callable[..., Any]:
     if node.op is not loop_run:
         return numpy_step(node)
     from .executor import compile_native  # the body of a loop is a program in its turn
-    from .loops import native_loop
+    from .loop_calls import native_loop
 
     return native_loop(node.params, compile_native)
 
@@ -49,6 +51,8 @@ def make_runner(recipe: Recipe, inputs: Sequence[Node], functions: dict[str, Cal
                 fixed[k] = table_array(source)
             case LiteralParams():
                 fixed[k] = np.array(literal_array(source))
+            case FrozenArray():
+                fixed[k] = source.array
             case Buffer():
                 allocate.append((k, maker(source.shape, source.dtype, source.zeroed)))
             case Node():
@@ -64,14 +68,15 @@ def make_runner(recipe: Recipe, inputs: Sequence[Node], functions: dict[str, Cal
         else:
             work.append((_call_step(step.node), step.slots, step.result))
     results = list(recipe.results)
+    run = None
     if not constants and len(work) == 1 and work[0][2] < 0 and len(set(results)) == len(results):
-        single = _single(count, fixed, allocate, work[0], results)
-        if single is not None:
-            entry = entry_of(recipe, inputs) if recipe.entered else None
-            if entry is not None:
-                single.direct = functions[ENTRY](entry, fixed)  # type: ignore[attr-defined]
-            return single
-    return _many(count, len(recipe.sources), fixed, constants, allocate, work, results)
+        run = _single(count, fixed, allocate, work[0], results)
+    if run is None:
+        run = _many(count, len(recipe.sources), fixed, constants, allocate, work, results, recipe.status)
+    entry = entry_of(recipe, inputs) if recipe.entered else None
+    if entry is not None:
+        run.direct = functions[ENTRY](entry, fixed)  # type: ignore[attr-defined]
+    return run
 
 
 def _single(count: int, fixed: dict[int, Array], allocate: list[Any], call: Any, results: list[int]) -> Runnable | None:
@@ -107,6 +112,7 @@ def _many(
     allocate: Any,
     work: Any,
     results: list[int],
+    status: int | None,
 ) -> Runnable:
     tail: list[Any] = [None] * others
     for k, array in fixed.items():
@@ -130,6 +136,8 @@ def _many(
                     value = function(*[buffers[i] for i in sources])
                     if out >= 0:
                         buffers[out] = np.ascontiguousarray(value) if value.ndim else np.asarray(value)
+        if status is not None:
+            raise_failure(buffers[status])
         answer: list[Array] = []
         for k in results:
             value = buffers[k]

@@ -1,0 +1,238 @@
+"""Small matrices inside machine code: elimination and Cholesky's factorisation, one function for each size.
+
+Elimination with partial pivoting as in LAPACK's ``getrf``, whose pivots it has; the right-hand sides are eliminated
+along with the matrix, row by row, as NumPy's arrays lie. A pivot that is exactly zero is what ``numpy.linalg`` raises
+for, so it is reported; what is not finite goes on to the result.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+from typing import Any
+
+from llvmlite import ir
+
+from ...graph.node import Node
+from ..loops import NOT_POSITIVE, SINGULAR
+from .emitter import I1, I8, I64, POINTER, VALUE_TYPES
+from .instructions import Instructions
+
+__all__ = ["matrix_function"]
+
+Value = Any
+
+
+def matrix_function(module: ir.Module, node: Node, symbols: set[str]) -> Any:
+    """``void f(ptr a, ptr result, ptr status)`` for all matrices of a node.
+
+    ``a`` is a copy of the matrices, which is destroyed; ``result`` of `solve` holds the right-hand sides before.
+    """
+    a = node.inputs[0]
+    columns = node.shape[-1] if node.op.name == "solve" else 0
+    name = f"{node.op.name}_{math.prod(a.shape[:-2])}x{a.shape[-1]}x{columns}_{a.dtype}"
+    found = module.globals.get(name)
+    if found is not None:
+        return found
+    kind = VALUE_TYPES[a.dtype]
+    code = Instructions(module, name, ir.VoidType(), [POINTER] * 3, internal=True, kind=kind)
+    code.function.attributes.add("noinline")  # into every place where a small matrix is solved with
+    matrices, results, status = code.arguments
+    n, count = a.shape[-1], math.prod(a.shape[:-2])
+    each = node.size // count
+    with code.counted(_number(0), _number(count)) as k:
+        matrix = code.at(matrices, code.times(k, _number(n * n)))
+        result = code.at(results, code.times(k, _number(each)))
+        _WRITERS[node.op.name](code, n, columns, matrix, result, status)
+    code.builder.ret_void()
+    symbols |= code.symbols
+    return code.function
+
+
+def _number(value: int) -> Value:
+    return ir.Constant(I64, value)
+
+
+def _report(code: Instructions, bad: Value, status: Value, what: int) -> None:
+    with code.builder.if_then(bad, likely=False):
+        code.builder.store(_number(what), status).align = 8
+
+
+def _eliminate(code: Instructions, n: int, matrix: Value, columns: int, right: Value) -> Value:
+    """Make a matrix upper triangular, the rows of its right-hand sides likewise; the sign of the permutation, or 0."""
+    b, zero = code.builder, ir.Constant(code.kind, 0.0)
+    sign, best, row = code.reserve(I64, 1), code.reserve(code.kind, 1), code.reserve(I64, 1)
+    b.store(_number(1), sign)
+    with code.counted(_number(0), _number(n)) as k:
+        own = code.at(matrix, code.times(k, _number(n)))
+        own_right = code.at(right, code.times(k, _number(columns)))
+        b.store(k, row)
+        b.store(code.fabs(code.load(own, k)), best)
+        with code.counted(code.plus(k, 1), _number(n)) as i:
+            size = code.fabs(code.load(code.at(matrix, code.times(i, _number(n))), k))
+            so_far = b.load(best, typ=code.kind)
+            # The first NaN is taken, and spreads.
+            larger = b.and_(b.fcmp_unordered(">", size, so_far), b.fcmp_ordered("ord", so_far, so_far))
+            with b.if_then(larger):
+                b.store(size, best)
+                b.store(i, row)
+        with b.if_then(code.compare("==", b.load(best, typ=code.kind), zero), likely=False):
+            b.store(_number(0), sign)
+        other = b.load(row, typ=I64)
+        with b.if_then(b.icmp_signed("!=", other, k)):
+            b.store(code.minus(_number(0), b.load(sign, typ=I64)), sign)
+            _swap(code, own, code.at(matrix, code.times(other, _number(n))), k, n)
+            if columns:
+                _swap(code, own_right, code.at(right, code.times(other, _number(columns))), _number(0), columns)
+        pivot = code.load(own, k)
+        with code.counted(code.plus(k, 1), _number(n)) as i:
+            line = code.at(matrix, code.times(i, _number(n)))
+            factor = code.div(code.load(line, k), pivot)
+            _subtract(code, line, factor, own, code.plus(k, 1), n)
+            if columns:
+                _subtract(code, code.at(right, code.times(i, _number(columns))), factor, own_right, _number(0), columns)
+    return b.load(sign, typ=I64)
+
+
+def _swap(code: Instructions, a: Value, b: Value, begin: Value, end: int) -> None:
+    def body(j: Value, kind: Any) -> None:
+        one, other = code.load(a, j, kind), code.load(b, j, kind)
+        code.store(one, b, j)
+        code.store(other, a, j)
+
+    code.swept(begin, _number(end), body)
+
+
+def _subtract(code: Instructions, line: Value, factor: Value, other: Value, begin: Value, end: int) -> None:
+    """``line -= factor other`` from ``begin`` on."""
+
+    def body(j: Value, kind: Any) -> None:
+        code.store(code.subtracted(code.load(line, j, kind), factor, code.load(other, j, kind)), line, j)
+
+    code.swept(begin, _number(end), body)
+
+
+def _back(code: Instructions, n: int, matrix: Value, columns: int, right: Value) -> None:
+    """Solve with the upper triangle."""
+    with code.counted(_number(0), _number(n)) as turned:
+        k = code.minus(_number(n - 1), turned)
+        own, line = code.at(matrix, code.times(k, _number(n))), code.at(right, code.times(k, _number(columns)))
+        with code.counted(code.plus(k, 1), _number(n)) as j:
+            other = code.at(right, code.times(j, _number(columns)))
+            _subtract(code, line, code.load(own, j), other, _number(0), columns)
+        pivot = code.load(own, k)
+
+        def body(j: Value, kind: Any, line: Value = line, pivot: Value = pivot) -> None:
+            code.store(code.div(code.load(line, j, kind), pivot), line, j)
+
+        code.swept(_number(0), _number(columns), body)
+
+
+def _solve(code: Instructions, n: int, columns: int, matrix: Value, result: Value, status: Value) -> None:
+    sign = _eliminate(code, n, matrix, columns, result)
+    _report(code, code.builder.icmp_signed("==", sign, _number(0)), status, SINGULAR)
+    _back(code, n, matrix, columns, result)
+
+
+def _inverse(code: Instructions, n: int, columns: int, matrix: Value, result: Value, status: Value) -> None:
+    one = ir.Constant(code.kind, 1.0)
+    _clear(code, result, n * n)
+    with code.counted(_number(0), _number(n)) as k:
+        code.store(one, result, code.times(k, _number(n + 1)))
+    _solve(code, n, n, matrix, result, status)
+
+
+def _clear(code: Instructions, array: Value, size: int) -> None:
+    memset = code.module.globals.get("llvm.memset.p0.i64")
+    if memset is None:
+        kinds = [POINTER, I8, I64, I1]
+        memset = ir.Function(code.module, ir.FunctionType(ir.VoidType(), kinds), "llvm.memset.p0.i64")
+    bytes_ = size * (4 if code.kind == ir.FloatType() else 8)
+    code.builder.call(memset, [array, ir.Constant(I8, 0), _number(bytes_), ir.Constant(I1, 0)])
+
+
+def _log_determinant(code: Instructions, n: int, matrix: Value) -> tuple[Value, Value]:
+    """The sign as a float, and the sum of logarithms, minus infinity for a singular matrix: as NumPy adds them."""
+    b = code.builder
+    sign = _eliminate(code, n, matrix, 0, matrix)
+    flips, total = code.reserve(I64, 1), code.reserve(code.kind, 1)
+    b.store(sign, flips)
+    b.store(ir.Constant(code.kind, 0.0), total)
+    with code.counted(_number(0), _number(n)) as k:
+        pivot = code.load(matrix, code.times(k, _number(n + 1)))
+        below = code.compare("<", pivot, ir.Constant(code.kind, 0.0))
+        was = b.load(flips, typ=I64)
+        b.store(b.select(below, code.minus(_number(0), was), was), flips)
+        b.store(code.add(b.load(total, typ=code.kind), code.call("log", code.fabs(pivot))), total)
+    singular = b.icmp_signed("==", sign, _number(0))
+    logarithm = b.select(singular, ir.Constant(code.kind, -math.inf), b.load(total, typ=code.kind))
+    return b.sitofp(b.load(flips, typ=I64), code.kind), logarithm
+
+
+def _determinant(code: Instructions, n: int, columns: int, matrix: Value, result: Value, status: Value) -> None:
+    sign, logarithm = _log_determinant(code, n, matrix)
+    code.store(code.mul(sign, code.call("exp", logarithm)), result, _number(0))
+
+
+def _sign_and_log(code: Instructions, n: int, columns: int, matrix: Value, result: Value, status: Value) -> None:
+    sign, logarithm = _log_determinant(code, n, matrix)
+    code.store(sign, result, _number(0))
+    code.store(logarithm, result, _number(1))
+
+
+def _cofactors(code: Instructions, n: int, columns: int, matrix: Value, result: Value, status: Value) -> None:
+    """Minors by Laplace's expansion: no division, so that singular matrices are like any other."""
+    entries = [[code.load(matrix, _number(i * n + j)) for j in range(n)] for i in range(n)]
+    known: dict[tuple[tuple[int, ...], tuple[int, ...]], Value] = {}
+
+    def minor(rows: tuple[int, ...], among: tuple[int, ...]) -> Value:
+        if not rows:
+            return ir.Constant(code.kind, 1.0)
+        if (rows, among) not in known:
+            parts = [
+                code.mul(entries[rows[0]][j], minor(rows[1:], among[:p] + among[p + 1 :])) for p, j in enumerate(among)
+            ]
+            total = parts[0]
+            for p, part in enumerate(parts[1:]):
+                total = code.add(total, part) if p % 2 else code.sub(total, part)
+            known[rows, among] = total
+        return known[rows, among]
+
+    whole = tuple(range(n))
+    for i, j in itertools.product(range(n), repeat=2):
+        value = minor(whole[:i] + whole[i + 1 :], whole[:j] + whole[j + 1 :])
+        code.store(code.neg(value) if (i + j) % 2 else value, result, _number(i * n + j))
+
+
+def _cholesky(code: Instructions, n: int, columns: int, matrix: Value, result: Value, status: Value) -> None:
+    """Row by row, from the lower triangle: ``L[i, j] = (a[i, j] - L[i, :j] . L[j, :j]) / L[j, j]``."""
+    b = code.builder
+    total = code.reserve(code.kind, 1)
+    _clear(code, result, n * n)
+    with code.counted(_number(0), _number(n)) as i:
+        line, source = (code.at(x, code.times(i, _number(n))) for x in (result, matrix))
+        with code.counted(_number(0), code.plus(i, 1)) as j:
+            other = code.at(result, code.times(j, _number(n)))
+            b.store(code.load(source, j), total)
+            with code.counted(_number(0), j) as k:
+                so_far = b.load(total, typ=code.kind)
+                b.store(code.subtracted(so_far, code.load(line, k), code.load(other, k)), total)
+            rest = b.load(total, typ=code.kind)
+            with b.if_else(b.icmp_signed("==", i, j)) as (diagonal, below):
+                with diagonal:
+                    positive = code.compare(">", rest, ir.Constant(code.kind, 0.0))
+                    _report(code, b.not_(positive), status, NOT_POSITIVE)
+                    code.store(code.sqrt(rest), line, j)
+                with below:
+                    code.store(code.div(rest, code.load(other, j)), line, j)
+
+
+_WRITERS: dict[str, Callable[[Instructions, int, int, Value, Value, Value], None]] = {
+    "solve": _solve,
+    "inv": _inverse,
+    "det": _determinant,
+    "slogdet": _sign_and_log,
+    "cofactor": _cofactors,
+    "cholesky": _cholesky,
+}
