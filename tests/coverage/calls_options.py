@@ -6,6 +6,7 @@ The rows are named by what is particular about them. Names of points are those o
 from __future__ import annotations
 
 OPTIONS = {
+    "poly of a matrix": "np.poly(G)",
     "average(weights=list)": "np.average(A, axis=1, weights=[1, 2, s])",
     "cov(aweights=)": "np.cov(A, aweights=x[:3])",
     "cov(fweights=)": "np.cov(A, fweights=[1, 2, 1])",
@@ -90,6 +91,27 @@ _Z = "(x[:3] + 1j * y[:3])"
 _M = "(A + 1j * A[::-1] ** 2)"
 _H = "(G + G.T + 1j * (G - G.T))"
 COMPLEX = {
+    **{
+        f"scipy.special.{name}": f"sc.{name}({_Z} + 1)"
+        for name in [
+            "dawsn",
+            "erf",
+            "erfc",
+            "erfcx",
+            "erfi",
+            "exp1",
+            "expi",
+            "expm1",
+            "gamma",
+            "log1p",
+            "log_ndtr",
+            "loggamma",
+            "ndtr",
+            "psi",
+            "rgamma",
+            "wofz",
+        ]
+    },
     "argmax": f"x[np.argmax({_Z})]",
     "argsort": f"x[:3][np.argsort({_Z})]",
     "corrcoef": f"np.corrcoef({_M})",

@@ -145,6 +145,7 @@ SPECIAL = {
     "yn": "sc.yn(2, x)",
     "yv": "sc.yv(1.85, x)",
     "yve": "sc.yve(1.85, x)",
+    "wofz": "sc.wofz(x)",
     "zeta": "sc.zeta(2.75, x)",
     "airy": "sc.airy(x)",
     "airye": "sc.airye(x)",
@@ -216,7 +217,7 @@ SPECIAL_REFUSED = {
         "nctdtr nctdtridf nctdtrinc nctdtrit elliprg elliprd besselpoly",
     ),
     **each("sc.{}(x, y, 0.5, 0.7)", "ncfdtr ncfdtri ncfdtridfd ncfdtridfn ncfdtrinc elliprj"),
-    **each("sc.{}(x)", "kolmogi kolmogorov zetac kelvin modfresnelm modfresnelp wofz"),
+    **each("sc.{}(x)", "kolmogi kolmogorov zetac kelvin modfresnelm modfresnelp"),
     **each("sc.{}(2, x)", "hankel1 hankel1e hankel2 hankel2e mathieu_a mathieu_b h1vp h2vp"),
     **each("sc.{}(1, 2, x)", "obl_cv pro_cv"),
     **each("sc.{}(1, 2, 0.5, x)", "obl_ang1 obl_rad1 obl_rad2 pro_ang1 pro_rad1 pro_rad2"),
@@ -257,6 +258,8 @@ LINALG = {
     **each("la.{}(G)", "coshm cosm det expm inv pinv sinhm sinm svdvals tanhm tanm norm"),
     **each("la.{}(S)", "eigvalsh logm pinvh sqrtm"),
     "signm": "la.signm(S)",
+    "eig": "la.eig(G)[1] ** 2 * la.eig(G)[0]",
+    "eigvals": "la.eigvals(G)",
     "eigh": "la.eigh(S)[1] ** 2 * la.eigh(S)[0]",
     "eigvals_banded": "la.eigvals_banded(np.stack([y[:3], x[:3] + 3]))",
     "eigvalsh_tridiagonal": "la.eigvalsh_tridiagonal(x, y[:4])",
@@ -291,7 +294,7 @@ LINALG = {
 }
 LINALG_STEPS = {"ishermitian", "issymmetric"}
 LINALG_REFUSED = {
-    **each("la.{}(G)", "eig eigvals null_space orth hessenberg schur cossin ldl matrix_balance expm_cond bandwidth"),
+    **each("la.{}(G)", "null_space orth hessenberg schur cossin ldl matrix_balance expm_cond bandwidth"),
     **each("la.{}(G, S)", "qz ordqz subspace_angles"),
     "cdf2rdf": "la.cdf2rdf(x[:3], G)",
     "cho_solve_banded": "la.cho_solve_banded((np.stack([y, x + 3]), False), x)",

@@ -134,7 +134,7 @@ LIBRARIES = [
         {},
         setup="import scipy.ndimage as ndi, scipy.signal as sg",
     ),
-    Library("Complex numbers", calls_options.COMPLEX, set(), {}, {}),
+    Library("Complex numbers", calls_options.COMPLEX, set(), {}, {}, setup="import scipy.special as sc"),
     Library(
         "scipy.spatial.transform.Rotation",
         calls_options.ROTATION,

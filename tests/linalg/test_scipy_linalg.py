@@ -105,7 +105,8 @@ def test_constants_that_were_made_inside():
     [
         (lambda x: scipy.linalg.null_space(x), "scipy.linalg.null_space(.|\n)*projector"),
         (lambda x: scipy.linalg.orth(x), "projector"),
-        (lambda x: scipy.linalg.eig(x), "numpy.linalg.eig"),
+        (lambda x: scipy.linalg.eig(x, left=True), "left eigenvectors"),
+        (lambda x: scipy.linalg.eigvals(x, np.eye(len(x))), "two matrices"),
         (lambda x: scipy.linalg.schur(x), "scipy.linalg.schur"),
         (lambda x: scipy.linalg.eigh(x, subset_by_index=[0, 1]), "slice"),
         (lambda x: scipy.linalg.eigh(x, driver="ev"), "signs"),
@@ -166,3 +167,19 @@ def test_vmap():
         found = jc.vmap(jc.jacobian(function))(batch)
         for k in range(2):
             close(found[k], jc.jacobian(function)(batch[k]), 1e-12)
+
+
+@pytest.mark.parametrize("matrix", [[[0.3, 2.0], [-1.5, 0.4]], [[0.3, 2.0], [1.5, 0.4]]], ids=["complex", "real"])
+def test_eigenvalues_are_complex_always(matrix):
+    a = np.array(matrix)
+    values, left, right = scipy.linalg.eig(a, left=True)
+    slopes = np.einsum("ik,jk->kij", left.conj(), right) / np.einsum("ik,ik->k", left.conj(), right)[:, None, None]
+    for function in (
+        scipy.linalg.eigvals,
+        lambda a: scipy.linalg.eig(a, right=False),
+        lambda a: scipy.linalg.eig(a)[0],
+    ):
+        found, jacobian = jc.value_and_jacobian(function)(a)
+        assert found.dtype == np.complex128
+        np.testing.assert_allclose(found, values, rtol=1e-14)
+        np.testing.assert_allclose(jacobian, slopes, rtol=1e-12)

@@ -98,12 +98,63 @@ def test_classes_are_what_they_were():
         (lambda y: si.CubicSpline(T, y, bc_type="periodic")(X), "bc_type"),
         (lambda y: si.CubicSpline(T, y).roots(), "roots"),
         (lambda y: si.RegularGridInterpolator((T,), y)(X[:, None]), "CubicSpline"),
-        (lambda y: si.RegularGridInterpolator((T,), Y)(y[:, None]), "plain ndarray"),
+        (lambda y: si.RegularGridInterpolator((T,), Y)(y[:, None] / 4, "pchip"), "method='linear'"),
+        (lambda y: si.interp1d(T, Y, kind="nearest")(y / 4), "nearest"),
+        (lambda y: si.RBFInterpolator(T[:, None], Y)(y[:, None]), r"of scipy\.interpolate takes plain numbers"),
     ],
 )
 def test_refused_splines(function, words):
     with pytest.raises(jc.RecordingError, match=words):
         jc.jacobian(function)(Y + T)
+
+
+TABLES = {
+    "linear": (si.interp1d(T, Y), X),
+    "cubic": (si.interp1d(T, Y, kind="cubic"), X.reshape(3, 1)),
+    "outside by numbers": (si.interp1d(T, Y, bounds_error=False, fill_value=(3.0, 4.0)), np.array([-0.2, 1.2, 3.4])),
+    "extrapolated": (si.interp1d(T, Y, fill_value="extrapolate"), np.array([-0.2, 1.2, 3.4])),
+    "rows": (si.interp1d(T, BOTH.T, bounds_error=False, fill_value=0.5), np.array([[0.3, 3.4]])),
+    "first axis": (si.interp1d(T, BOTH, axis=0, kind="quadratic"), X),
+    "grid": (
+        si.RegularGridInterpolator((T, np.arange(4.0)), np.outer(Y, [1.0, 3.0, 2.0, 5.0])),
+        np.array([[0.3, 2.5], [2.9, 0.2]]),
+    ),
+    "grid, outside": (
+        si.RegularGridInterpolator((T,), BOTH, bounds_error=False, fill_value=7.0),
+        np.array([[0.3], [3.5]]),
+    ),
+    "grid, on and on": (
+        si.RegularGridInterpolator(
+            (-T, T, T), Y[:, None, None] * BOTH[None] @ np.ones((2, 7)), bounds_error=False, fill_value=None
+        ),
+        np.array([-0.3, 3.5, 1.2]),
+    ),
+}
+
+
+@pytest.mark.parametrize("executor", ["numpy", "native"] if jc.native_available() else ["numpy"])
+@pytest.mark.parametrize("name", TABLES)
+def test_tables_at_recorded_points(name, executor):
+    table, points = TABLES[name]
+    with jc.executor(executor):
+        both = jc.value_and_jacobian(lambda x: table(x))
+        for x in (points, points * 0.9 + 0.01, points[::-1].copy() if points.ndim > 1 else points * 0.5, points):
+            value, jacobian = both(x)
+            np.testing.assert_allclose(value, table(x), rtol=1e-13, atol=1e-14)
+            steps = [1e-6 * np.eye(x.size)[k].reshape(x.shape) for k in range(x.size)]
+            slopes = np.stack([(table(x + e) - table(x - e)) / 2e-6 for e in steps], axis=-1)
+            np.testing.assert_allclose(jacobian.reshape(slopes.shape), slopes, rtol=1e-7, atol=1e-7)
+
+
+def test_tables_are_followed_when_they_change_and_keep_their_bounds():
+    line, grid = si.interp1d(T, Y.copy()), si.RegularGridInterpolator((T,), Y.copy())
+    for table, numbers, point in ((line, line._y, np.array([0.3])), (grid, grid.values, np.array([[0.3]]))):
+        jacobian = jc.jacobian(lambda x, table=table: table(x))
+        before = jacobian(point)
+        numbers *= 2.0
+        np.testing.assert_allclose(jacobian(point), 2.0 * before, rtol=1e-14)
+        with pytest.raises(ValueError, match=r"out of bounds|above the interpolation range"):
+            jacobian(point + 3.0)
 
 
 # --- rotations --------------------------------------------------------------------------------------------------------

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -127,3 +130,132 @@ def test_what_is_above_the_triangle_of_a_running_sum_stays_zero(format, executor
         np.testing.assert_array_equal(
             j if format == "dense" else j.toarray(), [[1, 0, 0], [np.nan, 2, 0], [np.nan, 6, np.nan]]
         )
+
+
+@pytest.mark.parametrize("line", [
+    "import scipy.ndimage; return scipy.ndimage.gaussian_filter1d(x, 1.0)",
+    "from scipy.signal import convolve; return convolve(x, x[:2])",
+    "from scipy import linalg; return linalg.expm(x.reshape(2, 2)).ravel()",
+])  # fmt: skip
+def test_a_library_that_the_program_itself_imports(line):
+    program = f"""
+import sys, numpy as np, jacana as jc
+def f(x):
+    {line}
+assert not {{"scipy.ndimage", "scipy.signal", "scipy.linalg"}} & set(sys.modules)
+x = np.array([0.1, 0.4, 0.2, 0.3])
+J = jc.jacobian(f)(x)
+d = np.stack([(f(x + e) - f(x - e)) / 2e-6 for e in 1e-6 * np.eye(4)], axis=1)
+np.testing.assert_allclose(J, d, rtol=1e-7, atol=1e-8)
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=120)
+
+
+def test_characteristic_polynomial():
+    j = jc.jacobian(np.poly)
+    for a in (np.array([[1.0, 2.0], [3.0, 4.0]]), np.eye(2)):  # of equal eigenvalues, too
+        np.testing.assert_allclose(j(a)[1:], [-np.eye(2), [[a[1, 1], -a[1, 0]], [-a[0, 1], a[0, 0]]]], atol=1e-14)
+
+
+def test_lists_of_variables():
+    x = jc.Variable(X.copy())
+    functions = jc.functions
+    np.testing.assert_array_equal(functions.array([x[0], 1.0]).array, [0.31, 1.0])
+    np.testing.assert_allclose(functions.sin([x[0], x[1]]).jacobian(x)[:, :2], np.diag(np.cos(X[:2])))
+    np.testing.assert_array_equal(functions.maximum([x[0], x[1]], [x[2], x[3]]).array, [0.31, 0.88])
+    with pytest.raises(jc.RecordingError, match=r"np\.sin\(jacana\.functions\.array"):
+        np.sin([x[0], x[1]])
+    with pytest.raises(jc.RecordingError, match=r"np\.sin\(np\.array"):
+        jc.jacobian(lambda x: np.sin([x[0], x[1]]))(X)
+    with pytest.raises(IndexError, match="astype"):
+        x[x]
+
+
+SHAPES = {
+    "fft2 of a vector": lambda x: np.fft.fft2(x).real,
+    "apply_along_axis": lambda x: np.apply_along_axis(np.sum, 1, x),
+    "apply_over_axes": lambda x: np.apply_over_axes(np.sum, x, [0, 1]),
+    "take_along_axis": lambda x: np.take_along_axis(x, np.array([1, 0]), 1),
+    "sort": lambda x: np.sort(x[0], axis=-1),
+    "diff": lambda x: np.diff(x[0]),
+    "cumulative_sum": lambda x: np.cumulative_sum(x, axis=2),
+    "out of another shape": lambda x: np.sum(np.outer(x, x), axis=0, out=np.zeros((5, 5))),
+}
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_axes_that_there_are_not(name):
+    call = SHAPES[name]
+    with pytest.raises((ValueError, IndexError)) as expected:  # AxisError is both
+        call(X)
+    with pytest.raises((ValueError, IndexError)) as found:
+        jc.jacobian(call)(X)
+    if expected.type is np.exceptions.AxisError:
+        assert str(found.value) == str(expected.value)
+
+
+EMPTY = {
+    "expand_dims": lambda x: np.expand_dims(x.reshape(0, 3), 1),
+    "std": lambda x: np.array([np.std(x), 1.0]),
+    "median": lambda x: np.array([np.median(x), 1.0]),
+    "nanquantile": lambda x: np.append(np.nanquantile(x, [0.2, 0.7]), x),
+    "var": lambda x: np.array([np.var(x), 1.0]),
+}
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("name", EMPTY)
+def test_of_nothing(name):
+    value, jacobian = jc.value_and_jacobian(EMPTY[name])(np.zeros(0))
+    wanted = EMPTY[name](np.zeros(0))
+    np.testing.assert_array_equal(value, wanted)
+    assert value.shape == wanted.shape
+    assert jacobian.shape == (*wanted.shape, 0)
+
+
+POWERS = np.polynomial.Polynomial
+POLYNOMIALS = {
+    "value": (lambda c: np.poly1d(c)(np.array([2.0, 3.0])), [[4, 2, 1], [9, 3, 1]]),
+    "sum": (lambda c: (np.poly1d(c) + np.poly1d([1.0, 0.0]))(2.0), [4, 2, 1]),
+    "product": (lambda c: (np.poly1d(c) * np.poly1d([1.0, 2.0]))(2.0), [16, 8, 4]),
+    "slope of a product": (lambda c: (np.poly1d(c) * np.poly1d([1.0, 2.0])).deriv()(2.0), [20, 6, 1]),
+    "integral": (lambda c: np.poly1d(c).integ()(3.0), [9, 4.5, 3]),
+    "product, lowest first": (lambda c: (POWERS(c) * POWERS([1.0, 2.0]))(2.0), [5, 10, 20]),
+    "sum, lowest first": (lambda c: (POWERS(c) - POWERS(3.0 * c) + POWERS([1.0]))(2.0), [-2, -4, -8]),
+    "composition": (lambda c: POWERS(c)(POWERS([1.0, 2.0]))(2.0), [1, 5, 25]),
+    "other basis": (lambda c: np.polynomial.Chebyshev(c).convert(kind=POWERS)(0.5), [1, 0.5, -0.5]),
+    "functions": (lambda c: np.polynomial.polynomial.polymul(c, [1.0, 2.0])[:3], [[1, 0, 0], [2, 1, 0], [0, 2, 1]]),
+}
+
+
+@pytest.mark.parametrize("first", [0.0, 1.5])
+@pytest.mark.parametrize("name", POLYNOMIALS)
+def test_leading_coefficients_that_are_zero_now(name, first):
+    call, slopes = POLYNOMIALS[name]
+    jacobian = jc.jacobian(call)
+    for c in ([first, 0.0, 2.0], [0.0, 0.0, 0.0], [1.0, -1.0, 0.0]):
+        np.testing.assert_allclose(jacobian(np.array(c)), slopes, rtol=1e-14)
+
+
+def test_shares_out_of_range():
+    jacobian = jc.jacobian(lambda x: np.quantile(x[1:], x[0]))
+    jacobian(X)
+    with pytest.raises(ValueError, match=r"range|between"):
+        jacobian(X + 1.0)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("sizes", [(2, 2), (2, 3), (3, 2)])
+def test_cross_products_in_the_plane(sizes):
+    n, m = sizes
+
+    def call(x):
+        return np.cross(x[:, :n], x[::-1, 3 : 3 + m] ** 2)
+
+    x = np.linspace(0.2, 1.7, 12).reshape(2, 6)
+    value, jacobian = jc.value_and_jacobian(call)(x)
+    np.testing.assert_array_equal(value, call(x))
+    for k in np.ndindex(x.shape):
+        e = np.zeros_like(x)
+        e[k] = 1e-3  # of the second degree: these differences are exact
+        np.testing.assert_allclose(jacobian[(..., *k)], (call(x + e) - call(x - e)) / 2e-3, atol=1e-11)

@@ -97,7 +97,6 @@ def test_functions_of_integers_stay_what_they_are():
         (lambda x: sc.pbdv(x, 1.0)[0], "by its argument 0"),
         (lambda x: sc.zeta(x), "by its argument 0"),
         (lambda x: sc.roots_jacobi(3, x[0], 1.0), "weight"),
-        (lambda x: sc.wofz(x), "wofz"),
     ],
 )
 def test_refusals(function, words):
@@ -177,3 +176,17 @@ def test_second_derivative_of_the_dilogarithm_near_one(u):
         expected = [float(mpmath.diff(lambda u: mpmath.polylog(2, -u), u, n)) for n in (1, 2)]
     np.testing.assert_allclose(jc.grad(sc.spence)(1.0 + u), expected[0], rtol=1e-14)
     np.testing.assert_allclose(jc.hessian(sc.spence)(1.0 + u), expected[1], rtol=1e-12)
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 6, 7])
+def test_diric_near_multiples_of_a_turn(n):
+    x = np.array([1e-7, 1e-3, 0.4, 2 * np.pi - 1e-4, 0.0])
+    with mpmath.workdps(40):
+
+        def exact(v):
+            return mpmath.sin(n * v / 2) / (n * mpmath.sin(v / 2))
+
+        slopes = [float(mpmath.diff(exact, mpmath.mpf(v))) for v in x[:-1]]
+    value, jacobian = jc.value_and_jacobian(lambda x: sc.diric(x, n))(x)
+    np.testing.assert_allclose(value, sc.diric(x, n), rtol=1e-10)
+    np.testing.assert_allclose(np.diag(jacobian), [*slopes, 0.0], rtol=1e-11, atol=1e-15)

@@ -71,7 +71,7 @@ def test_products_of_matrices_are_written_with_a_star():
         lambda x: A.multiply(x),
         lambda x: sp.csr_array((x, (np.arange(3), np.arange(3)))) @ np.ones(3),
         lambda x: sp.diags_array(x) @ x,
-        lambda x: sp.linalg.spsolve(sp.csc_array(np.eye(3)), x),
+        lambda x: sp.linalg.spsolve(np.outer(x, x), x),
         lambda x: sp.linalg.cg(sp.csc_array(np.eye(3)), x)[0],
     ],
 )
@@ -90,3 +90,24 @@ def test_questions_about_matrices_are_answered():
 def test_define_by_run():
     x = Variable(X)
     np.testing.assert_array_equal((A @ x).jacobian(x), A.toarray())
+
+
+@pytest.mark.parametrize("executor", ["numpy", "native"])
+def test_right_hand_sides_of_a_sparse_system(executor):
+    matrix = sp.csr_array(np.array([[4.0, 1.0, 0.0], [0.0, 3.0, 1.0], [1.0, 0.0, 5.0]]))
+    inverse = np.linalg.inv(matrix.toarray())
+    with jc.executor(executor):
+        one, squares = (jc.jacobian(f) for f in (lambda x: sp.linalg.spsolve(matrix, x), lambda x: _two(matrix, x)))
+        for x in (X, X[::-1].copy()):
+            np.testing.assert_allclose(one(x), inverse, rtol=1e-13)
+            np.testing.assert_allclose(one(x.astype(np.float32)), inverse, rtol=1e-5)
+            columns = np.stack([2 * np.diag(x), np.eye(3)], axis=1)  # of x**2 and of x, by x
+            np.testing.assert_allclose(squares(x), np.einsum("ij,jkl->ikl", inverse, columns), rtol=1e-13)
+        hessian = jc.hessian(lambda x: np.sum(sp.linalg.spsolve(matrix, x**2)))(X)
+        np.testing.assert_allclose(hessian, 2 * np.diag(inverse.sum(axis=0)), rtol=1e-13)
+        matrix.data *= 2.0  # seen by the next call
+        np.testing.assert_allclose(one(X), inverse / 2, rtol=1e-13)
+
+
+def _two(matrix, x):
+    return sp.linalg.spsolve(matrix, np.stack([x**2, x], axis=1))

@@ -6,7 +6,7 @@ import operator
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["SmallFits"]
 
 Float64Array = NDArray[np.float64]
+Kind = TypeVar("Kind")
 
 MOST_PARAMETERS = 8  # the linear algebra of a step is written out
 MOST_ENTRIES = 50_000  # of the Jacobian: from there on the search itself costs nothing
@@ -221,7 +222,8 @@ class SmallFits:
         active = np.zeros(found.x.size, dtype=np.int_)
         if self.bounds is not None:
             active = pressed(found.x, found.gradient, *self.bounds)
-        return LeastSquaresResult(
+        return _made(
+            LeastSquaresResult,
             x=self.space.parameters.unravel(found.x),
             fun=fun,
             jac=jac,
@@ -238,10 +240,17 @@ class SmallFits:
             active_mask=active,
             flat=found.x,
             history=History(cost, length, trust, accepted != 0.0),
-            space=Space(space.parameters, answer.start, space.free, lower=space.lower, upper=space.upper),
+            space=_made(Space, **{**space.__dict__, "start": answer.start}),
             model=Linearization(fun, jac, found.norm),
             method=LevenbergMarquardt.__name__ if self.bounds is None else Reflective.__name__,
             absolute_noise=settings.absolute_noise,
             again=settings._again(given),
             inverse=answer.inverse if answer.precise else None,
         )
+
+
+def _made(kind: type[Kind], **values: Any) -> Kind:
+    """An instance of a frozen dataclass, whose own `__init__` takes microseconds to set value after value."""
+    made = object.__new__(kind)
+    made.__dict__.update(values)
+    return made

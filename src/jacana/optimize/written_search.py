@@ -145,8 +145,8 @@ class Found(NamedTuple):
     @property
     def history(self) -> tuple[NDArray[np.float64], ...]:
         """Costs, lengths of steps, trusts, acceptance."""
-        count, first, length = self.steps + 1, 2 * self.n + 5, MOST_STEPS + 1
-        return tuple([self.vector[k : k + count] for k in range(first, first + 4 * length, length)])
+        rows = self.vector[2 * self.n + 5 :].reshape(4, MOST_STEPS + 1)
+        return tuple(rows[:, : self.steps + 1])
 
 
 def parts_of(vector: NDArray[np.float64], n: int) -> Found:

@@ -12,7 +12,7 @@ from ..graph.index import Affine
 from ..graph.node import REGISTRY, Array
 from ..graph.ops.elementwise import BOOL
 from .indexing import plain_key
-from .lift import any_tracked, call_on_constants, operand, plain_operand, with_zeros
+from .lift import any_tracked, axis_in, call_on_constants, operand, plain_operand, with_zeros
 from .location import unsupported
 from .table import UFUNCS, implements
 from .variable import raw, raw_deep, tracked, wrap_constant, wrap_node
@@ -300,7 +300,7 @@ def gradient(f: Any, *varargs: Any, axis: Any = None, edge_order: int = 1) -> An
         return call_on_constants(np.gradient, (f, *varargs), {"axis": axis, "edge_order": edge_order})
     f = plain_operand(f)
     rank = np.ndim(raw(f))
-    axes = list(range(rank)) if axis is None else [int(a) % rank for a in np.atleast_1d(axis)]
+    axes = list(range(rank)) if axis is None else [axis_in(a, rank) for a in np.atleast_1d(axis)]
     spacings = list(varargs) if len(varargs) > 1 else [varargs[0] if varargs else 1.0] * len(axes)
     reference: Any = np.gradient(  # type: ignore[call-overload]
         raw(f), *(raw(plain_operand(v)) for v in varargs), axis=axis, edge_order=edge_order

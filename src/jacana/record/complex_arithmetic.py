@@ -249,9 +249,17 @@ _RULES: tuple[tuple[np.ufunc, Callable[..., Any]], ...] = (
 )  # fmt: skip
 for _ufunc, _rule in _RULES:
     _enter(_ufunc, _rule)
+
+
+def enter_record(ufunc: np.ufunc, operation: Any) -> Callable[..., Any]:
+    """Enter a ufunc of one operand by its record; the handler."""
+    _enter(ufunc, _recorded(operation))
+    return COMPLEX_UFUNCS[ufunc]
+
+
 for _ufunc, _operation in records.RECORDS.items():
     if _ufunc not in COMPLEX_UFUNCS:
-        _enter(_ufunc, _recorded(_operation))
+        enter_record(_ufunc, _operation)
 
 
 _power_of_any = COMPLEX_UFUNCS[np.power]

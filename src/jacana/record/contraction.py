@@ -210,6 +210,18 @@ def kron(a: Any, b: Any) -> Any:
     return wrap_node(movement_reshape(transpose(node, order), value.shape), value)
 
 
+def _cross_of_plane(a: Any, b: Any, axis: int) -> Any:
+    """The product of vectors of which at least one has no third component."""
+    third = a[..., 0] * b[..., 1] - a[..., 1] * b[..., 0]
+    if np.shape(raw(a))[-1] == np.shape(raw(b))[-1]:
+        return third
+    if np.shape(raw(a))[-1] == 2:
+        parts = [a[..., 1] * b[..., 2], -a[..., 0] * b[..., 2], third]
+    else:
+        parts = [-a[..., 2] * b[..., 1], a[..., 2] * b[..., 0], third]
+    return np.moveaxis(np.stack(parts, axis=-1), -1, axis)
+
+
 @implements(np.cross)
 def cross(a: Any, b: Any, axisa: int = -1, axisb: int = -1, axisc: int = -1, axis: int | None = None) -> Any:
     """Vectors of three components along the last axis, or the one named."""
@@ -218,7 +230,10 @@ def cross(a: Any, b: Any, axisa: int = -1, axisb: int = -1, axisc: int = -1, axi
     a, b = plain_operand(a), plain_operand(b)
     value = np.cross(raw(a), raw(b), axisa, axisb, axisc)
     a, b = np.moveaxis(with_zeros(a), axisa, -1), np.moveaxis(with_zeros(b), axisb, -1)
-    parts = [a[..., j] * b[..., k] - a[..., k] * b[..., j] for j, k in ((1, 2), (2, 0), (0, 1))]
-    result = np.moveaxis(np.stack(parts, axis=-1), -1, axisc)
+    if 2 in (np.shape(raw(a))[-1], np.shape(raw(b))[-1]):  # in the plane: deprecated, and done by NumPy still
+        result = _cross_of_plane(a, b, axisc)
+    else:
+        parts = [a[..., j] * b[..., k] - a[..., k] * b[..., j] for j, k in ((1, 2), (2, 0), (0, 1))]
+        result = np.moveaxis(np.stack(parts, axis=-1), -1, axisc)
     node = tracked(result)
     return wrap_constant(value) if node is None else wrap_node(node, value)

@@ -15,7 +15,7 @@ import numpy as np
 
 from .composed import as_numpy
 from .foreign import records, refuses
-from .lift import any_tracked, array_of, plain_operand
+from .lift import any_tracked, array_of, axis_in, plain_operand
 from .location import unsupported
 from .recording import current_recording
 from .table import Handler, is_complex
@@ -133,7 +133,7 @@ def _chosen(axes: Any, rank: int) -> list[int]:
     """The axes that are filtered."""
     if axes is None:
         return list(range(rank))
-    return [int(a) % rank for a in ((axes,) if isinstance(axes, (int, np.integer)) else axes)]
+    return [axis_in(a, rank) for a in ((axes,) if isinstance(axes, (int, np.integer)) else axes)]
 
 
 def _reversed(weights: Any, origins: Sequence[int]) -> tuple[Any, list[int]]:
@@ -145,7 +145,7 @@ def _reversed(weights: Any, origins: Sequence[int]) -> tuple[Any, list[int]]:
 def _line(x: Any, weights: Any, axis: int, mode: str, cval: Any, origin: int) -> Any:
     """The correlation along one axis."""
     rank = np.ndim(raw(x))
-    along = int(axis) % rank
+    along = axis_in(axis, rank)
     weights = np.reshape(weights, [-1 if k == along else 1 for k in range(rank)])
     return _filtered(x, weights, [int(origin) if k == along else 0 for k in range(rank)], [mode] * rank, cval)
 
@@ -312,7 +312,7 @@ def _edges(name: str, smooth: tuple[float, ...]) -> None:
         x = _real(input)
         rank = np.ndim(raw(x))
         modes = _each(mode, rank)
-        along = int(axis) % rank
+        along = axis_in(axis, rank)
         result = _line(x, np.array([-1.0, 0.0, 1.0]), along, modes[along], cval, 0)
         for k in range(rank):
             if k != along:

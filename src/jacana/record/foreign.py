@@ -233,6 +233,11 @@ def stand_in(function: Any) -> Any:
     return pair[1] if pair is not None and pair[0] is function else function
 
 
+def libraries() -> frozenset[str]:
+    """Which of the libraries that would be wrapped are imported."""
+    return frozenset(name for name in HANDLERS if name in sys.modules)
+
+
 @contextmanager
 def patched_libraries(function: Any) -> Iterator[None]:
     """Put the wrappers in place; the last recording to end takes them away again."""

@@ -17,7 +17,7 @@ from ..graph.ops.complex import part
 from ..graph.ops.fourier import FourierParams, TrigonometricParams
 from .complex import depends, part_nodes, plain, real_dtype, wrap_parts
 from .composed import as_numpy
-from .lift import any_tracked, plain_operand
+from .lift import any_tracked, axis_in, plain_operand
 from .location import unsupported
 from .table import COMPLEX_FUNCTIONS, FUNCTIONS, is_complex
 from .variable import contains_variable, raw_deep, wrap_constant, wrap_node
@@ -61,7 +61,7 @@ def _one_axis(
         if not depends(a):
             return wrap_constant(value)
         shape = np.shape(plain(a))
-        along = axis % len(shape)
+        along = axis_in(axis, len(shape))
         size = value.shape[along] if half else shape[along] if n is None else int(n)
         dtype = real_dtype(value.dtype)
         re, im = part_nodes(a, shape, dtype)
@@ -119,7 +119,7 @@ def _plan(a: Any, s: Any, axes: Any, real_result: bool = False) -> list[tuple[in
     rank = np.ndim(plain(a))
     if axes is None:
         axes = range(rank) if s is None else range(rank - len(s), rank)
-    axes = [int(k) % rank for k in axes]
+    axes = [axis_in(k, rank) for k in axes]
     shape = np.shape(plain(a))
     lengths: list[int | None] = [None] * len(axes) if s is None else [None if n == -1 else int(n) for n in s]
     if len(lengths) != len(axes):
@@ -233,7 +233,7 @@ def _trigonometric(name: str, inverse: bool) -> Callable[..., Any]:
         if not depends(x):
             return wrap_constant(value)
         shape = np.shape(plain(x))
-        along = axis % len(shape)
+        along = axis_in(axis, len(shape))
         size = value.shape[along]
         (node, _) = part_nodes(x, shape, value.dtype)
         given = _resized(_to_end(node, along), size)

@@ -13,8 +13,8 @@ from .composed import as_numpy
 from .creation import astype
 from .indexing import plain_key
 from .iterators import arange
-from .lift import any_tracked, call_on_constants, plain_operand
-from .location import recording_error, unsupported
+from .lift import any_tracked, axis_in, call_on_constants, plain_operand
+from .location import called_by, recording_error, unsupported
 from .table import implements
 from .variable import Variable, raw, raw_deep, tracked, wrap_constant
 
@@ -38,7 +38,7 @@ def moved_by_codes(function: Callable[..., Any], value: Any, *arrays: Any) -> An
 def apply_along_axis(func1d: Callable[..., Any], axis: int, arr: Any, *args: Any, **kwargs: Any) -> Any:
     """One call for each line, put together; what a call returns takes the place of the axis."""
     rank = np.ndim(raw(arr))
-    axis = axis % rank
+    axis = axis_in(axis, rank)
     lines = np.moveaxis(arr, axis, -1)
     shape = np.shape(raw(lines))[:-1]
     if 0 in shape:
@@ -55,8 +55,8 @@ def apply_over_axes(func: Callable[..., Any], a: Any, axes: Any) -> Any:
     """The function over one axis after another, axes kept."""
     rank = np.ndim(raw(a))
     for axis in np.ravel(np.asarray(axes)):
-        result = func(a, int(axis) % rank)
-        a = result if np.ndim(raw_deep(result)) == rank else np.expand_dims(result, int(axis) % rank)
+        result = func(a, axis_in(axis, rank))
+        a = result if np.ndim(raw_deep(result)) == rank else np.expand_dims(result, axis_in(axis, rank))
     return a
 
 
@@ -294,6 +294,8 @@ def trim_zeros(filt: Any, trim: str = "fb", axis: Any = None) -> Any:
     if axis is not None or np.ndim(raw_deep(filt)) != 1:
         raise unsupported("numpy.trim_zeros of more than one axis")
     filt = plain_operand(filt)
+    if tracked(filt) is not None and called_by("poly1d"):
+        return filt  # a leading coefficient that is zero now, and by which there is a derivative
     (places,) = np.nonzero(filt)
     count = np.shape(raw_deep(filt))[0]
     start = int(places[0]) if len(places) else count

@@ -6,6 +6,7 @@ through values that depend on the arguments is linear in them: the splines throu
 
 from __future__ import annotations
 
+import itertools
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -14,6 +15,7 @@ import numpy as np
 
 from ..graph.build import cast_to, movement_reshape
 from ..graph.ops.spline import SplineParams, spline
+from .composed import as_numpy
 from .foreign import records, refuses
 from .lift import any_tracked, plain_operand
 from .location import unsupported
@@ -63,6 +65,91 @@ def _integrated(original: Callable[..., Any]) -> Callable[..., Any]:
     return integrate
 
 
+def _one_dimensional(original: Callable[..., Any]) -> Callable[..., Any]:
+    """``interp1d`` at recorded points, as the spline that it is."""
+
+    def call(self: Any, x: Any) -> Any:
+        if current_recording() is None or not contains_variable([x]):
+            return original(self, x)
+        points = plain_operand(x)
+        value = original(self, raw_deep(points))  # or an error for points out of bounds
+        if not any_tracked([points]):
+            return value
+        if self._kind not in ("linear", "spline"):
+            raise unsupported(f"scipy.interpolate.interp1d of kind {self._kind!r}", "Its derivative is zero or none.")
+        _watch(self, "x", "_y", "y")
+        flat = np.ravel(points)
+        found = at(_broken_line(self) if self._kind == "linear" else self._spline, flat)
+        if not self._extrapolate:
+            below, above = np.less(flat, self.x[0]), np.greater(flat, self.x[-1])
+            if self.bounds_error and (np.any(below) or np.any(above)):  # guarded; here the error has been raised
+                raise ValueError("A value in x_new is out of the interpolation range.")
+            found = np.where(below[:, None], self._fill_value_below, found)
+            found = np.where(above[:, None], self._fill_value_above, found)
+        return as_numpy(value, self._finish_y(found, np.shape(raw_deep(points))))
+
+    return call
+
+
+def _broken_line(found: Any) -> Any:
+    slopes = np.diff(found._y, axis=0) / np.diff(found.x)[:, None]
+    return sys.modules[INTERPOLATE].PPoly(np.stack([slopes, found._y[:-1]]), found.x)
+
+
+def _watch(owner: Any, *names: str) -> None:
+    """What an interpolator computes with is part of the recording: it is recorded anew when that has changed."""
+    recording = current_recording()
+    if recording is not None:
+        recording.watches.state(lambda: tuple(np.asarray(vars(owner)[name]).tobytes() for name in names))
+
+
+def _on_a_grid(original: Callable[..., Any]) -> Callable[..., Any]:
+    """``RegularGridInterpolator`` at recorded points: products of linear weights. Which cell it is is guarded."""
+
+    def call(self: Any, xi: Any, method: Any = None, **options: Any) -> Any:
+        if current_recording() is None or not contains_variable([xi]):
+            return original(self, xi, method, **options)
+        if isinstance(xi, tuple):
+            xi = np.stack(np.broadcast_arrays(*(plain_operand(x) for x in xi)), axis=-1)
+        points = plain_operand(xi)
+        value = original(self, raw_deep(points), method, **options)
+        if not any_tracked([points]):
+            return value
+        if (method or self.method) != "linear" or any(v is not None for v in options.values()):
+            raise unsupported(
+                "scipy.interpolate.RegularGridInterpolator at recorded points with a method other than 'linear'",
+                "Use method='linear', or a product of splines in one variable.",
+            )
+        recording, grid, values = current_recording(), self.grid, self.values
+        if recording is not None:
+            recording.watches.state(lambda: tuple(np.asarray(a).tobytes() for a in (*grid, values)))
+        rank = len(grid)
+        points = np.reshape(points, (-1, rank))
+        cells, shares = [], []
+        outside: Any = False
+        for k, ticks in enumerate(grid):
+            p = points[:, k]
+            cell = np.clip(np.searchsorted(ticks, p, side="right") - 1, 0, len(ticks) - 2)
+            low = ticks[cell]
+            cells.append(cell)
+            shares.append((p - low) / (ticks[cell + 1] - low))
+            outside = outside | np.less(p, ticks[0]) | np.greater(p, ticks[-1])
+        if self.bounds_error and np.any(outside):
+            raise ValueError("One of the requested xi is out of bounds")
+        rest = (-1, *(1,) * (np.ndim(values) - rank))
+        total: Any = 0.0
+        for corner in itertools.product((0, 1), repeat=rank):
+            weight: Any = 1.0
+            for share, upper in zip(shares, corner, strict=True):
+                weight = weight * (share if upper else 1.0 - share)
+            total = total + np.reshape(weight, rest) * values[tuple(c + u for c, u in zip(cells, corner, strict=True))]
+        if not self.bounds_error and self.fill_value is not None:
+            total = np.where(np.reshape(outside, rest), self.fill_value, total)
+        return as_numpy(value, total)
+
+    return call
+
+
 def spline_methods() -> list[tuple[Any, str, Callable[..., Any], Callable[..., Any]]]:
     """The methods to be replaced while something is recorded: class, name, original, wrapper."""
     global _methods
@@ -75,6 +162,9 @@ def spline_methods() -> list[tuple[Any, str, Callable[..., Any], Callable[..., A
                 if owner is not None and not any(o is owner and m == method for o, m, *_ in found):
                     original = vars(owner)[method]
                     found.append((owner, method, original, make(original)))
+        for name, make_call in (("interp1d", _one_dimensional), ("RegularGridInterpolator", _on_a_grid)):
+            owner = getattr(module, name)
+            found.append((owner, "__call__", owner.__call__, make_call(owner.__call__)))
         _methods = found
     return _methods or []
 

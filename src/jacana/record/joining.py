@@ -12,7 +12,7 @@ from ..graph.index import Affine, Index, axis, from_table
 from ..graph.node import Node
 from .creation import astype
 from .indexing import offset, plain_key
-from .lift import any_tracked, call_on_constants, plain_operand
+from .lift import any_tracked, axis_in, call_on_constants, plain_operand
 from .location import unsupported
 from .movement import along_axis, join, movement, shifted
 from .padding import constant_frame, frame
@@ -190,7 +190,7 @@ def roll(a: Any, shift: Any, axis: Any = None) -> Any:
         flat = build.movement_reshape(node, (node.size,))
         return wrap_node(build.movement_reshape(_rolled(flat, int(np.sum(shift)), 0), value.shape), value)
     for by, k in np.broadcast(shift, axis):
-        node = _rolled(node, int(by), int(k) % value.ndim)
+        node = _rolled(node, int(by), axis_in(k, value.ndim))
     return wrap_node(node, value)
 
 
@@ -274,7 +274,7 @@ def pad(array: Any, pad_width: Any, mode: Any = "constant", **options: Any) -> A
 def diff(a: Any, n: int = 1, axis: int = -1, prepend: Any = _MISSING, append: Any = _MISSING) -> Any:
     """Differences of neighbours."""
     rank = np.ndim(raw(a))
-    k = axis % rank
+    k = axis_in(axis, rank)
     ends = []
     for end in (prepend, append):
         if end is not _MISSING:
@@ -316,7 +316,7 @@ def take(a: Any, indices: Any, axis: int | None = None, out: Any = None, mode: s
         indices = np.mod(indices, n) if mode == "wrap" else np.clip(indices, 0, n - 1)
     if axis is None:
         a, axis = np.ravel(a), 0
-    k = axis % np.ndim(raw(a))
+    k = axis_in(axis, np.ndim(raw(a)))
     key = indices if np.ndim(indices) == 0 else np.asarray(indices, dtype=np.int64 if np.size(indices) == 0 else None)
     if tracked(a) is None:
         result = wrap_constant(np.take(raw(a), key, k))
@@ -337,7 +337,7 @@ def take_along_axis(arr: Any, indices: Any, axis: int | None = -1) -> Any:
         arr, axis = np.ravel(arr), 0
     indices = np.asarray(plain_key(indices))
     rank = np.ndim(raw(arr))
-    k = axis % rank
+    k = axis_in(axis, rank)
     key: list[Any] = []
     for j in range(rank):
         shape = [1] * rank
@@ -357,7 +357,7 @@ def delete(arr: Any, obj: Any, axis: int | None = None) -> Any:
     """All but some slices."""
     if axis is None:
         arr, axis = np.ravel(arr), 0
-    k = axis % np.ndim(raw(arr))
+    k = axis_in(axis, np.ndim(raw(arr)))
     kept = np.delete(np.arange(np.shape(raw(arr))[k]), plain_key(obj))
     node = tracked(arr)
     value = np.delete(raw(arr), plain_key(obj), axis)
@@ -384,7 +384,7 @@ def diagonal(a: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
     """The elements whose two indices differ by ``offset``, along a new last axis."""
     value = np.diagonal(raw(a), offset, axis1, axis2)
     rank = np.ndim(raw(a))
-    first, second = axis1 % rank, axis2 % rank
+    first, second = axis_in(axis1, rank), axis_in(axis2, rank)
     rest = iter(range(rank - 2))
     indices: list[Index] = []
     for k in range(rank):
@@ -402,7 +402,7 @@ def sliding_window_view(x: Any, window_shape: Any, axis: Any = None, **options: 
     value = np.lib.stride_tricks.sliding_window_view(raw(x), window_shape, axis, **options)
     rank = np.ndim(raw(x))
     windows = tuple(window_shape) if isinstance(window_shape, (tuple, list)) else (window_shape,)
-    axes = range(rank) if axis is None else [int(k) % rank for k in (axis if isinstance(axis, tuple) else (axis,))]
+    axes = range(rank) if axis is None else [axis_in(k, rank) for k in (axis if isinstance(axis, tuple) else (axis,))]
     strides: list[dict[int, int]] = [{k: 1} for k in range(rank)]
     for place, k in enumerate(axes[: len(windows)]):
         strides[k][rank + place] = 1

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.lib.array_utils import normalize_axis_index
 
 from ..graph.build import broadcast_to, cast_to, full
 from ..graph.node import Array, DType, Node, Shape
@@ -58,6 +60,11 @@ def result(value: Any, make: Callable[[], Node], *operands: Any) -> Any:
     if any(tracked(o) is not None for o in operands):
         return wrap_node(make(), value)
     return wrap_constant(value)
+
+
+def axis_in(axis: Any, rank: int) -> int:
+    """The axis, not negative; NumPy's error if there is none such."""
+    return normalize_axis_index(operator.index(axis), rank)
 
 
 def any_tracked(values: Sequence[Any]) -> bool:

@@ -37,6 +37,24 @@ def user_frame() -> FrameType | None:
     return frame
 
 
+def calling_scipy() -> FrameType | None:
+    """The frame of SciPy's that the user's code has called, if that is where we are called from."""
+    frame, found = sys._getframe(1), None
+    while frame is not None and not is_user(frame):
+        if str(frame.f_globals.get("__name__")).startswith("scipy."):
+            found = frame
+        frame = frame.f_back  # type: ignore[assignment]
+    return found
+
+
+def called_by(owner: str) -> bool:
+    """Whether a method of this class of NumPy's has called jacana."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and str(frame.f_globals.get("__name__")).partition(".")[0] == "jacana":
+        frame = frame.f_back
+    return frame is not None and frame.f_code.co_qualname.startswith(f"{owner}.")
+
+
 def user_line() -> str:
     """``'\\n  at file:line in function\\n    source'`` of the innermost user frame, or nothing."""
     frame = user_frame()

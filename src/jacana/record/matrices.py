@@ -34,6 +34,8 @@ def _strided(values: Any, shape: tuple[int, int], start: int, step: int) -> Any:
 @of_scipy("toeplitz")
 def toeplitz(value: Any, c: Any, r: Any = None) -> Any:
     """Constant diagonals."""
+    if np.ndim(value) != 2:
+        raise unsupported("scipy.linalg.toeplitz of several matrices", "Make them one by one.")
     c = _vector(c)
     r = c if r is None else _vector(r)
     values = np.concatenate([c[::-1], r[1:]])

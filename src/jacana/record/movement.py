@@ -12,7 +12,7 @@ from ..graph import build
 from ..graph.index import Affine, Index, axis, from_table
 from ..graph.node import Node, Shape
 from . import buffer
-from .lift import operand
+from .lift import axis_in, operand
 from .table import implements
 from .variable import Variable, raw, tracked, wrap_constant
 
@@ -74,7 +74,7 @@ def transpose(x: Any, *axes: Any) -> Any:
         axes = tuple(axes[0]) if axes[0] is not None else ()
     rank = np.ndim(raw(x))
     value = np.transpose(raw(x), axes or None)
-    order = [int(a) % rank for a in axes] if axes else list(reversed(range(rank)))
+    order = [axis_in(a, rank) for a in axes] if axes else list(reversed(range(rank)))
     return movement(x, value, lambda node: build.transpose(node, order))
 
 
@@ -90,7 +90,7 @@ def _by_axes(function: Callable[..., Any]) -> Callable[..., Any]:
         place = {s - 1: k for k, (s, n) in enumerate(zip(moved.strides, moved.shape, strict=True)) if n != 1}
 
         def make(node: Node) -> Node:
-            indices: list[Index] = [Affine(0) if n == 1 else axis(place[k]) for k, n in enumerate(shape)]
+            indices: list[Index] = [axis(place[k]) if n != 1 and value.size else Affine(0) for k, n in enumerate(shape)]
             return build.index_node(node, value.shape, indices)
 
         return movement(x, value, make)

@@ -10,7 +10,7 @@ from ..graph.build import cast_to, movement_reshape
 from ..graph.node import REGISTRY
 from ..graph.ops.reduction import AxesParams
 from .factorizations import svdvals
-from .lift import operand
+from .lift import axis_in, operand
 from .linalg import inv
 from .location import unsupported
 from .reduction import axes_of
@@ -39,7 +39,7 @@ def norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> A
         return wrap_node(movement_reshape(found, np.shape(value)), value)
     x = x.astype(value.dtype)
     if len(axes) == 2:
-        first, second = (int(k) % rank for k in (axis if axis is not None else (0, 1)))
+        first, second = (axis_in(k, rank) for k in (axis if axis is not None else (0, 1)))
         result = _matrix_norm(x, ord, first, second)
     else:
         result = _vector_norm(x, ord, axes[0])

@@ -12,7 +12,7 @@ from .indexing import plain_key
 from .lift import any_tracked, call_on_constants, plain_operand
 from .reduction import _store, axes_of, refuse
 from .table import implements
-from .variable import raw, raw_deep
+from .variable import raw, raw_deep, wrap_constant
 
 # The place among n sorted values is n q + a + q (1 - a - b) - 1 (Hyndman and Fan, "Sample Quantiles in Statistical
 # Packages", 1996, types 4 to 9); the other methods choose a value, and have no slope by q.
@@ -82,7 +82,12 @@ def _quantile(name: str, percent: bool, skip_nan: bool) -> Callable[..., Any]:
         if weights is not None:
             options["weights"] = raw(weights)
         value = function(raw(a), raw(q), **options)
+        if not np.size(raw(a)):
+            return _store(wrap_constant(value), out)
         moving = any_tracked((q,)) and weights is None and method in _PLACES
+        top = 100.0 if percent else 1.0
+        if moving and (np.any(q < 0.0) or np.any(q > top)):  # guarded; here NumPy has refused it
+            raise ValueError(f"the share q is not between 0 and {top:g}")
         share = raw(q) if moving else _looked_at(q)
         share = np.asarray(share, dtype=float) / (100.0 if percent else 1.0)
         axes = axes_of(axis, np.ndim(raw(a)))

@@ -123,6 +123,18 @@ def record(function: Callable[..., Any], values: Sequence[Array], wrap: Callable
         RecordingError: the function did something with a Variable that a recording cannot follow.
         InvalidInputError: a complex array.
     """
+    from .foreign import libraries
+
+    known = libraries()
+    try:
+        return _record(function, values, wrap)
+    except Exception:
+        if libraries() == known:
+            raise
+    return _record(function, values, wrap)  # a library that the program imports by itself is known from now on
+
+
+def _record(function: Callable[..., Any], values: Sequence[Array], wrap: Callable[..., Any] | None) -> Recording:
     from .constants import check_dtype
     from .constructors import patched_constructors
     from .foreign import patched_libraries

@@ -10,7 +10,8 @@ import numpy as np
 from ..graph.build import cast_to, movement_reshape, sum_axes
 from ..graph.node import REGISTRY, Node
 from ..graph.ops.reduction import AxesParams, AxisParams
-from .location import unsupported
+from .lift import axis_in
+from .location import unsupported, user_line
 from .table import Handler, implements
 from .variable import Variable, raw, tracked, wrap_constant, wrap_node
 
@@ -63,6 +64,9 @@ def _store(result: Any, out: Any) -> Any:
         (out,) = out
     if not isinstance(out, Variable):
         raise unsupported("out= with a plain ndarray", "Give a Variable, or use what the function returns.")
+    shape = np.shape(raw(result))
+    if out.shape != shape:
+        raise ValueError(f"out has shape {out.shape}, the result {shape}{user_line()}")
     out[...] = result
     return out
 
@@ -244,6 +248,8 @@ def std(
     if tracked(a) is None and tracked(mean) is None:
         return _store(wrap_constant(value), out)
     a, axes, count = _of_dtype(a, axis, value.dtype)
+    if not count:
+        return _store(wrap_constant(value), out)  # NaN: there is nothing to be a norm of
     with np.errstate(all="ignore"):
         scaled = (a - (mean_of(a, axes) if mean is _MISSING else mean)) * float(
             1.0 / np.sqrt(np.maximum(count - ddof, 0.0))
@@ -287,7 +293,7 @@ def _arg(name: str, function: Callable[..., Any]) -> Handler:
             return value
         if axis is None:
             node, axis = movement_reshape(node, (node.size,)), 0
-        return _store(_finish(operation(node, params=AxisParams(int(axis) % node.ndim)), value), out)
+        return _store(_finish(operation(node, params=AxisParams(axis_in(axis, node.ndim))), value), out)
 
     return handler
 
@@ -304,7 +310,7 @@ def _running(name: str, function: Callable[..., Any]) -> Handler:
             return _store(wrap_constant(value), out)
         if axis is None:
             node, axis = movement_reshape(node, (node.size,)), 0
-        node = REGISTRY[name](cast_to(node, value.dtype), params=AxisParams(int(axis) % node.ndim))
+        node = REGISTRY[name](cast_to(node, value.dtype), params=AxisParams(axis_in(axis, node.ndim)))
         return _store(wrap_node(node, value), out)
 
     return handler
@@ -324,7 +330,7 @@ def argsort(a: Any, axis: Any = -1, kind: Any = None, order: Any = None, *, stab
         return value
     if axis is None:
         node, axis = movement_reshape(node, (node.size,)), 0
-    return wrap_node(REGISTRY["argsort"](node, params=AxisParams(int(axis) % node.ndim)), value)
+    return wrap_node(REGISTRY["argsort"](node, params=AxisParams(axis_in(axis, node.ndim))), value)
 
 
 @implements(np.sort)
@@ -343,7 +349,7 @@ def median(
 ) -> Any:  # fmt: skip
     """The middle of the sorted values, or the mean of the two in the middle; the order is guarded."""
     value = np.median(raw(a), axis=axis, keepdims=keepdims)
-    if tracked(a) is None:
+    if tracked(a) is None or not np.size(raw(a)):
         return _store(wrap_constant(value), out)
     axes = axes_of(axis, np.ndim(raw(a)))
     rest = tuple(k for k in range(np.ndim(raw(a))) if k not in axes)
@@ -373,7 +379,7 @@ def _in_standard_words(running: Handler, neutral: float) -> Handler:
         axis = 0 if axis is None else axis
         result = running(x, axis, dtype)
         if include_initial:
-            shape = [1 if k == axis % np.ndim(raw(x)) else n for k, n in enumerate(np.shape(raw(x)))]
+            shape = [1 if k == axis_in(axis, np.ndim(raw(x))) else n for k, n in enumerate(np.shape(raw(x)))]
             result = np.concatenate((np.full(shape, neutral, raw(result).dtype), result), axis=axis)
         return _store(result, out)
 

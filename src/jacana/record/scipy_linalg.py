@@ -19,9 +19,6 @@ from .scipy_calls import LINALG, of_scipy, original, valued
 from .variable import raw, tracked, wrap_node
 
 refuses(
-    LINALG, "It gives complex numbers; use numpy.linalg.eig, which is real where the spectrum is.", "eig", "eigvals"
-)  # fmt: skip
-refuses(
     LINALG, "The basis of a null space is arbitrary; use the projector I - pinv(A) @ A.", "null_space"
 )  # fmt: skip
 refuses(LINALG, "The basis of a range is arbitrary; use the projector A @ pinv(A).", "orth")
@@ -85,6 +82,35 @@ def inv(value: Any, a: Any, assume_a: Any = None, lower: bool = False) -> Any:
 def det(value: Any, a: Any) -> Any:
     """The determinant."""
     return valued(np.linalg.det(plain_operand(a)), value)
+
+
+@of_scipy("eig")
+def eig(
+    value: Any, a: Any, b: Any = None, left: bool = False, right: bool = True, homogeneous_eigvals: bool = False
+) -> Any:
+    """Eigenvalues, complex always, and eigenvectors of one matrix."""
+    if b is not None or left or homogeneous_eigvals:
+        raise unsupported(
+            "scipy.linalg.eig of two matrices, with left eigenvectors or homogeneous eigenvalues",
+            "Left eigenvectors are those of the transpose; write scipy.linalg.eig(solve(b, a)) for two matrices.",
+        )
+    if not right:
+        return _complex_eigenvalues(a)
+    found, vectors = np.linalg.eig(plain_operand(a))
+    return np.astype(found, np.result_type(found.dtype, np.complex64)), vectors
+
+
+@of_scipy("eigvals")
+def eigvals(value: Any, a: Any, b: Any = None, homogeneous_eigvals: bool = False) -> Any:
+    """Eigenvalues, complex always."""
+    if b is not None or homogeneous_eigvals:
+        raise unsupported("scipy.linalg.eigvals of two matrices, or homogeneous ones", "Solve by one of them first.")
+    return _complex_eigenvalues(a)
+
+
+def _complex_eigenvalues(a: Any) -> Any:
+    found = np.linalg.eigvals(plain_operand(a))
+    return np.astype(found, np.result_type(found.dtype, np.complex64))
 
 
 @of_scipy("norm")

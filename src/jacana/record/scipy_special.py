@@ -160,12 +160,13 @@ def factorial(n: Any, exact: bool = False, extend: str = "zero") -> Any:
 
 @_records("diric")
 def diric(x: Any, n: Any) -> Any:
-    """The periodic sinc, with its limits where the sine below vanishes."""
+    """The periodic sinc: ``sin(n x / 2) / (n sin(x / 2))`` as the mean of n cosines, exact where the sines vanish."""
     n = int(raw(n))
-    below = np.sin(x / 2)
-    zero = np.abs(below) < 1e-10
-    turn = np.where(np.rint(np.asarray(x / (2 * np.pi)) if tracked(x) is None else x / (2 * np.pi)) % 2 == 0, 1.0, -1.0)
-    return np.where(zero, turn ** (n - 1), np.sin(n * x / 2) / (n * np.where(zero, 1.0, below)))
+    if n < 1:
+        return x * np.nan
+    waves = np.arange(2 if n % 2 else 1, n, 2) / 2
+    total = 2.0 * np.sum(np.cos(np.expand_dims(x, -1) * waves), axis=-1)
+    return (total + n % 2) / n
 
 
 def _derivatives(name: str, function: str, sign: float, alternate: bool = False) -> None:

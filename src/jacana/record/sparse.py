@@ -16,7 +16,8 @@ import numpy as np
 from ..graph.build import assembled, broadcast_axes, index_node, product
 from ..graph.index import axis, from_table
 from ..graph.node import Array
-from .foreign import refuses
+from .declared import Operation
+from .foreign import records, refuses
 from .lift import operand
 from .location import unsupported
 from .recording import current_recording
@@ -106,6 +107,44 @@ def matmul_sparse(x: Any, matrix: Any) -> Any:
     return np.transpose(sparse_matmul(matrix.T, np.transpose(x)))
 
 
+@records("scipy.sparse.linalg", "spsolve")
+def spsolve(A: Any, b: Any, *args: Any, **kwargs: Any) -> Any:
+    """The solution for a constant matrix, factorised once for all calls of the recording, until the matrix changes."""
+    from scipy.sparse import linalg
+
+    if not is_sparse(A) or is_sparse(b):
+        raise unsupported(
+            "scipy.sparse.linalg.spsolve by its matrix, or of a sparse right-hand side",
+            "A constant sparse matrix may solve for recorded vectors; else np.linalg.solve of dense ones.",
+        )
+    value = np.asarray(linalg.spsolve(A, raw(b), *args, **kwargs))
+    if value.dtype.kind != "f":
+        raise unsupported("scipy.sparse.linalg.spsolve of complex numbers")
+    recording = current_recording()
+    if recording is not None:
+        recording.watches.state(functools.partial(_content, A))
+    factor = linalg.splu(A.tocsc().astype(value.dtype))
+    solution = np.reshape(_solver(factor, False)(np.astype(b, value.dtype)), value.shape)
+    return wrap_node(operand(solution, value.shape, value.dtype), value)
+
+
+def _solver(factor: Any, transposed: bool) -> Operation:
+    """The linear operation ``A^-1 b``, or that of the transpose, from the factors of A."""
+
+    def value(b: Array) -> Array:
+        return np.asarray(factor.solve(np.array(b), "T" if transposed else "N"))
+
+    return Operation(
+        value,
+        None,
+        lambda arrays, tangents: _solver(factor, transposed)(tangents[0]),
+        lambda arrays, cotangent: _solver(factor, not transposed)(cotangent),
+        "dense",
+        True,
+        "scipy.sparse.linalg.spsolve",
+    )
+
+
 refuses(
     "scipy.sparse",
     "Recorded entries stay in an array of their own: np.add.at(out, rows, data * x[columns]), or a dense matrix.",
@@ -115,5 +154,5 @@ refuses(
     "scipy.sparse.linalg",
     "Solve with a dense matrix, np.linalg.solve(A.toarray(), b), or make the solver an operation of your own: "
     "jacana.custom_operation.",
-    "spsolve", "spsolve_triangular", "cg", "gmres", "bicgstab", "minres", "lsqr", "lsmr", "expm_multiply",
+    "spsolve_triangular", "cg", "gmres", "bicgstab", "minres", "lsqr", "lsmr", "expm_multiply",
 )  # fmt: skip

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from ..graph.ops import special_families, special_several
+from ..graph.ops import complex_special, special_families, special_several
 from ..graph.ops.special import SPECIAL, Special
+from .complex_arithmetic import enter_record
 from .lift import any_tracked, array_of, operand, plain_operand
 from .location import unsupported
 from .table import UFUNCS
@@ -66,5 +67,10 @@ def _several(ufunc: np.ufunc, operations: tuple[Any, ...], fixed: tuple[int, ...
 
 for _ufunc, _known_several in special_several.SEVERAL.items():
     UFUNCS.setdefault(_ufunc, _several(_ufunc, _known_several.operations, _known_several.fixed))
+
+for _ufunc, _operation in complex_special.RECORDS.items():
+    of_complex = enter_record(_ufunc, _operation)
+    if all(kinds[0] in "FDG" for kinds in _ufunc.types):
+        UFUNCS.setdefault(_ufunc, of_complex)  # of real numbers it is complex, too
 
 __all__ = ["special_families"]

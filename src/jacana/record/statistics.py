@@ -9,8 +9,8 @@ import numpy as np
 
 from .composed import as_numpy, composed
 from .indexing import plain_key
-from .lift import any_tracked, call_on_constants, plain_operand
-from .location import unsupported
+from .lift import any_tracked, axis_in, call_on_constants, plain_operand
+from .location import called_by
 from .table import implements
 from .variable import raw, raw_deep
 
@@ -100,7 +100,7 @@ def unwrap(p: Any, discont: Any = None, axis: int = -1, *, period: Any = 2 * np.
     turns = np.rint((remainder - step) / period)
     shift = np.where(np.abs(step) < discont, 0.0, turns * period)
     rank = np.ndim(raw(p))
-    width = [(1, 0) if k == axis % rank else (0, 0) for k in range(rank)]
+    width = [(1, 0) if k == axis_in(axis, rank) else (0, 0) for k in range(rank)]
     return p + np.pad(np.cumsum(shift, axis=axis), width)
 
 
@@ -133,11 +133,19 @@ def polysub(a1: Any, a2: Any) -> Any:
     return operator.sub(*_aligned(a1, a2))
 
 
-@composed(np.polymul)
+@implements(np.polymul)
 def polymul(a1: Any, a2: Any) -> Any:
-    """The product: a convolution of the coefficients, of which leading zeros are left out; which are is guarded."""
+    """The product: a convolution of the coefficients, of which leading zeros are left out; which are is guarded.
+
+    The class ``poly1d`` keeps those that depend on the arguments: they may be zero now, and have derivatives.
+    """
+    if not any_tracked((a1, a2)):
+        return call_on_constants(np.polymul, (a1, a2), {})
+    if called_by("poly1d"):
+        return np.convolve(_coefficients(a1), _coefficients(a2))
     first, second = (np.trim_zeros(_coefficients(a), "f") for a in (a1, a2))
-    return np.convolve(first, second) if len(first) and len(second) else np.zeros(1)
+    found = np.convolve(first, second) if len(first) and len(second) else np.zeros(1)
+    return as_numpy(np.polymul(raw_deep(a1), raw_deep(a2)), found)
 
 
 @composed(np.polyder)
@@ -165,10 +173,19 @@ def polyint(p: Any, m: int = 1, k: Any = None) -> Any:
 
 @composed(np.poly)
 def poly(seq_of_zeros: Any) -> Any:
-    """The polynomial with given real roots."""
+    """The polynomial with given real roots, or the characteristic polynomial of a matrix.
+
+    That is found from powers of the matrix, by the method of Faddeev and LeVerrier: eigenvalues may be equal.
+    """
     roots = _coefficients(seq_of_zeros)
-    if np.ndim(raw(roots)) != 1:
-        raise unsupported("numpy.poly of a matrix")
+    if np.ndim(raw(roots)) == 2:
+        n = np.shape(raw(roots))[0]
+        coefficients: list[Any] = [1.0]
+        product: Any = roots
+        for k in range(1, n + 1):
+            coefficients.append(np.trace(product) / -k)
+            product = roots @ (product + coefficients[-1] * np.eye(n))
+        return np.stack([np.asarray(coefficients[0]), *coefficients[1:]])
     result: Any = np.ones(1)
     for k in range(np.shape(raw(roots))[0]):
         result = np.concatenate((result, np.zeros(1))) - np.concatenate((np.zeros(1), roots[k] * result))

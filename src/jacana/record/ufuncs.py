@@ -18,7 +18,7 @@ from .indexing import plain_key, scatter_add
 from .lift import any_tracked, call_on_constants, plain_operand
 from .location import recording_error, unsupported
 from .reduction import axes_of
-from .table import FUNCTIONS, UFUNCS, ComplexBase, Handler, call_complex, call_function, is_complex
+from .table import COMPLEX_UFUNCS, FUNCTIONS, UFUNCS, ComplexBase, Handler, call_complex, call_function, is_complex
 from .variable import UFUNC_METHODS, Variable, raw, raw_deep, tracked, wrap_constant
 
 _MISSING: Any = np._NoValue
@@ -39,6 +39,8 @@ def call(ufunc: np.ufunc, *inputs: Any, out: Any = None, where: Any = True, dtyp
     if dtype is not None and np.dtype(dtype).kind == "c":
         inputs = tuple(astype(x, dtype) if type(x) is Variable else x for x in inputs)
     if any(map(is_complex, inputs)):
+        if ufunc not in COMPLEX_UFUNCS:
+            _of_scipy(ufunc)
         result = call_complex(ufunc, inputs, options)
         return result if out is None else _write(ufunc, result, out)
     handler = UFUNCS.get(ufunc) or _of_scipy(ufunc)

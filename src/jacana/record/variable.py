@@ -11,10 +11,9 @@ import numpy as np
 
 from ..graph.node import Array, Node, new_input
 from . import buffer
-from .bound import ABOUT_MEMORY, ARRAY_ONLY, WRITABLE, BoundMethod
-from .bytecode import called_name
+from .bound import ABOUT_MEMORY, ARRAY_ONLY, WRITABLE, BoundMethod, remedy_of_conversion
 from .constants import check_class, check_dtype, constant_node
-from .location import recording_error, unhashable, unsupported, user_frame
+from .location import recording_error, unhashable, unsupported
 from .recording import argument_value, current_recording, guard
 from .table import FUNCTIONS, UFUNCS, ComplexBase, RecordedArray, call_function
 
@@ -523,19 +522,6 @@ class Variable:
     def cleargrad(self) -> None:
         """Forget ``grad``."""
         self.grad = None
-
-
-def remedy_of_conversion() -> str:
-    """What to write in the place of what asks for an ndarray: for a ufunc of a list, the ufunc of one array."""
-    joined = "np.array" if current_recording() is not None else "jacana.functions.array"
-    frame = user_frame()
-    name = None if frame is None else called_name(frame.f_code, frame.f_lasti)
-    if isinstance(getattr(np, name or "", None), np.ufunc):
-        return f"numpy.{name} finds no Variable within a list: make one array of it, np.{name}({joined}([a, b]))"
-    return (
-        "Keep it a Variable: call NumPy as `np.function` (and scipy.linalg as `scipy.linalg.function`), join "
-        f"Variables with np.stack or {joined}, convert with y.astype(dtype); {WRITABLE}"
-    )
 
 
 METHODS: dict[str, Callable[..., Any]] = {}

@@ -64,13 +64,14 @@ def part(node: Node, k: int) -> Node:
     return index_node(node, node.shape[:-1], (*identity(node.ndim - 1), Affine(k)))
 
 
-def _infer(params: Any, *parts: Node) -> tuple[Shape, DType]:
+def infer_parts(params: Any, *parts: Node) -> tuple[Shape, DType]:
+    """The shape and dtype of a result whose parts are in its last axis."""
     first = parts[0]
     assert all(x.shape == first.shape and x.dtype == first.dtype for x in parts), parts
     return (*first.shape, 2), first.dtype
 
 
-def _holomorphic(derivative: Pair | None) -> list[tuple[Term, ...] | None]:
+def holomorphic_edges(derivative: Pair | None) -> list[tuple[Term, ...] | None]:
     """The edges to the real and the imaginary part of one argument; None: it has no derivative."""
     if derivative is None:
         return [None, None]
@@ -92,7 +93,9 @@ def _holomorphic(derivative: Pair | None) -> list[tuple[Term, ...] | None]:
 Derivatives = Callable[..., Sequence["Pair | None"]]
 
 
-def _record(name: str, ufunc: np.ufunc, derivatives: Derivatives) -> Operation:
+def operation_of(name: str, ufunc: np.ufunc, derivatives: Derivatives, family: str = "complex") -> Operation:
+    """Register the record of a ufunc; ``derivatives(*operands, result)`` has one for each operand."""
+
     def evaluate(params: Any, *parts: Array) -> Array:
         operands = [combined(parts[k], parts[k + 1]) for k in range(0, len(parts), 2)]
         return parted(ufunc(*operands))
@@ -100,14 +103,14 @@ def _record(name: str, ufunc: np.ufunc, derivatives: Derivatives) -> Operation:
     def edges(node: Node) -> Edges:
         operands = [Pair(*node.inputs[k : k + 2]) for k in range(0, len(node.inputs), 2)]
         found = derivatives(*operands, pair(node))
-        return tuple(terms for derivative in found for terms in _holomorphic(derivative))
+        return tuple(terms for derivative in found for terms in holomorphic_edges(derivative))
 
     return register(
         Operation(
             name=f"complex_{name}",
-            family="complex",
+            family=family,
             evaluate=evaluate,
-            infer=_infer,
+            infer=infer_parts,
             edges=edges,
             cost=60.0,
         )
@@ -115,7 +118,7 @@ def _record(name: str, ufunc: np.ufunc, derivatives: Derivatives) -> Operation:
 
 
 def _function(name: str, ufunc: np.ufunc, derivative: Callable[[Pair, Pair], Pair]) -> Operation:
-    return _record(name, ufunc, lambda z, w: (derivative(z, w),))
+    return operation_of(name, ufunc, lambda z, w: (derivative(z, w),))
 
 
 def _reciprocal(z: Pair) -> Pair:
@@ -158,9 +161,9 @@ def _power(z: Pair, p: Pair, w: Pair) -> Sequence[Pair | None]:
     return by_base, Pair(select(zero, none, logarithm.re), select(zero, none, logarithm.im))
 
 
-divide = _record("divide", np.divide, _quotient)
+divide = operation_of("divide", np.divide, _quotient)
 reciprocal: Operation = _function("reciprocal", np.reciprocal, lambda z, w: -(w * w))
-power: Operation = _record("power", np.power, _power)
+power: Operation = operation_of("power", np.power, _power)
 sqrt: Operation = _function("sqrt", np.sqrt, lambda z, w: _reciprocal(w) * 0.5)
 exp = _function("exp", np.exp, lambda z, w: w)
 exp2 = _function("exp2", np.exp2, lambda z, w: w * math.log(2.0))
