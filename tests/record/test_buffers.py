@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from record_helpers import check, evaluate
 
+import jacana as jc
 from jacana.errors import RecordingError
 from jacana.graph import topological
 from jacana.graph.index import Affine
@@ -452,3 +453,87 @@ def run(program, x):
 def test_random_programs_of_views_and_writes(program):
     values = np.arange(12.0).reshape(3, 4) / 7.0 + 0.1
     check(lambda x: run(program, x), values, constant=True)
+
+
+# --- sums by index arrays ----------------------------------------------------------------------------------------
+
+ELEMENTS = np.array([[0, 1, 3], [1, 4, 3], [1, 2, 4], [2, 5, 4]])
+
+
+def _vector(u):
+    r = np.zeros(6)
+    for e in ELEMENTS:
+        r[e] += u[e] ** 2 * np.sum(u[e])
+    return r
+
+
+def _matrix(u):
+    K = np.zeros((6, 7))
+    for e in ELEMENTS:
+        K[np.ix_(e, e + 1)] += np.exp(u[e])[:, None] * u[e]
+        K[e, 0] -= u[e]
+    return K
+
+
+def _repeated(u):
+    r = u * 2.0
+    r[[0, 2, 2]] += u[:3] ** 2  # the last one stays
+    r[np.array([5, 4])] -= u[1] * u[2]
+    return r
+
+
+def _written_before(u):
+    r = np.empty(6)
+    for k in range(6):
+        r[k] = u[k] * k
+    r[[1, 3]] += u[0]
+    r[[3, 5]] = r[[3, 5]] - u[1:3]
+    r[[3, 5]] += r[[3, 5]]
+    r[2] = 7.0
+    r[[2, 0]] += u[4:]
+    return r
+
+
+def _kept_views(u):
+    r = u**2
+    view, copy = r[1:4], r[[1, 2]]
+    r[[2, 3]] += u[0]
+    return np.concatenate([view, copy, r])
+
+
+def _others(u):
+    r = np.zeros(6) + u
+    before = r[[0, 1]]
+    r[[0, 1]] += u[2:4]
+    r[[0, 1]] = before + u[4:]  # the sum with what was there before the last write
+    r[[3, 2]] += 1.0
+    r[np.array([True, False, False, False, True, True])] += u[:3]
+    return r
+
+
+@pytest.mark.parametrize("f", [_vector, _matrix, _repeated, _written_before, _kept_views, _others])
+def test_sums_by_index_arrays(f):
+    u = 0.3 + np.modf(np.arange(1.0, 7.0) * 0.618034)[0]
+    y, J = jc.value_and_jacobian(f, format="csr")(u)
+    np.testing.assert_allclose(y, f(u), rtol=1e-15, atol=0)
+    numeric = []
+    for k in range(6):
+        h = np.zeros(6)
+        h[k] = 1e-5
+        numeric.append((np.ravel(f(u + h)) - np.ravel(f(u - h))) / 2e-5)
+    np.testing.assert_allclose(J.toarray(), np.stack(numeric, axis=1), atol=1e-8)
+    with jc.executor("native"):
+        np.testing.assert_allclose(jc.jacobian(f, format="csr")(u).toarray(), J.toarray(), rtol=1e-13)
+
+
+def test_a_loop_that_adds_up_elements_is_one_node_of_sums():
+    def f(u):
+        K = np.zeros((9, 9))
+        for k in range(8):
+            e = np.array([k, k + 1])
+            K[np.ix_(e, e)] += u[k] * np.array([[1.0, -1.0], [-1.0, 1.0]])
+        return K @ u
+
+    assert (
+        operations(check(f, np.linspace(0.5, 1.5, 9))).count("assemble") <= 9
+    )  # the last one, and each start of a sum

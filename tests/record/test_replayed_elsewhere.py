@@ -213,6 +213,37 @@ def test_of_nothing(name):
     assert jacobian.shape == (*wanted.shape, 0)
 
 
+POWERS = np.polynomial.Polynomial
+POLYNOMIALS = {
+    "value": (lambda c: np.poly1d(c)(np.array([2.0, 3.0])), [[4, 2, 1], [9, 3, 1]]),
+    "sum": (lambda c: (np.poly1d(c) + np.poly1d([1.0, 0.0]))(2.0), [4, 2, 1]),
+    "product": (lambda c: (np.poly1d(c) * np.poly1d([1.0, 2.0]))(2.0), [16, 8, 4]),
+    "slope of a product": (lambda c: (np.poly1d(c) * np.poly1d([1.0, 2.0])).deriv()(2.0), [20, 6, 1]),
+    "integral": (lambda c: np.poly1d(c).integ()(3.0), [9, 4.5, 3]),
+    "product, lowest first": (lambda c: (POWERS(c) * POWERS([1.0, 2.0]))(2.0), [5, 10, 20]),
+    "sum, lowest first": (lambda c: (POWERS(c) - POWERS(3.0 * c) + POWERS([1.0]))(2.0), [-2, -4, -8]),
+    "composition": (lambda c: POWERS(c)(POWERS([1.0, 2.0]))(2.0), [1, 5, 25]),
+    "other basis": (lambda c: np.polynomial.Chebyshev(c).convert(kind=POWERS)(0.5), [1, 0.5, -0.5]),
+    "functions": (lambda c: np.polynomial.polynomial.polymul(c, [1.0, 2.0])[:3], [[1, 0, 0], [2, 1, 0], [0, 2, 1]]),
+}
+
+
+@pytest.mark.parametrize("first", [0.0, 1.5])
+@pytest.mark.parametrize("name", POLYNOMIALS)
+def test_leading_coefficients_that_are_zero_now(name, first):
+    call, slopes = POLYNOMIALS[name]
+    jacobian = jc.jacobian(call)
+    for c in ([first, 0.0, 2.0], [0.0, 0.0, 0.0], [1.0, -1.0, 0.0]):
+        np.testing.assert_allclose(jacobian(np.array(c)), slopes, rtol=1e-14)
+
+
+def test_shares_out_of_range():
+    jacobian = jc.jacobian(lambda x: np.quantile(x[1:], x[0]))
+    jacobian(X)
+    with pytest.raises(ValueError, match=r"range|between"):
+        jacobian(X + 1.0)
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize("sizes", [(2, 2), (2, 3), (3, 2)])
 def test_cross_products_in_the_plane(sizes):

@@ -220,6 +220,11 @@ def _flat(rows: Sequence[Index], shape: Shape, sizes: Shape) -> Array:
     return np.ravel_multi_index(positions, shape).reshape(-1)
 
 
+def repeats(rows: Sequence[Index], shape: Shape, sizes: Shape) -> bool:
+    """Whether two of the points say the same place of an array of that shape."""
+    return not _distinct(rows, sizes) and _last_occurrences(_flat(rows, shape, sizes)) is not None
+
+
 def _distinct(rows: Sequence[Index], sizes: Shape) -> bool:
     """Whether it is plain that no two points have the same rows (else the positions themselves are compared)."""
     alone = [axes_of(e)[0] for e in rows if isinstance(e, Affine) and len(e.strides) == 1]

@@ -14,7 +14,7 @@ from .creation import astype
 from .indexing import plain_key
 from .iterators import arange
 from .lift import any_tracked, axis_in, call_on_constants, plain_operand
-from .location import recording_error, unsupported
+from .location import called_by, recording_error, unsupported
 from .table import implements
 from .variable import Variable, raw, raw_deep, tracked, wrap_constant
 
@@ -294,6 +294,8 @@ def trim_zeros(filt: Any, trim: str = "fb", axis: Any = None) -> Any:
     if axis is not None or np.ndim(raw_deep(filt)) != 1:
         raise unsupported("numpy.trim_zeros of more than one axis")
     filt = plain_operand(filt)
+    if tracked(filt) is not None and called_by("poly1d"):
+        return filt  # a leading coefficient that is zero now, and by which there is a derivative
     (places,) = np.nonzero(filt)
     count = np.shape(raw_deep(filt))[0]
     start = int(places[0]) if len(places) else count

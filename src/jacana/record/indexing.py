@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..graph.build import assembled, broadcast_to, cast_to, index_node
-from ..graph.index import Affine, Index, axis, from_table, unraveled
+from ..graph.index import Affine, Index, axis, from_table, identity, unraveled
 from ..graph.node import REGISTRY, Node, Shape
 from ..graph.ops.movement import IndexParams, assemble, index
 from . import buffer, dynamic
@@ -240,6 +240,11 @@ def setitem(x: Variable, key: Any, value: Any) -> None:
         x._value[key] = number  # NumPy's own error
     selection = select(key, x._value.shape, shape)
     if node is not None:
+        total = _accumulated(x, selection, node) if _is_advanced(key) else None
+        if total is not None:
+            x._value[key] = number
+            buffer.replace(x, total)
+            return
         part = cast_to(_fit(node, shape), x._value.dtype)
         buffer.write(x, key, selection.indices, part, number)
     else:
@@ -254,6 +259,32 @@ def setitem(x: Variable, key: Any, value: Any) -> None:
             if number.ndim > len(shape):
                 value = number.reshape(number.shape[number.ndim - len(shape) :])
             buffer.write(x, key, selection.indices, operand(value, shape, x._value.dtype), number)
+
+
+SUMMANDS = 1024  # parts that are added up in one node
+
+
+def _accumulated(x: Variable, at: Selection, node: Node) -> Node | None:
+    """``x`` after ``x[key] += part``, of which ``node`` is the sum; None if that is not what is written.
+
+    What is added is scattered, as by ``np.add.at``, and the rest of ``x`` stays where it is: a loop that adds up
+    elements would cut the array into more and more pieces otherwise.
+    """
+    base, rows = x._node, at.indices
+    if x._alias is not None or x._writes is not None or base is None:
+        return None
+    if node.dtype != base.dtype or node.shape != at.shape:
+        return None
+    if node.op.name not in ("add", "subtract") or node.inputs[0] is not index_node(base, node.shape, rows):
+        return None
+    if buffer.repeats(rows, base.shape, node.shape):
+        return None
+    part = node.inputs[1] if node.op.name == "add" else REGISTRY["negative"](node.inputs[1])
+    parts: list[tuple[Node, tuple[Index, ...]]] = [(base, identity(base.ndim))]
+    sums = base.op is assemble and (len(base.inputs) == 1 or not base.params.disjoint)
+    if sums and len(base.inputs) < SUMMANDS:
+        parts = list(zip(base.inputs, base.params.rows, strict=True))
+    return assembled([*parts, (part, rows)], base.shape, base.dtype, disjoint=False)
 
 
 def _fit(node: Node, shape: Shape) -> Node:

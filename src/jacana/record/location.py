@@ -47,6 +47,14 @@ def calling_scipy() -> FrameType | None:
     return found
 
 
+def called_by(owner: str) -> bool:
+    """Whether a method of this class of NumPy's has called jacana."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and str(frame.f_globals.get("__name__")).partition(".")[0] == "jacana":
+        frame = frame.f_back
+    return frame is not None and frame.f_code.co_qualname.startswith(f"{owner}.")
+
+
 def user_line() -> str:
     """``'\\n  at file:line in function\\n    source'`` of the innermost user frame, or nothing."""
     frame = user_frame()

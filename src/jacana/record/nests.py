@@ -7,13 +7,14 @@ recorded, functions that take an array are replaced by wrappers that make one ar
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Callable
-from types import ModuleType
+from types import FrameType, ModuleType
 from typing import Any
 
 import numpy as np
 
-from .lift import plain_operand
+from .lift import any_tracked, plain_operand
 from .recording import current_recording
 from .table import FUNCTIONS
 from .variable import Variable, contains_variable, raw_deep
@@ -61,6 +62,28 @@ def _of_points(original: Callable[..., Any]) -> Callable[..., Any]:
     return function
 
 
+_BY_THE_LEADING = ("div", "roots", "companion")  # these divide by the leading coefficient, which must not be zero
+
+
+def _untrimmed(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Leading coefficients that are zero now, and by which there is a derivative, are not cut off."""
+
+    @functools.wraps(original)
+    def function(seq: Any) -> Any:
+        if current_recording() is None or not any_tracked([seq]):
+            return original(seq)
+        frame: FrameType | None = sys._getframe(1)
+        while frame is not None and frame.f_globals.get("__name__") == "numpy.polynomial.polyutils":
+            frame = frame.f_back
+        if frame is None or frame.f_code.co_name.endswith(_BY_THE_LEADING):
+            return original(seq)
+        factors = [frame.f_locals[name] for name in ("c1", "c2") if name in frame.f_locals]
+        vanishes = any(not any_tracked([c]) and not np.any(raw_deep(c)) for c in factors)  # a product with zero
+        return original(seq) if vanishes and frame.f_code.co_name.endswith("mul") else seq
+
+    return function
+
+
 _POLYNOMIALS = {
     "polynomial": "polyval", "chebyshev": "chebval", "legendre": "legval", "hermite": "hermval",
     "hermite_e": "hermeval", "laguerre": "lagval",
@@ -70,7 +93,11 @@ _POLYNOMIALS = {
 @functools.cache
 def _polynomial_functions() -> tuple[Entry, ...]:
     modules = [(getattr(np.polynomial, module), name) for module, name in _POLYNOMIALS.items()]
-    return tuple((m, name, getattr(m, name), _of_points(getattr(m, name))) for m, name in modules)
+    trimseq = np.polynomial.polyutils.trimseq
+    return (
+        *((m, name, getattr(m, name), _of_points(getattr(m, name))) for m, name in modules),
+        (np.polynomial.polyutils, "trimseq", trimseq, _untrimmed(trimseq)),
+    )
 
 
 def nest_functions(taken: frozenset[str]) -> tuple[Entry, ...]:

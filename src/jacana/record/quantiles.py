@@ -85,6 +85,9 @@ def _quantile(name: str, percent: bool, skip_nan: bool) -> Callable[..., Any]:
         if not np.size(raw(a)):
             return _store(wrap_constant(value), out)
         moving = any_tracked((q,)) and weights is None and method in _PLACES
+        top = 100.0 if percent else 1.0
+        if moving and (np.any(q < 0.0) or np.any(q > top)):  # guarded; here NumPy has refused it
+            raise ValueError(f"the share q is not between 0 and {top:g}")
         share = raw(q) if moving else _looked_at(q)
         share = np.asarray(share, dtype=float) / (100.0 if percent else 1.0)
         axes = axes_of(axis, np.ndim(raw(a)))

@@ -10,6 +10,7 @@ import numpy as np
 from .composed import as_numpy, composed
 from .indexing import plain_key
 from .lift import any_tracked, axis_in, call_on_constants, plain_operand
+from .location import called_by
 from .table import implements
 from .variable import raw, raw_deep
 
@@ -132,11 +133,19 @@ def polysub(a1: Any, a2: Any) -> Any:
     return operator.sub(*_aligned(a1, a2))
 
 
-@composed(np.polymul)
+@implements(np.polymul)
 def polymul(a1: Any, a2: Any) -> Any:
-    """The product: a convolution of the coefficients, of which leading zeros are left out; which are is guarded."""
+    """The product: a convolution of the coefficients, of which leading zeros are left out; which are is guarded.
+
+    The class ``poly1d`` keeps those that depend on the arguments: they may be zero now, and have derivatives.
+    """
+    if not any_tracked((a1, a2)):
+        return call_on_constants(np.polymul, (a1, a2), {})
+    if called_by("poly1d"):
+        return np.convolve(_coefficients(a1), _coefficients(a2))
     first, second = (np.trim_zeros(_coefficients(a), "f") for a in (a1, a2))
-    return np.convolve(first, second) if len(first) and len(second) else np.zeros(1)
+    found = np.convolve(first, second) if len(first) and len(second) else np.zeros(1)
+    return as_numpy(np.polymul(raw_deep(a1), raw_deep(a2)), found)
 
 
 @composed(np.polyder)

@@ -98,8 +98,8 @@ def _overlap(terms: Sequence[Term], rows: Shape, cols: Shape) -> bool:
     if len(terms) < 2 or sum(math.prod(t.domain) for t in terms) < SAMPLE:
         return False
     begun = [t._replace(domain=tuple(min(n, BEGINNING) for n in t.domain)) for t in terms]
-    places = np.concatenate([entry_positions(t, rows, cols).ravel() for t in begun])
-    return len(np.unique(places)) < len(places)
+    places = np.sort(np.concatenate([entry_positions(t, rows, cols).ravel() for t in begun]))
+    return bool((places[1:] == places[:-1]).any())
 
 
 def _sorted(terms: Sequence[Term], rows: Shape, cols: Shape, by_column: bool) -> tuple[Places, Places, Places]:

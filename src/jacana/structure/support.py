@@ -235,7 +235,9 @@ def _nonzero(array: Array) -> Terms:
         return _normal([Term(sizes, tuple(Affine(start, ((k, 1),)) for k, start in enumerate(low)), ())])
     if len(places) == 2:
         offset = places[1] - places[0]
-        lines = [(places[0][offset == k], k) for k in np.unique(offset)[: PARTS // 2 + 1].tolist()]
+        least = int(offset.min())
+        present = np.flatnonzero(np.bincount(offset - least)) + least  # np.unique imports numpy.ma
+        lines = [(places[0][offset == k], k) for k in present[: PARTS // 2 + 1].tolist()]
         if len(lines) <= PARTS // 2 and all(r[-1] - r[0] + 1 == len(r) for r, _ in lines):
             return _normal(
                 [
