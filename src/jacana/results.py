@@ -51,6 +51,9 @@ def deliver(traced: Traced, outputs: Sequence[Node], format: str, order: Order, 
     if format in ("dense", "blocks"):
         return _trees(traced, outputs, format, order, with_value)
     entries = sum(y.size for y in outputs) * sum(x.size for x in traced.by)
+    if format == "auto" and entries <= AUTO_DENSE_SIZE:
+        # Whatever the structure: nothing is multiplied out to find it, and loops are planned as for a dense result.
+        return _trees(traced, outputs, "dense", order, with_value)
     rolled = rolled_steps(outputs) if format in ("auto", "operator") else list(outputs)
     if rolled != list(outputs) and (format == "operator" or _mostly_full(rolled, traced, order)):
         if format == "auto" and entries <= AUTO_OPERATOR:

@@ -628,3 +628,24 @@ def test_results_are_readable_and_picklable():
 def test_what_is_refused(call, message):
     with pytest.raises(InvalidInputError, match=message):
         call()
+
+
+def test_likelihood_of_a_gaussian_process():
+    """Few parameters behind a Cholesky factorisation: the small Hessian is planned as a dense one is."""
+    x = np.linspace(0.0, 5.0, 12)
+    y = np.sin(x) + 0.2 * np.random.default_rng(0).standard_normal(12)
+    square = (x[:, None] - x) ** 2
+
+    def misfit(p):
+        length, size, noise = np.exp(p)
+        root = np.linalg.cholesky(size**2 * np.exp(-0.5 * square / length**2) + noise**2 * np.eye(12))
+        white = np.linalg.solve(root, y)
+        return 0.5 * white @ white + np.sum(np.log(np.diag(root)))
+
+    start = np.array([0.0, 0.0, -1.0])
+    by_hessian = [jc.hessian(misfit, format=form)(start) for form in ("auto", "dense")]
+    np.testing.assert_array_equal(*by_hessian)
+    found, expected = jc.minimize(misfit, start), scipy.optimize.minimize(misfit, start, tol=1e-9)
+    assert found.success
+    assert found.fun <= expected.fun + 1e-10
+    np.testing.assert_allclose(found.x, expected.x, atol=1e-4)
