@@ -208,7 +208,7 @@ def rotated(p: Array, steps: int) -> Array:
 
 
 def passed_on(p: Array, steps: int) -> Array:
-    """A state that goes along the edges of a graph, by gather and scatter; the last two places never meet the others."""
+    """A state that goes along the edges of a graph, by gather and scatter; the last two never meet the others."""
     edges = np.array([[1, 2], [2, 3], [0, 3], [0, 1], [1, 3], [4, 5]])
     y = np.concatenate([p, 2.0 * p])
     for _ in range(steps):

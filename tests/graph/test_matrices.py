@@ -368,7 +368,7 @@ def test_support_is_exact():
         every = identity(node.ndim)
         split = node.op.matrix.rows(node)
         term = Term(node.shape, every[:split], every[split:], ((node, tuple(range(node.ndim))),))
-        points = sum(int(np.prod(t.domain)) for t in restrict_to_factors(term))
+        points = sum(int(np.prod(t.domain)) for t in restrict_to_factors(term, {}))
         assert points == np.count_nonzero(want)
 
 
