@@ -24,7 +24,6 @@ from .reductions import Reduction
 
 INLINE_CONTRACTION = 32  # multiplications up to which a sum of products is written out where it is read
 LARGEST_MATRIX = 48  # rows up to which elimination is written here: beyond, LAPACK's blocks are worth a call
-LARGEST_MINORS = 4  # rows up to which cofactors are
 # Functions of small matrices that machine code has. The second input of Cholesky's stands for a displacement only.
 MATRICES = (solve, inverse, determinant, slogdet, cofactor, cholesky_factor, cholesky_tangent)
 VANISHING = (cholesky_tangent.name,)  # zeros, which nobody reads
@@ -167,7 +166,7 @@ def _small_matrices(plan: NativePlan, calls: set[Node], node: Node) -> bool:
         return True
     if a.dtype.kind != "f" or a.size == 0 or node.size == 0:
         return False
-    if a.shape[-1] > (LARGEST_MINORS if node.op is cofactor else LARGEST_MATRIX):
+    if a.shape[-1] > LARGEST_MATRIX:
         return False
     read = node.inputs[: 2 if node.op is solve else 1]
     return all(argument(plan, calls, i) is not None for i in read)

@@ -7,7 +7,6 @@ for, so it is reported; what is not finite goes on to the result.
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -59,24 +58,33 @@ def _report(code: Instructions, bad: Value, status: Value, what: int) -> None:
         code.builder.store(_number(what), status).align = 8
 
 
-def _eliminate(code: Instructions, n: int, matrix: Value, columns: int, right: Value) -> Value:
-    """Make a matrix upper triangular, the rows of its right-hand sides likewise; the sign of the permutation, or 0."""
+def _eliminate(
+    code: Instructions, n: int, matrix: Value, columns: int, right: Value, places: Value | None = None
+) -> Value:
+    """Make a matrix upper triangular, the rows of its right-hand sides likewise; the sign of the permutation, or 0.
+
+    ``places``: numbers of the columns, to exchange these as well; then the last pivot may be zero.
+    """
     b, zero = code.builder, ir.Constant(code.kind, 0.0)
-    sign, best, row = code.reserve(I64, 1), code.reserve(code.kind, 1), code.reserve(I64, 1)
+    sign, best = code.reserve(I64, 1), code.reserve(code.kind, 1)
+    row, column = code.reserve(I64, 1), code.reserve(I64, 1)
     b.store(_number(1), sign)
-    with code.counted(_number(0), _number(n)) as k:
+    with code.counted(_number(0), _number(n if places is None else n - 1)) as k:
         own = code.at(matrix, code.times(k, _number(n)))
         own_right = code.at(right, code.times(k, _number(columns)))
         b.store(k, row)
+        b.store(k, column)
         b.store(code.fabs(code.load(own, k)), best)
-        with code.counted(code.plus(k, 1), _number(n)) as i:
-            size = code.fabs(code.load(code.at(matrix, code.times(i, _number(n))), k))
+        end = code.plus(k, 1) if places is None else _number(n)
+        with code.counted(k, _number(n)) as i, code.counted(k, end) as j:
+            size = code.fabs(code.load(code.at(matrix, code.times(i, _number(n))), j))
             so_far = b.load(best, typ=code.kind)
             # The first NaN is taken, and spreads.
             larger = b.and_(b.fcmp_unordered(">", size, so_far), b.fcmp_ordered("ord", so_far, so_far))
             with b.if_then(larger):
                 b.store(size, best)
                 b.store(i, row)
+                b.store(j, column)
         with b.if_then(code.compare("==", b.load(best, typ=code.kind), zero), likely=False):
             b.store(_number(0), sign)
         other = b.load(row, typ=I64)
@@ -85,6 +93,8 @@ def _eliminate(code: Instructions, n: int, matrix: Value, columns: int, right: V
             _swap(code, own, code.at(matrix, code.times(other, _number(n))), k, n)
             if columns:
                 _swap(code, own_right, code.at(right, code.times(other, _number(columns))), _number(0), columns)
+        if places is not None:
+            _swap_columns(code, n, matrix, k, b.load(column, typ=I64), places, sign)
         pivot = code.load(own, k)
         with code.counted(code.plus(k, 1), _number(n)) as i:
             line = code.at(matrix, code.times(i, _number(n)))
@@ -93,6 +103,22 @@ def _eliminate(code: Instructions, n: int, matrix: Value, columns: int, right: V
             if columns:
                 _subtract(code, code.at(right, code.times(i, _number(columns))), factor, own_right, _number(0), columns)
     return b.load(sign, typ=I64)
+
+
+def _swap_columns(
+    code: Instructions, n: int, matrix: Value, k: Value, other: Value, places: Value, sign: Value
+) -> None:
+    b = code.builder
+    with b.if_then(b.icmp_signed("!=", other, k)):
+        b.store(code.minus(_number(0), b.load(sign, typ=I64)), sign)
+        one, two = code.load(places, k, I64), code.load(places, other, I64)
+        code.store(two, places, k)
+        code.store(one, places, other)
+        with code.counted(_number(0), _number(n)) as i:
+            line = code.at(matrix, code.times(i, _number(n)))
+            first, second = code.load(line, k), code.load(line, other)
+            code.store(second, line, k)
+            code.store(first, line, other)
 
 
 def _swap(code: Instructions, a: Value, b: Value, begin: Value, end: int) -> None:
@@ -113,6 +139,13 @@ def _subtract(code: Instructions, line: Value, factor: Value, other: Value, begi
     code.swept(begin, _number(end), body)
 
 
+def _divide(code: Instructions, line: Value, pivot: Value, end: int) -> None:
+    def body(j: Value, kind: Any) -> None:
+        code.store(code.div(code.load(line, j, kind), pivot), line, j)
+
+    code.swept(_number(0), _number(end), body)
+
+
 def _back(code: Instructions, n: int, matrix: Value, columns: int, right: Value) -> None:
     """Solve with the upper triangle."""
     with code.counted(_number(0), _number(n)) as turned:
@@ -121,12 +154,7 @@ def _back(code: Instructions, n: int, matrix: Value, columns: int, right: Value)
         with code.counted(code.plus(k, 1), _number(n)) as j:
             other = code.at(right, code.times(j, _number(columns)))
             _subtract(code, line, code.load(own, j), other, _number(0), columns)
-        pivot = code.load(own, k)
-
-        def body(j: Value, kind: Any, line: Value = line, pivot: Value = pivot) -> None:
-            code.store(code.div(code.load(line, j, kind), pivot), line, j)
-
-        code.swept(_number(0), _number(columns), body)
+        _divide(code, line, code.load(own, k), columns)
 
 
 def _solve(code: Instructions, n: int, columns: int, matrix: Value, result: Value, status: Value) -> None:
@@ -182,27 +210,56 @@ def _sign_and_log(code: Instructions, n: int, columns: int, matrix: Value, resul
 
 
 def _cofactors(code: Instructions, n: int, columns: int, matrix: Value, result: Value, status: Value) -> None:
-    """Minors by Laplace's expansion: no division, so that singular matrices are like any other."""
-    entries = [[code.load(matrix, _number(i * n + j)) for j in range(n)] for i in range(n)]
-    known: dict[tuple[tuple[int, ...], tuple[int, ...]], Value] = {}
+    """Transposed, the adjugate ``Q adj(U) L^-1 P`` of ``P A Q = L U`` with complete pivoting: see `_adjugate`.
 
-    def minor(rows: tuple[int, ...], among: tuple[int, ...]) -> Value:
-        if not rows:
-            return ir.Constant(code.kind, 1.0)
-        if (rows, among) not in known:
-            parts = [
-                code.mul(entries[rows[0]][j], minor(rows[1:], among[:p] + among[p + 1 :])) for p, j in enumerate(among)
-            ]
-            total = parts[0]
-            for p, part in enumerate(parts[1:]):
-                total = code.add(total, part) if p % 2 else code.sub(total, part)
-            known[rows, among] = total
-        return known[rows, among]
+    The last pivot, the only one that is zero for a matrix of rank n - 1, is never divided by; with rank n - 2 or less
+    all cofactors are zero.
+    """
+    b, one = code.builder, ir.Constant(code.kind, 1.0)
+    places, right = (_opaque(code, x) for x in (code.reserve(I64, n), code.reserve(code.kind, n * n)))
+    _clear(code, right, n * n)
+    with code.counted(_number(0), _number(n)) as k:
+        b.store(k, code.at(places, k, I64))
+        code.store(one, right, code.times(k, _number(n + 1)))
+    sign = _eliminate(code, n, matrix, n, right, places)
+    _adjugate(code, n, matrix, right)
+    pivots = code.reserve(code.kind, 1)
+    b.store(b.sitofp(sign, code.kind), pivots)
+    with code.counted(_number(0), _number(n - 1)) as k:
+        factor = code.load(matrix, code.times(k, _number(n + 1)))
+        b.store(code.mul(b.load(pivots, typ=code.kind), factor), pivots)
+    scale = b.load(pivots, typ=code.kind)
+    with code.counted(_number(0), _number(n)) as i:
+        column = code.load(places, i, I64)
+        with code.counted(_number(0), _number(n)) as j:
+            value = code.mul(scale, code.load(right, code.plus(code.times(i, _number(n)), j)))
+            value = b.select(b.icmp_signed("==", sign, _number(0)), ir.Constant(code.kind, 0.0), value)
+            code.store(value, result, code.plus(code.times(j, _number(n)), column))
 
-    whole = tuple(range(n))
-    for i, j in itertools.product(range(n), repeat=2):
-        value = minor(whole[:i] + whole[i + 1 :], whole[:j] + whole[j + 1 :])
-        code.store(code.neg(value) if (i + j) % 2 else value, result, _number(i * n + j))
+
+def _opaque(code: Instructions, pointer: Value) -> Value:
+    """Memory on the stack as any other: llvmlite gives it the type of its elements, and refuses vectors there."""
+    return code.builder.inttoptr(code.builder.ptrtoint(pointer, I64), POINTER)
+
+
+def _adjugate(code: Instructions, n: int, matrix: Value, right: Value) -> None:
+    """``adj(U) M / det(U1)`` for ``U = [[U1, u], [0, d]]``: rows ``U1^-1 (d M1 - u m)``, and the last, m, as it is."""
+    last, m = code.at(matrix, _number(n * n - n)), code.at(right, _number(n * n - n))
+    d = code.load(last, _number(n - 1))
+    with code.counted(_number(0), _number(n - 1)) as turned:
+        k = code.minus(_number(n - 2), turned)
+        own, line = (code.at(x, code.times(k, _number(n))) for x in (matrix, right))
+
+        def scaled(j: Value, kind: Any, line: Value = line) -> None:
+            factor = d if kind == code.kind else code.splat(d)
+            code.store(code.mul(code.load(line, j, kind), factor), line, j)
+
+        code.swept(_number(0), _number(n), scaled)
+        _subtract(code, line, code.load(own, _number(n - 1)), m, _number(0), n)
+        with code.counted(code.plus(k, 1), _number(n - 1)) as j:
+            other = code.at(right, code.times(j, _number(n)))
+            _subtract(code, line, code.load(own, j), other, _number(0), n)
+        _divide(code, line, code.load(own, k), n)
 
 
 def _cholesky(code: Instructions, n: int, columns: int, matrix: Value, result: Value, status: Value) -> None:
