@@ -29,6 +29,7 @@ from .terms import Terms, coefficient, conjunction, normalise
 
 GRID = 2**22  # places of a matrix up to which entries are found in a table of all of them, however few there are
 LONG = 1024  # elements from which the first axis of a term is long, for a search by columns
+SAMPLED = 512  # points of a term that are looked at first: most terms name no entry twice
 BOXED = 8  # places for each entry up to which a matrix with gaps is kept whole
 Places = Sequence[tuple[Index, ...]]
 
@@ -101,14 +102,18 @@ def pack_terms(
 def overlaps(term: Term, rows: Shape, cols: Shape) -> bool:
     """Whether a term names its entries twice on average, or more often: by paths through a graph that meet again."""
     count = math.prod(term.domain)
-    size = math.prod(rows) * math.prod(cols)
     if count < 2 or not _formed([term]):
         return False
-    if count >= 2 * size:
+    if count >= 2 * math.prod(rows) * math.prod(cols):
         return True
-    positions = entry_positions(term, rows, cols).ravel()
-    distinct = np.count_nonzero(_present(positions, size)) if size <= GRID else len(np.unique(positions))
-    return 2 * int(distinct) <= count
+    first, *others = term.domain
+    begun = term._replace(domain=(min(first, max(SAMPLED // math.prod(others), 2)), *others))
+    return all(_twice(entry_positions(t, rows, cols).ravel()) for t in (begun, term))
+
+
+def _twice(positions: IntArray) -> bool:
+    ordered = np.sort(positions)
+    return 2 * int(1 + np.count_nonzero(ordered[1:] != ordered[:-1])) <= len(ordered)
 
 
 def _formed(terms: Sequence[Term]) -> list[Term]:
