@@ -20,9 +20,10 @@ from ..graph.build import FrozenArray, cast_to
 from ..graph.node import CONSTANT, LITERAL, Array, Node, new_input, substitute_nodes, topological
 from ..graph.ops.implicit import ImplicitParams, implicit
 from ..record import Recording, Variable, as_node, current_recording, record, wrap_node
+from ..record.leaves import leaf_value
 from ..record.location import user_line
 from ..record.recording import not_recording
-from ..record.variable import leaf_value, tracked
+from ..record.variable import tracked
 from ..run import Program, compile_numpy
 
 __all__ = ["Flat", "Part", "Run", "Solution", "depends_on_outside", "numbers", "recorded_part", "solution"]

@@ -34,10 +34,11 @@ from . import (
 )
 from .complex import ComplexVariable
 from .foreign import stand_in
+from .leaves import leaf_of, leaf_value
 from .lift import operand
 from .recording import Recording, current_recording, guard, record
 from .table import is_complex
-from .variable import Variable, as_node, leaf_of, leaf_value, raw, wrap_node
+from .variable import Variable, as_node, raw, wrap_node
 
 # Each of these modules enters its functions in the tables of ``table`` when it is imported.
 _TABLES = (

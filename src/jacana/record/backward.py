@@ -6,8 +6,9 @@ import numpy as np
 
 from ..errors import DifferentiationError
 from ..graph.node import INPUT, Array, Node, new_input, substitute_nodes, topological
+from .leaves import is_leaf, leaf_of, leaf_value
 from .location import recording_error
-from .variable import Variable, is_leaf, leaf_of, leaf_value
+from .variable import Variable
 
 
 def _leaf_values(nodes: list[Node]) -> dict[Node, Array]:

@@ -28,10 +28,11 @@ from ..graph.node import (
 )
 from ..graph.ops.control import INT, Body, Loop, loop_nodes, make_body, worth_storing
 from .constructors import patched_constructors
+from .leaves import leaf_value
 from .location import recording_error
 from .reach import watch_function
 from .recording import Recording, _current
-from .variable import Variable, leaf_value, wrap_constant, wrap_node
+from .variable import Variable, wrap_constant, wrap_node
 
 STORED_BYTES = 2**28  # what a loop may store for its derivative before it is cut into blocks that are run again
 

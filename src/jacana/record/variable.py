@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import operator
-import weakref
 from collections.abc import Callable, Iterator
 from typing import Any, final
 
@@ -13,12 +12,11 @@ from ..graph.node import Array, Node, new_input
 from . import buffer
 from .bound import ABOUT_MEMORY, ARRAY_ONLY, WRITABLE, BoundMethod, remedy_of_conversion
 from .constants import check_class, check_dtype, constant_node
+from .leaves import remember_leaf
 from .location import recording_error, unhashable, unsupported
-from .recording import argument_value, current_recording, guard
+from .recording import current_recording, guard
 from .table import FUNCTIONS, UFUNCS, ComplexBase, RecordedArray, call_function
 
-# The number of a leaf lives as long as its node does; the Variable itself may be gone (or be kept by the user).
-_leaves: weakref.WeakKeyDictionary[Node, tuple[Array, weakref.ref[Variable]]] = weakref.WeakKeyDictionary()
 _new = object.__new__
 
 
@@ -65,7 +63,6 @@ class Variable:
         if isinstance(data, Variable):
             data = data._value
         array = _as_array(data)
-        check_dtype(array)
         self._value = array
         self._node = new_input(array.shape, array.dtype)
         self._alias = None
@@ -73,7 +70,7 @@ class Variable:
         self._version = 0
         self._leaf = True
         self.grad = None
-        _leaves[self._node] = (array, weakref.ref(self))
+        remember_leaf(self._node, array, self)
 
     # --- the number and its description -------------------------------------------------------------------------
 
@@ -104,12 +101,11 @@ class Variable:
         if not self._leaf:
             raise recording_error("Only a leaf (made by Variable(...)) can be given new data. Write y[...] = value.")
         array = _as_array(value)
-        check_dtype(array)
         if array.shape != self._value.shape or array.dtype != self._value.dtype:
             self._node = new_input(array.shape, array.dtype)
         self._value = array
         assert self._node is not None
-        _leaves[self._node] = (array, weakref.ref(self))
+        remember_leaf(self._node, array, self)
 
     array = data
     value = data
@@ -534,10 +530,11 @@ COMPLEX_CONSTANT: list[Callable[..., Any]] = []
 def _as_array(data: Any) -> Array:
     if isinstance(data, np.ndarray):
         check_class(data)
-        return np.asarray(data)
-    if isinstance(data, (list, tuple)) and contains_variable(data):
+    elif isinstance(data, (list, tuple)) and contains_variable(data):
         raise recording_error("A leaf is made of plain numbers; join Variables with np.stack or np.array.")
-    return np.asarray(data)
+    array = np.asarray(data)
+    check_dtype(array)
+    return array
 
 
 def contains_variable(value: Any) -> bool:
@@ -597,31 +594,6 @@ def node_of(v: Variable) -> Node:
 def as_node(value: Any) -> Node:
     """The node of a Variable, an ndarray or a number."""
     return node_of(value) if type(value) is Variable else constant_node(value)
-
-
-def leaf_value(node: Node) -> Array:
-    """The present number of a leaf, given its input node."""
-    leaf = _leaves.get(node)
-    if leaf is None:
-        argument = argument_value(node)
-        if argument is not None:
-            return argument
-        raise recording_error(
-            "A Variable from another recording was used here after that recording had ended. "
-            "Return it from the recorded function instead of keeping it."
-        )
-    return leaf[0]
-
-
-def is_leaf(node: Node) -> bool:
-    """Whether an input node was made by ``Variable(...)``, not by a recording."""
-    return node in _leaves
-
-
-def leaf_of(node: Node) -> Variable | None:
-    """The leaf Variable that an input node belongs to, if it is one and somebody still has it."""
-    leaf = _leaves.get(node)
-    return None if leaf is None else leaf[1]()
 
 
 def tracked(value: Any) -> Node | None:
