@@ -34,6 +34,7 @@ AUTO_MOST = 120  # up to which it does so before anything is eliminated, because
 AUTO_WORTH = 10_000  # multiplications from which another order can save what is worth an estimate
 ESTIMATED_PAIRS = 5_000  # pairs of terms after which an estimate is given up
 GROWN = 1.5  # times the points of both edges that a composition may have before its entries are counted
+SMALL = 2**12  # entries of a matrix up to which it is formed where more points are composed for it than that
 PACKED = 48  # terms of an edge that is composed again from which they become one
 PACKED_TABLES = 256  # the same for terms with tables: those of one table share a loop, which a table of entries has not
 
@@ -356,7 +357,9 @@ class _Run:
         if _size(terms) <= GROWN * before or not any([_has_table(t) for t in terms]):
             return terms
         rows, cols = self._shape(to), source.shape
-        if _size(terms) >= 2 * math.prod(rows) * source.size and not any([opaque_map(t) is not None for t in terms]):
+        size = math.prod(rows) * source.size
+        formed = not any([opaque_map(t) is not None for t in terms])
+        if formed and size <= SMALL and _size(terms) >= 2 * size:
             return pack_terms(terms, rows, cols, self.by_column, self.structure_only, overlapping=True)
         result: list[Term] = []
         for term in terms:
