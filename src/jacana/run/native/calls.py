@@ -11,10 +11,11 @@ from llvmlite import ir
 
 from ...graph.node import Array
 from .. import store
-from .emitter import I8, I64, POINTER
+from .emitter import I1, I8, I64, POINTER
 from .engine import DATA_OFFSET, object_image
 from .keys import SIZE, environment
 
+GIL_WORK = 20_000  # computed values above which a call lets other threads run meanwhile
 WRITTEN_OUT = 16  # arguments up to which reading them is straight-line code
 
 
@@ -61,6 +62,13 @@ def wrapper(module: ir.Module, group: Any, count: int, name: str, release: bool,
 
 def external(module: ir.Module, name: str, kind: ir.FunctionType, symbols: set[str]) -> Any:
     symbols.add(name)
+    return module.globals.get(name) or ir.Function(module, kind, name)
+
+
+def memset(module: ir.Module) -> Any:
+    """``void memset(ptr, i8 value, i64 bytes, i1 volatile)``."""
+    name = "llvm.memset.p0.i64"
+    kind = ir.FunctionType(ir.VoidType(), [POINTER, I8, I64, I1])
     return module.globals.get(name) or ir.Function(module, kind, name)
 
 

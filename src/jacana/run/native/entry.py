@@ -22,6 +22,7 @@ import numpy as np
 from llvmlite import ir
 
 from ...graph.node import CONSTANT, Array, DType, Node, Shape
+from .calls import memset
 from .emitter import I1, I8, I32, I64, POINTER
 from .engine import DATA_OFFSET, NEW_ARRAY, builtin, fast_calls, machine
 from .recipe import Buffer, Launch, Recipe
@@ -135,7 +136,7 @@ def emit_entry(module: ir.Module, entry: Entry, group: Any, symbols: set[str]) -
         pointers[slot] = _field(b, new, DATA_OFFSET, POINTER)
         if result.zeroed:
             size = int(np.prod(result.shape, dtype=np.int64)) * result.dtype.itemsize
-            clear = _memset(module)
+            clear = memset(module)
             b.call(clear, [pointers[slot], ir.Constant(I8, 0), ir.Constant(I64, size), ir.Constant(I1, 0)])
         place += 1 + len(result.shape)
     if entry.status is not None:
@@ -178,12 +179,6 @@ def _field(builder: Any, base: Any, offset: int, kind: Any) -> Any:
 
 def _function(module: ir.Module, name: str, kind: ir.FunctionType, symbols: set[str]) -> Any:
     symbols.add(name)
-    return module.globals.get(name) or ir.Function(module, kind, name)
-
-
-def _memset(module: ir.Module) -> Any:
-    name = "llvm.memset.p0.i64"
-    kind = ir.FunctionType(ir.VoidType(), [POINTER, I8, I64, I1])
     return module.globals.get(name) or ir.Function(module, kind, name)
 
 

@@ -17,7 +17,7 @@ from ...plan import Group, plan_native
 from ...plan.loops import lowered
 from .. import background, store
 from ..program import Program, Runnable
-from .calls import external, module_image, slow_call, wrapper
+from .calls import GIL_WORK, external, module_image, slow_call, wrapper
 from .codegen import KernelEmitter
 from .emitter import I64, POINTER
 from .engine import builtin, fast_calls, link, machine, object_image, optimise
@@ -30,7 +30,6 @@ from .runner import make_runner
 from .split import split_straight
 from .threads import PARALLEL
 
-GIL_WORK = 20_000  # elements of work above which a kernel lets other threads run
 PARALLEL_WORK = 100_000  # elements of work above which a kernel uses several threads: some tens of microseconds
 REMEMBERED = 256  # programs whose machine code is found again by their structure
 

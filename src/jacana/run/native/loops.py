@@ -17,12 +17,11 @@ from ...graph.index import Affine, Table
 from ...graph.node import CONSTANT, LITERAL, Array, Node, literal_array
 from ...graph.ops.contraction import contract
 from ...graph.ops.control import RunParams, loop_part, loop_run
-from ...graph.ops.linalg import solve
+from ...graph.ops.linalg import cholesky_tangent, solve
 from ...graph.ops.position import read_at, write_at
 from ...plan.jobs import Group, Kernel, NativePlan
 from ...plan.native_loops import (
     MATRICES,
-    VANISHING,
     Access,
     LoopPlan,
     access,
@@ -32,6 +31,7 @@ from ...plan.native_loops import (
     through_views,
 )
 from ..loops import OUT_OF_BOUNDS
+from .calls import memset
 from .codegen import KernelEmitter
 from .emitter import I1, I8, I64, POINTER
 from .engine import Machine, machine
@@ -371,7 +371,7 @@ class LoopFunction:
     def _matrices(self, node: Node, plan: NativePlan, target: Machine) -> None:
         """A function of small matrices, of copies that it may destroy."""
         place = self._place(node, plan)
-        if node.op.name in VANISHING:
+        if node.op is cholesky_tangent:
             self._zero(place, _bytes(node))
             return
         products = Products(self.module, self.builder, target.lanes)
@@ -443,7 +443,8 @@ class LoopFunction:
 
     def _zero(self, target: Value, size: int) -> None:
         if size:
-            self._intrinsic("llvm.memset.p0.i64", [POINTER, I8, I64, I1], [target, ir.Constant(I8, 0)], size)
+            parts = [target, ir.Constant(I8, 0), ir.Constant(I64, size), ir.Constant(I1, 0)]
+            self.builder.call(memset(self.module), parts)
 
     def _intrinsic(self, name: str, kinds: Sequence[Any], arguments: list[Value], size: int) -> None:
         function = self.declared(name, kinds)

@@ -15,7 +15,8 @@ from llvmlite import ir
 
 from ...graph.node import Node
 from ..loops import NOT_POSITIVE, SINGULAR
-from .emitter import I1, I8, I64, POINTER, VALUE_TYPES
+from .calls import memset
+from .emitter import F32, I1, I8, I64, POINTER, VALUE_TYPES
 from .instructions import Instructions
 
 __all__ = ["matrix_function"]
@@ -172,12 +173,8 @@ def _inverse(code: Instructions, n: int, columns: int, matrix: Value, result: Va
 
 
 def _clear(code: Instructions, array: Value, size: int) -> None:
-    memset = code.module.globals.get("llvm.memset.p0.i64")
-    if memset is None:
-        kinds = [POINTER, I8, I64, I1]
-        memset = ir.Function(code.module, ir.FunctionType(ir.VoidType(), kinds), "llvm.memset.p0.i64")
-    bytes_ = size * (4 if code.kind == ir.FloatType() else 8)
-    code.builder.call(memset, [array, ir.Constant(I8, 0), _number(bytes_), ir.Constant(I1, 0)])
+    bytes_ = size * (4 if code.kind == F32 else 8)
+    code.builder.call(memset(code.module), [array, ir.Constant(I8, 0), _number(bytes_), ir.Constant(I1, 0)])
 
 
 def _log_determinant(code: Instructions, n: int, matrix: Value) -> tuple[Value, Value]:

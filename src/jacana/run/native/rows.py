@@ -14,13 +14,12 @@ from ...graph.ops.control import INT, RunParams, loop, make_body
 from ...plan.native_loops import MATRICES, LoopPlan, plan_loop
 from ..loops import raise_failure
 from ..program import Program
-from .calls import wrapper
+from .calls import GIL_WORK, wrapper
 from .entry import emit_entry, entry_of
 from .loop_calls import SHARES, callable_of, whole_group
 from .loops import ALIGNMENT, LoopFunction
 from .recipe import Buffer, Emitted, Launch, Recipe, Source, constant_source
 
-GIL_WORK = 20_000  # computed values above which other threads may run meanwhile
 STACK = 2**14  # bytes of workspace that may lie on the stack
 BETWEEN = 2**15  # elements computed outside the loops up to which a program with loops is one function
 
