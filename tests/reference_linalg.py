@@ -213,7 +213,7 @@ def reference(name: str, params: Any, arrays: list[Array]) -> Array:
     """The value of a record of linear algebra for one matrix (or pair of matrices)."""
     a = arrays[0]
     match name:
-        case "inv":
+        case "inv" | "inv_or_nan":
             return inverse(a)
         case "solve":
             return eliminate(a, arrays[1])
@@ -249,6 +249,10 @@ def reference(name: str, params: Any, arrays: list[Array]) -> Array:
         case "lstsq":
             x = pinv(a, arrays[2]) @ arrays[1]
             return np.concatenate([x, np.full((1, x.shape[1]), min(a.shape), dtype=a.dtype)])
+        case "polar":
+            u, s, v = svd(a)
+            vectors = v if params.side == "right" else u
+            return (vectors * s) @ vectors.T if params.part else u @ v.T
         case "matrix_function":
             return matrix_function(a, params.name)
         case "spectral_function":

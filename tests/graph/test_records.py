@@ -407,6 +407,16 @@ def _lstsq(a: Array, b: Array) -> Array:
     return np.concatenate([x, np.full((1, x.shape[1]), float(rank))])
 
 
+def _polar(x: Node, side: str, part: int) -> Node:
+    """A polar factor and, as what is differentiated, the root of ``x^T x`` (``x x^T``) and its inverse times x."""
+    turned = build.transpose(x, (1, 0))
+    square = matmul(turned, x) if side == "right" else matmul(x, turned)
+    root = matrix_functions.matrix_function(square, params=matrix_functions.FunctionParams("sqrtm"))
+    inverted = linalg.inverse_or_nan(root)
+    formula = root if part else matmul(x, inverted) if side == "right" else matmul(inverted, x)
+    return matrix_functions.polar_factor(x, formula, params=matrix_functions.PolarParams(side, part))
+
+
 def _function(name: str) -> Callable[[Node], Node]:
     return lambda x: matrix_functions.matrix_function(x * 0.25, params=matrix_functions.FunctionParams(name))
 
@@ -656,6 +666,15 @@ ROWS: dict[str, list[Row]] = {
     "argmin": [along("argmin", (2, 3), k, np.argmin) for k in (0, 1)],
     "argsort": [along("argsort", (2, 3), k, np.argsort) for k in (0, 1)],
     "inv": [_linalg("inv", [s], np.linalg.inv) for s in [(3, 3), (1, 1), (2, 2, 2), (0, 0)]],
+    "inv_or_nan": [_linalg("inv_or_nan", [s], np.linalg.inv) for s in [(3, 3), (1, 1), (2, 2, 2), (0, 0)]],
+    "polar": [
+        _made(
+            lambda x, side=side, part=part: _polar(x, side, part),
+            lambda v, side=side, part=part: scipy.linalg.polar(v, side)[part],
+            shape,
+        )
+        for side, shape in [("right", (3, 2)), ("right", (2, 2)), ("left", (2, 3))] for part in (0, 1)
+    ],
     "solve": [
         _linalg("solve", s, np.linalg.solve)
         for s in [[(3, 3), (3, 2)], [(1, 1), (1, 4)], [(2, 3, 3), (2, 3, 1)]]

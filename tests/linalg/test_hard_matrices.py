@@ -311,3 +311,64 @@ def test_a_spectrum_that_becomes_complex_is_noticed():
     found = derivative(np.array([[0.0, 1.0], [-1.0, 0.0]]))
     close(found[0], np.array([[0.5, 0.5j], [-0.5j, 0.5]]), 1e-14)
     close(found[1], found[0].conj(), 1e-14)
+
+
+SINGULAR = {
+    "qr": (lambda a: np.linalg.qr(a).R, (4, 2)),
+    "qr of a wide one": (lambda a: np.linalg.qr(a).Q, (2, 4)),
+    "slogdet": (lambda a: np.linalg.slogdet(a).logabsdet, (3, 3)),
+    "lu": (lambda a: scipy.linalg.lu(a)[2], (3, 3)),
+    "lu_factor": (lambda a: scipy.linalg.lu_factor(a)[0], (3, 3)),
+    "polar": (lambda a: scipy.linalg.polar(a)[0], (4, 2)),
+    "symmetric polar": (lambda a: scipy.linalg.polar(a, side="left")[1], (2, 4)),
+}
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning", "ignore:.*[Ss]ingular.*")
+@pytest.mark.parametrize("executor", ["numpy", "native"] if jc.native_available() else ["numpy"])
+@pytest.mark.parametrize("name", SINGULAR)
+def test_factors_of_singular_matrices_have_values_and_no_derivative(name, executor):
+    function, shape = SINGULAR[name]
+    regular = np.random.default_rng(1).normal(size=shape)
+    rank_one = np.outer(np.arange(1.0, shape[0] + 1), np.ones(shape[1]))
+    singular = [0 * regular, regular * (np.arange(shape[1]) > 0), rank_one]
+    differentiated = jc.value_and_jacobian(function)
+    with jc.executor(executor):
+        assert np.isfinite(differentiated(regular)[1]).all()
+        for a in singular:
+            value, slope = differentiated(a)
+            np.testing.assert_allclose(value, function(a), rtol=1e-12, atol=1e-14)
+            if not a.any():  # of others of deficient rank rounding may make regular ones
+                np.testing.assert_array_equal(slope[np.isfinite(slope)], 0.0)  # |a| has a kink there
+                assert np.isnan(slope).any() == (name != "symmetric polar")
+        assert np.isfinite(differentiated(regular)[1]).all()
+
+
+def test_a_singular_matrix_in_a_loop():
+    """Machine code of the determinant and its derivative: the other matrices are what they were."""
+
+    def total(a):
+        result = 0.0
+        for k in range(40):
+            result = result + np.linalg.slogdet(a[k])[1] * (k + 1.0)
+        return result
+
+    a = np.random.default_rng(0).normal(size=(40, 3, 3))
+    gradient = jc.grad(total)
+    wanted = np.linalg.inv(a).swapaxes(1, 2) * np.arange(1.0, 41.0)[:, None, None]
+    for executor in ["numpy", "native"] if jc.native_available() else ["numpy"]:
+        with jc.executor(executor):
+            np.testing.assert_allclose(gradient(a), wanted, rtol=1e-10, atol=1e-10)
+            b = a.copy()
+            b[7] = 0.0
+            with np.errstate(all="ignore"):
+                found = gradient(b)
+            assert np.isnan(found[7]).all()
+            np.testing.assert_allclose(np.delete(found, 7, 0), np.delete(wanted, 7, 0), rtol=1e-10, atol=1e-10)
+
+
+def test_powers_of_what_is_not_square():
+    with pytest.raises(np.linalg.LinAlgError, match="square"):
+        jc.jacobian(lambda a: np.linalg.matrix_power(a, 3))(np.ones((2, 3)))
+    with pytest.raises(TypeError):
+        jc.jacobian(lambda a: np.linalg.matrix_power(a, 1.5))(np.ones((2, 2)))

@@ -237,6 +237,44 @@ def test_leading_coefficients_that_are_zero_now(name, first):
         np.testing.assert_allclose(jacobian(np.array(c)), slopes, rtol=1e-14)
 
 
+def _by_degrees(function, c):
+    """A function of polynomials by differences in each coefficient, evaluated and so of no certain degree."""
+    columns = []
+    for e in np.eye(len(c)) * 1e-3:
+        total = sum(w * (function(c + k * e) - function(c - k * e)) for k, w in ((1, 45), (2, -9), (3, 1)))
+        columns.append(total / 0.06)
+    return np.stack(columns, -1)
+
+
+DIVISOR = np.array([1.0, 2.0, 0.5])
+KINDS = ("Polynomial", "Chebyshev", "Legendre", "Laguerre", "Hermite", "HermiteE")
+QUOTIENTS = {
+    "//": lambda kind, c: (kind(c) // kind(DIVISOR))(1.3),
+    "%": lambda kind, c: (kind(c) % kind(DIVISOR))(1.3),
+    "divmod": lambda kind, c: sum(k * p(1.3) for k, p in enumerate(divmod(kind(c), kind(DIVISOR)), 2)),
+    "by a number": lambda kind, c: (kind(c) // c[0])(1.3),
+    "divisor": lambda kind, c: (kind([1.0, 2.0, -1.0, 3.0]) % kind(c[:3]))(1.3),
+}
+
+
+@pytest.mark.parametrize("name", QUOTIENTS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_division_of_polynomials_whose_coefficients_are_zero_now(kind, name):
+    function = lambda c: QUOTIENTS[name](getattr(np.polynomial, kind), c)  # noqa: E731
+    differentiated = jc.value_and_jacobian(function)
+    with_remainder = np.polynomial.polynomial.polymul(DIVISOR, [1.0, 1.0]) + [3.0, 0.0, 0.0, 0.0]
+    for c in ([1.0, 2.0, 3.0, 0.0], with_remainder, [0.3, 2.0, 0.5, 1.0], [1.0, 2.0, 0.5, 0.0]):
+        value, slope = differentiated(np.array(c))
+        np.testing.assert_allclose(value, function(np.array(c)), rtol=1e-12, atol=1e-14)
+        np.testing.assert_allclose(slope, _by_degrees(function, np.array(c)), rtol=1e-8, atol=1e-9)
+
+
+def test_products_of_highest_coefficients_that_are_zero_now():
+    slope = jc.jacobian(lambda c: np.polymul(c, DIVISOR))(np.array([0.0, 1.0, 2.0]))
+    # (c0 z^2 + c1 z + c2) (z^2 + 2 z + 1/2), without the power of z that NumPy leaves out
+    np.testing.assert_array_equal(slope, [[2, 1, 0], [0.5, 2, 1], [0, 0.5, 2], [0, 0, 0.5]])
+
+
 def test_shares_out_of_range():
     jacobian = jc.jacobian(lambda x: np.quantile(x[1:], x[0]))
     jacobian(X)

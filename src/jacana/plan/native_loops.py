@@ -14,7 +14,16 @@ from ..graph.index import Affine, Index
 from ..graph.node import Node, Shape
 from ..graph.ops.contraction import contract
 from ..graph.ops.control import RunParams, loop_part, loop_run
-from ..graph.ops.linalg import cholesky_factor, cholesky_tangent, cofactor, determinant, inverse, slogdet, solve
+from ..graph.ops.linalg import (
+    cholesky_factor,
+    cholesky_tangent,
+    cofactor,
+    determinant,
+    inverse,
+    inverse_or_nan,
+    slogdet,
+    solve,
+)
 from ..graph.ops.movement import assemble, index, injective
 from ..graph.ops.position import read_at, write_at
 from .jobs import Call, Group, Job, NativePlan
@@ -25,7 +34,7 @@ from .reductions import Reduction
 INLINE_CONTRACTION = 32  # multiplications up to which a sum of products is written out where it is read
 LARGEST_MATRIX = 48  # rows up to which elimination is written here: beyond, LAPACK's blocks are worth a call
 # Functions of small matrices that machine code has. The second input of Cholesky's stands for a displacement only.
-MATRICES = (solve, inverse, determinant, slogdet, cofactor, cholesky_factor, cholesky_tangent)
+MATRICES = (solve, inverse, inverse_or_nan, determinant, slogdet, cofactor, cholesky_factor, cholesky_tangent)
 INTEGER_ARITHMETIC = frozenset({"add", "subtract", "multiply", "negative"})
 
 

@@ -116,6 +116,7 @@ def matrix_power(a: Any, n: int) -> Any:
     """Repeated products."""
     if tracked(a) is None:
         return call_on_constants(np.linalg.matrix_power, (a, n), {})
+    np.linalg.matrix_power(raw(a), n)  # for what it raises
     if n < 0:
         return matrix_power(inv(a), -n)
     if n == 0:

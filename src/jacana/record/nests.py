@@ -62,21 +62,30 @@ def _of_points(original: Callable[..., Any]) -> Callable[..., Any]:
     return function
 
 
-_BY_THE_LEADING = ("div", "roots", "companion")  # these divide by the leading coefficient, which must not be zero
+_BY_THE_LEADING = ("roots", "companion")  # these divide by the leading coefficient, which must not be zero
 
 
 def _untrimmed(original: Callable[..., Any]) -> Callable[..., Any]:
-    """Leading coefficients that are zero now, and by which there is a derivative, are not cut off."""
+    """Leading coefficients that are zero now, and by which there is a derivative, are not cut off.
+
+    What a polynomial is divided by is the exception: its degree is a decision, which is guarded.
+    """
 
     @functools.wraps(original)
     def function(seq: Any) -> Any:
         if current_recording() is None or not any_tracked([seq]):
             return original(seq)
         frame: FrameType | None = sys._getframe(1)
+        operands: Any = ()
         while frame is not None and frame.f_globals.get("__name__") == "numpy.polynomial.polyutils":
+            operands = frame.f_locals.get("arrays", operands) if frame.f_code.co_name == "as_series" else operands
+            if frame.f_code.co_name == "_div":
+                break
             frame = frame.f_back
         if frame is None or frame.f_code.co_name.endswith(_BY_THE_LEADING):
             return original(seq)
+        if frame.f_code.co_name.endswith("div"):
+            return original(seq) if len(operands) == 2 and seq is operands[1] else seq
         factors = [frame.f_locals[name] for name in ("c1", "c2") if name in frame.f_locals]
         vanishes = any(not any_tracked([c]) and not np.any(raw_deep(c)) for c in factors)  # a product with zero
         return original(seq) if vanishes and frame.f_code.co_name.endswith("mul") else seq

@@ -9,6 +9,7 @@ import numpy as np
 from ..graph.build import broadcast_to
 from ..graph.node import Node
 from ..graph.ops import factors, matrix_functions, pivoted, spectral
+from ..graph.ops.linalg import inverse_or_nan
 from .factorizations import guard_real, least_squares, mirrored, qr_nodes, svd_nodes, svdvals, with_basis, zeros_below
 from .foreign import refuses
 from .lift import operand, plain_operand
@@ -319,9 +320,15 @@ def polar(value: Any, a: Any, side: str = "right") -> Any:
     dtype = value[0].dtype
     square = np.matmul(_turned(a), a) if side == "right" else np.matmul(a, _turned(a))
     params = matrix_functions.FunctionParams("sqrtm")
-    p = wrap_node(matrix_functions.matrix_function(float_node(square, dtype), params=params), value[1])
-    u = np.matmul(a, np.linalg.inv(p)) if side == "right" else np.linalg.solve(p, a)
-    return valued(u, value[0]), p
+    root = matrix_functions.matrix_function(float_node(square, dtype), params=params)
+    inverted = wrap_node(inverse_or_nan(root), np.empty_like(value[1]))
+    u = np.matmul(a, inverted) if side == "right" else np.matmul(inverted, a)
+    node = float_node(a, dtype)
+    parts = [
+        matrix_functions.polar_factor(node, by, params=matrix_functions.PolarParams(side, k))
+        for k, by in enumerate((float_node(u, dtype), root))
+    ]
+    return tuple(map(wrap_node, parts, value))
 
 
 @of_scipy("orthogonal_procrustes")

@@ -143,9 +143,11 @@ def polymul(a1: Any, a2: Any) -> Any:
         return call_on_constants(np.polymul, (a1, a2), {})
     if called_by("poly1d"):
         return np.convolve(_coefficients(a1), _coefficients(a2))
-    first, second = (np.trim_zeros(_coefficients(a), "f") for a in (a1, a2))
-    found = np.convolve(first, second) if len(first) and len(second) else np.zeros(1)
-    return as_numpy(np.polymul(raw_deep(a1), raw_deep(a2)), found)
+    first, second = _coefficients(a1), _coefficients(a2)
+    for factor in (first, second):
+        np.trim_zeros(factor, "f")  # looks at them, and guards what it sees
+    value = np.polymul(raw_deep(a1), raw_deep(a2))
+    return as_numpy(value, np.convolve(first, second)[-len(value) :])
 
 
 @composed(np.polyder)

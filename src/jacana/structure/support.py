@@ -111,7 +111,7 @@ def _looked_through(node: Node) -> Sequence[Node]:
     if node.op is index:
         return node.inputs
     match node.op.name:
-        case "negative" | "cast" | "multiply" | "inv":
+        case "negative" | "cast" | "multiply" | "inv" | "inv_or_nan":
             return node.inputs
         case "divide":
             return node.inputs[:1]
@@ -148,7 +148,7 @@ def _places(node: Node, known: Known) -> Terms | None:
         case "multiply":
             options = [p for i in node.inputs if (p := known[i]) is not None]
             return min(options, key=_count, default=None)
-        case "inv" if node.size <= UNION:
+        case "inv" | "inv_or_nan" if node.size <= UNION:
             return _inverse_places(node, known)
         case "add" | "subtract" if node.size <= UNION:
             a, b = (known[i] for i in node.inputs)

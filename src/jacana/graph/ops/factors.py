@@ -16,7 +16,7 @@ import numpy as np
 from ...errors import DifferentiationError
 from ..node import Array, DType, Edges, Node, Shape
 from .labelled import contracted, labelled, linalg, rows_of, tangent, turned
-from .linalg import inverse
+from .linalg import inverse_or_nan
 
 # --- QR of tall and square matrices -------------------------------------------------------------------------------
 
@@ -60,7 +60,7 @@ def _qr_columns(node: Node) -> Edges:
     (a,) = node.inputs
     m, n = a.shape[-2:]
     _, r = _qr_parts(qr(a))
-    return ((labelled(a.shape[:-2], {"p": m, "j": n, "l": n}, "pj", "pl", (inverse(r), "lj")),),)
+    return ((labelled(a.shape[:-2], {"p": m, "j": n, "l": n}, "pj", "pl", (inverse_or_nan(r), "lj")),),)
 
 
 def _qr_symmetric(node: Node) -> Edges:

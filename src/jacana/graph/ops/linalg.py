@@ -8,6 +8,7 @@ differentiation" (2008), sections 2.2 and 2.3; Cholesky: Murray, arXiv:1602.0752
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,19 @@ def _inverse_edges(node: Node) -> Edges:
     # dY = -Y dA Y
     lead, n = node.shape[:-2], node.shape[-1]
     return ((labelled(lead, _axes(n, "ijkl"), "ij", "kl", (-node, "ik"), (node, "lj")),),)
+
+
+def _inverse_or_nan(params: Any, a: Array) -> Array:
+    """The inverse that a derivative needs: NaN for a singular matrix, whose own function has a value there."""
+    try:
+        return np.linalg.inv(a)
+    except np.linalg.LinAlgError:
+        pass
+    result = np.full_like(a, np.nan)
+    for k in np.ndindex(a.shape[:-2]):
+        with contextlib.suppress(np.linalg.LinAlgError):
+            result[k] = np.linalg.inv(a[k])
+    return result
 
 
 def _solve_infer(params: Any, a: Node, b: Node) -> tuple[Shape, DType]:
@@ -94,7 +108,7 @@ def _slogdet_evaluate(params: Any, a: Array) -> Array:
 def _slogdet_edges(node: Node) -> Edges:
     # The sign is constant wherever there is a derivative; d log|det A| / dA[k, l] = Y[l, k].
     (a,) = node.inputs
-    return ((labelled(node.shape[:-1], _axes(a.shape[-1], "kl"), (1,), "kl", (inverse(a), "lk")),),)
+    return ((labelled(node.shape[:-1], _axes(a.shape[-1], "kl"), (1,), "kl", (inverse_or_nan(a), "lk")),),)
 
 
 def _cholesky_edges(node: Node) -> Edges:
@@ -115,6 +129,7 @@ def _cholesky_displacement(node: Node) -> Edges:
 
 
 inverse = linalg("inv", lambda params, a: np.linalg.inv(a), square, _inverse_edges)
+inverse_or_nan = linalg("inv_or_nan", _inverse_or_nan, square, _inverse_edges)
 solve = linalg("solve", lambda params, a, b: np.linalg.solve(a, b), _solve_infer, _solve_edges)
 determinant = linalg(
     "det", lambda params, a: np.asarray(np.linalg.det(a)), lambda params, a: (a.shape[:-2], a.dtype), _det_edges

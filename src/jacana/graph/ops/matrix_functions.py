@@ -34,6 +34,17 @@ class FunctionParams(NamedTuple):
         return self
 
 
+class PolarParams(NamedTuple):
+    """On which side the symmetric factor is, and which factor: 0 the orthogonal one, 1 the symmetric one."""
+
+    side: str
+    part: int
+
+    def batched(self) -> PolarParams:
+        """The same for one more leading axis."""
+        return self
+
+
 def is_real(value: Array) -> bool:
     """Whether a complex matrix is real but for what rounding leaves, which depends on the version of SciPy."""
     rounding = value.shape[-1] * np.finfo(value.dtype).eps * np.abs(value).max(initial=0.0)
@@ -245,3 +256,21 @@ _sylvester_t = linalg(
 def sylvester(a: Node, b: Node, c: Node) -> Node:
     """The solution of ``a x + x b = c``."""
     return _sylvester(a, b, c, _sylvester_t(a, b, c))
+
+
+def _polar_evaluate(params: PolarParams, a: Array, formula: Array) -> Array:
+    u, s, vt = np.linalg.svd(a, full_matrices=False)
+    if params.part == 0:
+        return np.asarray(u @ vt)
+    vectors = np.swapaxes(vt, -1, -2) if params.side == "right" else u
+    return np.asarray((vectors * s[..., None, :]) @ np.swapaxes(vectors, -1, -2))
+
+
+def _polar_edges(node: Node) -> Edges:
+    m, n = node.shape[-2:]
+    return None, (labelled(node.shape[:-2], {"i": m, "j": n}, "ij", "ij"),)
+
+
+# A polar factor of the first input, by singular values: it exists where the formula that is differentiated, the second
+# input, divides by zero.
+polar_factor = linalg("polar", _polar_evaluate, lambda params, a, formula: (formula.shape, formula.dtype), _polar_edges)

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..node import Array, DType, Edges, Node, Shape
 from .labelled import labelled, linalg, tangent
-from .linalg import inverse, square
+from .linalg import inverse_or_nan, square
 
 
 class PivotParams(NamedTuple):
@@ -49,7 +49,8 @@ def _lu_evaluate(params: Any, a: Array, t: Array) -> Array:
     """Without exchanges: the rows are in their order already."""
     a = a.copy()
     for k in range(a.shape[-1] - 1):
-        a[..., k + 1 :, k] /= a[..., k, k, None]
+        pivot = a[..., k, k, None]
+        a[..., k + 1 :, k] /= np.where(pivot == 0, 1.0, pivot)  # of a column of zeros
         a[..., k + 1 :, k + 1 :] -= a[..., k + 1 :, k, None] * a[..., None, k, k + 1 :]
     return a
 
@@ -88,7 +89,7 @@ def _lu_edges(node: Node) -> Edges:
 
 def _lu_tangent(node: Node) -> Edges:
     (a,) = node.inputs
-    lower, upper = map(inverse, _parts(lu(a)))
+    lower, upper = map(inverse_or_nan, _parts(lu(a)))
     sizes = dict.fromkeys("ijkl", a.shape[-1])
     return ((labelled(a.shape[:-2], sizes, "ij", "kl", (lower, "ik"), (upper, "lj")),),)
 

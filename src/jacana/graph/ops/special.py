@@ -21,7 +21,9 @@ from ..build import cast_to
 from ..node import REGISTRY, DType, Node, Operation, Partial, Shape, register
 from .elementwise import (
     _edges,
+    _power_partials,
     absolute,
+    cos,
     equal,
     exp,
     expm1,
@@ -29,7 +31,9 @@ from .elementwise import (
     log,
     log1p,
     logical_and,
+    logical_or,
     number,
+    remainder,
     select,
     sign,
     sin,
@@ -118,6 +122,21 @@ def safe_where(mask: Node, regular: Callable[[Node], Node], x: Node, stand_in: f
     return select(mask, otherwise, regular(inside))
 
 
+def by_series(x: Node, size: float, formula: Callable[[Node], Node], series: Callable[[Node], Node]) -> Node:
+    """``series(x)`` where x is smaller than ``size``, where the formula is 0 / 0 or loses digits."""
+    near = absolute(x) < number(size, x)
+    return safe_where(near, formula, x, 1.0, series(select(near, x, number(0.0, x))))
+
+
+def polynomial(x: Node, coefficients: Sequence[float]) -> Node:
+    """The sum of ``coefficients[k] * x**k``."""
+    *others, highest = coefficients
+    total = number(highest, x)
+    for coefficient in reversed(others):
+        total = coefficient + x * total
+    return total
+
+
 # --- gamma and relatives ----------------------------------------------------------------------------------------
 
 special("zeta", [(1.5, 4.0), POSITIVE], lambda x, q, y: (None, -x * S("zeta", x + 1.0, q)), fixed=(0,))
@@ -127,12 +146,41 @@ for _psi in ("psi", "digamma"):
 one("gamma", POSITIVE, lambda x, y: y * S("psi", x))
 one("gammaln", POSITIVE, lambda x, y: S("psi", x))
 one("loggamma", POSITIVE, lambda x, y: S("psi", x))
-one("rgamma", POSITIVE, lambda x, y: -y * S("psi", x))
+
+
+def _rgamma_slope(x: Node, y: Node) -> Node:
+    # Below 1/2 by reflection (DLMF 5.5.3): psi is infinite where the function is zero.
+    below = x < 0.5
+    z = select(below, x, number(0.0, x))
+    whole = floor(z + 0.5)
+    angle = (z - whole) * math.pi
+    turned = cos(angle) - sin(angle) * (S("psi", 1.0 - z) * (1.0 / math.pi))
+    return select(
+        below, S("gamma", 1.0 - z) * ((1.0 - 2.0 * remainder(whole, number(2.0, x))) * turned), -y * S("psi", x)
+    )
+
+
+one("rgamma", REAL, _rgamma_slope, at=[((0.0,), (1.0,)), ((-1.0,), (-1.0,)), ((-2.0,), (2.0,))])
+_LARGE = 150.0  # beyond, the gamma function overflows before its quotients do
+
+
+def _rising_partials(a: Node, m: Node, y: Node) -> Sequence[Partial]:
+    # gamma(a + m) / gamma(a): zero where a is a whole number below one, which psi does not see; where both gamma
+    # functions are infinite psi is reflected, whose poles cancel if m is a whole number.
+    end = a + m
+    plain = y * (S("psi", end) - S("psi", a))
+    product = S("gamma", end) * (S("psi", end) * S("rgamma", a) + _rgamma_slope(a, S("rgamma", a)))
+    reflected = y * (S("psi", 1.0 - end) - S("psi", 1.0 - a))
+    zero = number(0.0, a)
+    crosses = logical_and(a < 0.5, logical_and(end > zero, end < number(_LARGE, a)))
+    both = logical_and(end <= zero, equal(m, floor(m)))
+    return select(crosses, product, select(both, reflected, plain)), y * S("psi", end)
+
+
 special(
-    "poch",
-    [POSITIVE, POSITIVE],
-    lambda a, m, y: (y * (S("psi", a + m) - S("psi", a)), y * S("psi", a + m)),
-)
+    "poch", [POSITIVE, POSITIVE], _rising_partials,
+    at=[((0.0, 2.0), (1.0, 0.0)), ((-1.0, 3.0), (-1.0, 0.0)), ((-3.0, 2.0), (-5.0, None))],
+)  # fmt: skip
 special(
     "beta",
     [POSITIVE, POSITIVE],
@@ -143,14 +191,28 @@ special(
     [POSITIVE, POSITIVE],
     lambda a, b, y: (S("psi", a) - S("psi", a + b), S("psi", b) - S("psi", a + b)),
 )
+
+
+def _binomial_partials(n: Node, k: Node, y: Node) -> Sequence[Partial]:
+    top, chosen, rest = n + 1.0, k + 1.0, n - k + 1.0
+    by_n = y * (S("psi", top) - S("psi", rest))
+    by_k = y * (S("psi", rest) - S("psi", chosen))
+    # Outside the triangle of Pascal one of two factors is zero, or near it, at whole numbers.
+    first, second = S("rgamma", chosen), S("rgamma", rest)
+    first_slope, second_slope = _rgamma_slope(chosen, first), _rgamma_slope(rest, second)
+    half = number(0.5, n)
+    outside = logical_and(logical_or(chosen < half, rest < half), logical_and(top > half, n < number(_LARGE, n)))
+    whole = S("gamma", top)
+    return (
+        select(outside, y * S("psi", top) + whole * first * second_slope, by_n),
+        select(outside, whole * (first_slope * second - first * second_slope), by_k),
+    )
+
+
 special(
-    "binom",
-    [(3.2, 6.0), (0.3, 2.8)],
-    lambda n, k, y: (
-        y * (S("psi", n + 1.0) - S("psi", n - k + 1.0)),
-        y * (S("psi", n - k + 1.0) - S("psi", k + 1.0)),
-    ),
-)
+    "binom", [(3.2, 6.0), (0.3, 2.8)], _binomial_partials,
+    at=[((1.0, 2.0), (0.5, -0.5)), ((0.0, 2.0), (-0.5, 0.5))],
+)  # fmt: skip
 
 
 def _gamma_density(a: Node, x: Node) -> Node:
@@ -191,7 +253,7 @@ one("erfcinv", (0.1, 1.9), lambda x, y: exp(y * y) * (-0.5 * ROOT_PI))
 one("ndtr", REAL, lambda x, y: _bell(x))
 one("log_ndtr", REAL, lambda x, y: exp(-0.5 * (x * x) - y) * (1.0 / ROOT_TWO_PI))
 one("ndtri", UNIT_INTERVAL, lambda p, y: 1.0 / _bell(y))
-one("ndtri_exp", (-3.0, -0.1), lambda p, y: exp(p) / _bell(y))
+one("ndtri_exp", (-3.0, -0.1), lambda p, y: exp(p + 0.5 * (y * y)) * ROOT_TWO_PI)
 special(
     "owens_t",
     [REAL, REAL],
@@ -267,7 +329,7 @@ one("log1p", (-0.7, 2.0), lambda x, y: 1.0 / (1.0 + x))
 one("cbrt", POSITIVE, lambda x, y: 1.0 / (3.0 * y * y))
 one("exp10", (-1.0, 1.0), lambda x, y: y * math.log(10.0))
 one("cosm1", REAL, lambda x, y: -sin(x))
-special("powm1", [POSITIVE, REAL], lambda x, p, y: (p * x ** (p - 1.0), (y + 1.0) * log(x)))
+special("powm1", [POSITIVE, REAL], lambda x, p, y: _power_partials(x, p, y + 1.0))
 _DEGREE = math.pi / 180.0
 one("sindg", (-90.0, 90.0), lambda x, y: S("cosdg", x) * _DEGREE)
 one("cosdg", (-90.0, 90.0), lambda x, y: S("sindg", x) * -_DEGREE)
@@ -282,27 +344,32 @@ one("round", REAL, lambda x, y: None, smooth=False)
 one("gammasgn", POSITIVE, lambda x, y: None, smooth=False)
 
 
-def _boxcox_by_power(logarithm: Node, power: Node, y: Node) -> Node:
-    # d/dp (exp(p l) - 1)/p = l^2 * exprel'(p l).
-    scaled = power * logarithm
-    return logarithm * logarithm * _exprel_slope(scaled, scaled)
+def _boxcox_by_power(base: Node, logarithm: Callable[[Node], Node], power: Node, end: float) -> Node:
+    # d/dp (exp(p l) - 1)/p = l^2 * exprel'(p l), and of -1/p where the logarithm l is infinite.
+    def formula(base: Node) -> Node:
+        scaled = power * logarithm(base)
+        return logarithm(base) * logarithm(base) * _exprel_slope(scaled, scaled)
+
+    at_end = logical_and(equal(base, number(end, base)), power > number(0.0, power))
+    return safe_where(at_end, formula, base, 1.0, 1.0 / (power * power))
 
 
-special("boxcox", [POSITIVE, REAL], lambda x, p, y: (x ** (p - 1.0), _boxcox_by_power(log(x), p, y)),
+special("boxcox", [POSITIVE, REAL], lambda x, p, y: (x ** (p - 1.0), _boxcox_by_power(x, log, p, 0.0)),
         at=[((2.0, 0.0), (0.5, 0.5 * math.log(2.0) ** 2))])  # fmt: skip
 special(
-    "boxcox1p", [(-0.5, 2.0), REAL], lambda x, p, y: ((1.0 + x) ** (p - 1.0), _boxcox_by_power(log1p(x), p, y)),
+    "boxcox1p", [(-0.5, 2.0), REAL], lambda x, p, y: ((1.0 + x) ** (p - 1.0), _boxcox_by_power(x, log1p, p, -1.0)),
     at=[((1.0, 0.0), (0.5, 0.5 * math.log(2.0) ** 2))],
 )  # fmt: skip
 
 
 def _inverse_boxcox(x: Node, p: Node, power: Node) -> Sequence[Partial]:
-    base = 1.0 + p * x
-    zero = number(0.0, p)
-    by_power = safe_where(
-        equal(p, zero), lambda q: x / (q * base) - log1p(q * x) / (q * q), p, 1.0, -0.5 * (x * x)
+    # d/dp log1p(p x)/p = x^2 (t/(1 + t) - log1p(t))/t^2 with t = p x.
+    scaled = p * x
+    by_power = by_series(
+        scaled, 0.06, lambda t: (t / (1.0 + t) - log1p(t)) / (t * t),
+        lambda t: polynomial(t, [(-1) ** (k + 1) * (k + 1) / (k + 2) for k in range(14)]),
     )  # fmt: skip
-    return power / base, power * by_power
+    return power / (1.0 + scaled), power * (x * x) * by_power
 
 
 special("inv_boxcox", [(-0.3, 1.0), (0.3, 1.5)], lambda x, p, y: _inverse_boxcox(x, p, y),

@@ -12,8 +12,8 @@ import scipy.special as sc
 
 from ..build import cast_to
 from ..node import Node, Partial
-from .elementwise import absolute, cos, exp, log, number, select, sign, sin, sqrt
-from .special import POSITIVE, REAL, SPECIAL, S, one, safe_where, special
+from .elementwise import absolute, cos, equal, exp, log, maximum, number, select, sign, sin, sqrt
+from .special import POSITIVE, REAL, SPECIAL, S, by_series, one, polynomial, safe_where, special
 
 # --- Bessel functions (DLMF 10.6, 10.29) ------------------------------------------------------------------------
 
@@ -89,17 +89,58 @@ one("k1e", POSITIVE, lambda x, y: y - S("k0e", x) - y / x)
 
 # --- Struve and Kelvin functions (DLMF 11.4, 10.61) -------------------------------------------------------------
 
-special("struve", [_ORDER, POSITIVE], lambda v, x, y: (None, S("struve", v - 1.0, x) - v * y / x), fixed=(0,))
-special("modstruve", [_ORDER, POSITIVE], lambda v, x, y: (None, S("modstruve", v - 1.0, x) - v * y / x), fixed=(0,))
+
+def _struve(name: str, turn: float) -> None:
+    """Near zero by the functions of the orders next to it (11.4.25, 11.4.29): there is no division by x in that."""
+
+    def slope(v: Node, x: Node, y: Node) -> Sequence[Partial]:
+        near = absolute(x) < number(1.0, x)
+        inner = select(near, x, number(0.0, x))
+        first = (0.5 * inner) ** v * S("rgamma", v + 1.5) * (1.0 / math.sqrt(math.pi))
+        beside = 0.5 * (S(name, v - 1.0, inner) + turn * S(name, v + 1.0, inner) + first)
+        formula = safe_where(near, lambda z: S(name, v - 1.0, z) - v * S(name, v, z) / z, x, 1.0, beside)
+        of_zero = 2.0 / math.pi + turn * S(name, number(1.0, x), x)
+        return None, select(equal(v, number(0.0, v)), of_zero, formula)
+
+    special(name, [_ORDER, POSITIVE], slope, fixed=(0,), at=[((0.0, 0.0), (None, 2.0 / math.pi))])
+
+
+_struve("struve", -1.0)
+_struve("modstruve", 1.0)
 one("itstruve0", POSITIVE, lambda x, y: S("struve", _order(0.0, x), x))
 one("itmodstruve0", POSITIVE, lambda x, y: S("modstruve", _order(0.0, x), x))
-one("it2struve0", POSITIVE, lambda x, y: -S("struve", _order(0.0, x), x) / x)
+one(
+    "it2struve0", POSITIVE, lambda x, y: by_series(
+        x, 1.0, lambda z: -S("struve", _order(0.0, z), z) / z,
+        lambda z: polynomial(z * z, [(-1) ** (k + 1) * 2 / (math.pi * math.prod(range(1, 2 * k + 2, 2)) ** 2)
+                                     for k in range(10)]),
+    ), at=[((0.0,), (-2.0 / math.pi,))],
+)  # fmt: skip
 one("ber", POSITIVE, lambda x, y: S("berp", x))
 one("bei", POSITIVE, lambda x, y: S("beip", x))
 one("ker", POSITIVE, lambda x, y: S("kerp", x))
 one("kei", POSITIVE, lambda x, y: S("keip", x))
-one("berp", POSITIVE, lambda x, y: -S("bei", x) - y / x)
-one("beip", POSITIVE, lambda x, y: S("ber", x) - y / x)
+
+
+def _over_x(name: str, order: int) -> Callable[[Node], Node]:
+    """``ber'(x) / x`` and ``bei'(x) / x``, with the series of their quotients by x (10.65.1)."""
+    terms = [(-1) ** k * 4 * (2 * k + order) / (4 ** (2 * k + order) * math.factorial(2 * k + order) ** 2) / 2
+             for k in range(5)]  # fmt: skip
+
+    def quotient(x: Node) -> Node:
+        def series(z: Node) -> Node:
+            square = z * z
+            total = polynomial(square * square, terms[1 - order :])
+            return total if order else square * total
+
+        return by_series(x, 1.0, lambda z: S(name, z) / z, series)
+
+    return quotient
+
+
+_berp_over_x, _beip_over_x = _over_x("berp", 0), _over_x("beip", 1)
+one("berp", POSITIVE, lambda x, y: -S("bei", x) - _berp_over_x(x), at=[((0.0,), (0.0,))])
+one("beip", POSITIVE, lambda x, y: S("ber", x) - _beip_over_x(x), at=[((0.0,), (0.5,))])
 one("kerp", POSITIVE, lambda x, y: -S("kei", x) - y / x)
 one("keip", POSITIVE, lambda x, y: S("ker", x) - y / x)
 
@@ -107,8 +148,17 @@ one("keip", POSITIVE, lambda x, y: S("ker", x) - y / x)
 
 one("exp1", POSITIVE, lambda x, y: -exp(-x) / x)
 one("expi", POSITIVE, lambda x, y: exp(x) / x)
-special("expn", [(2.0, 2.0), POSITIVE], lambda n, x, y: (None, -S("expn", n - number(1, n), x)), fixed=(0,),
-        integers=(0,))  # fmt: skip
+
+
+def _expn_partials(n: Node, x: Node, y: Node) -> Sequence[Partial]:
+    # Those of the orders 0 and -1 are elementary, and SciPy knows none below 0.
+    first = exp(-x) / x
+    second = select(equal(n, number(1, n)), first, first * (1.0 + 1.0 / x))
+    return None, -select(n <= number(1, n), second, S("expn", maximum(n - number(1, n), number(0, n)), x))
+
+
+special("expn", [(2.0, 2.0), POSITIVE], _expn_partials, fixed=(0,), integers=(0,),
+        at=[((1.0, 1.0), (None, -math.exp(-1.0))), ((0.0, 1.0), (None, -2.0 * math.exp(-1.0)))])  # fmt: skip
 
 
 def _spence_slope(x: Node, y: Node) -> Node:
@@ -249,11 +299,16 @@ def _real(n: Node, x: Node) -> Node:
     return cast_to(n, x.dtype)
 
 
+def _unless_constant(n: Node, x: Node, slope: Node) -> Node:
+    """The slope, and that of a polynomial of degree 0, which has none below it."""
+    return select(equal(n, number(0, n)), number(0.0, x), slope)
+
+
 def _polynomial(name: str, derivative: object, domain: tuple[float, float] = _INSIDE) -> None:
     special(
         name,
         [_DEGREE, domain],
-        lambda n, x, y: (None, derivative(n, n - number(1, n), x)),  # type: ignore[operator]
+        lambda n, x, y: (None, _unless_constant(n, x, derivative(n, n - number(1, n), x))),  # type: ignore[operator]
         fixed=(0,),
         integers=(0,),
     )
@@ -283,14 +338,18 @@ _polynomial(
 special(
     "eval_gegenbauer",
     [_DEGREE, POSITIVE, _INSIDE],
-    lambda n, a, x, y: (None, None, 2.0 * a * S("eval_gegenbauer", n - number(1, n), a + 1.0, x)),
+    lambda n, a, x, y: (
+        None,
+        None,
+        _unless_constant(n, x, 2.0 * a * S("eval_gegenbauer", n - number(1, n), a + 1.0, x)),
+    ),
     fixed=(0, 1),
     integers=(0,),
 )
 special(
     "eval_genlaguerre",
     [_DEGREE, POSITIVE, POSITIVE],
-    lambda n, a, x, y: (None, None, -S("eval_genlaguerre", n - number(1, n), a + 1.0, x)),
+    lambda n, a, x, y: (None, None, _unless_constant(n, x, -S("eval_genlaguerre", n - number(1, n), a + 1.0, x))),
     fixed=(0, 1),
     integers=(0,),
 )
@@ -301,7 +360,9 @@ special(
         None,
         None,
         None,
-        0.5 * (_real(n, x) + a + b + 1.0) * S("eval_jacobi", n - number(1, n), a + 1.0, b + 1.0, x),
+        _unless_constant(
+            n, x, 0.5 * (_real(n, x) + a + b + 1.0) * S("eval_jacobi", n - number(1, n), a + 1.0, b + 1.0, x)
+        ),
     ),
     fixed=(0, 1, 2),
     integers=(0,),

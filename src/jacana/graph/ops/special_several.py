@@ -26,6 +26,8 @@ from .special import (
     _bell,
     _chi_square_density,
     _gamma_density,
+    by_series,
+    polynomial,
     safe_where,
     special,
 )
@@ -79,22 +81,27 @@ def _pair(name: str, first: Callable[[Node], Node], second: Callable[[Node], Nod
     _several(name, {"first": _of_one(lambda x, y: first(x)), "second": _of_one(lambda x, y: second(x))})
 
 
-def _over(function: Callable[[Node], Node], at_zero: float) -> Callable[[Node], Node]:
-    """``function(x) / x``, and its limit at zero."""
-    return lambda x: safe_where(
-        equal(x, number(0.0, x)), lambda z: function(z) / z, x, 1.0, number(at_zero, x)
-    )  # fmt: skip
+def _over(function: Callable[[Node], Node], coefficients: Sequence[float], odd: bool = False) -> Callable[[Node], Node]:
+    """``function(x) / x``, and where x is small its series in ``x**2`` (times x if it is odd)."""
+
+    def series(x: Node) -> Node:
+        total = polynomial(x * x, coefficients)
+        return x * total if odd else total
+
+    return lambda x: by_series(x, 1.0, lambda z: function(z) / z, series)
 
 
 # --- integrals of elementary functions and of Bessel functions ----------------------------------------------------
 
-_pair("sici", _over(sin, 1.0), lambda x: cos(x) / x)
-_pair("shichi", _over(sinh, 1.0), lambda x: cosh(x) / x)
+_SINE = [(-1) ** k / math.factorial(2 * k + 1) for k in range(10)]
+_BESSEL = [(-1) ** k / (4 ** (k + 1) * math.factorial(k + 1) ** 2) for k in range(9)]
+_pair("sici", _over(sin, _SINE), lambda x: cos(x) / x)
+_pair("shichi", _over(sinh, [abs(c) for c in _SINE]), lambda x: cosh(x) / x)
 _pair("fresnel", lambda x: sin(x * x * (0.5 * math.pi)), lambda x: cos(x * x * (0.5 * math.pi)))
 _pair("itj0y0", lambda x: S("j0", x), lambda x: S("y0", x))
 _pair("iti0k0", lambda x: S("i0", x), lambda x: S("k0", x))
-_pair("it2j0y0", _over(lambda x: 1.0 - S("j0", x), 0.0), lambda x: -S("y0", x) / x)
-_pair("it2i0k0", _over(lambda x: S("i0", x) - 1.0, 0.0), lambda x: -S("k0", x) / x)
+_pair("it2j0y0", _over(lambda x: 1.0 - S("j0", x), _BESSEL, odd=True), lambda x: -S("y0", x) / x)
+_pair("it2i0k0", _over(lambda x: S("i0", x) - 1.0, [abs(c) for c in _BESSEL], odd=True), lambda x: -S("k0", x) / x)
 
 # --- Airy functions (9.2) ------------------------------------------------------------------------------------------
 
@@ -112,13 +119,21 @@ _several(
         "bip": _of_one(lambda x, y: x * _airy("bi", x)),
     },
 )
+
+
+def _scale_slope(x: Node) -> Node:
+    """Of the logarithm of what ``airye`` multiplies by: nothing below zero, where only ``bi`` is real."""
+    zero = number(0.0, x)
+    return safe_where(x < zero, sqrt, x, 1.0, zero)
+
+
 _several(
     "airye",
     {
-        "ai": _of_one(lambda x, y: _airy("aip", x, "e") + sqrt(x) * y),
-        "aip": _of_one(lambda x, y: x * _airy("ai", x, "e") + sqrt(x) * y),
-        "bi": _of_one(lambda x, y: _airy("bip", x, "e") - sqrt(x) * y),
-        "bip": _of_one(lambda x, y: x * _airy("bi", x, "e") - sqrt(x) * y),
+        "ai": _of_one(lambda x, y: _airy("aip", x, "e") + _scale_slope(x) * y),
+        "aip": _of_one(lambda x, y: x * _airy("ai", x, "e") + _scale_slope(x) * y),
+        "bi": _of_one(lambda x, y: _airy("bip", x, "e") - _scale_slope(x) * y),
+        "bip": _of_one(lambda x, y: x * _airy("bi", x, "e") - _scale_slope(x) * y),
     },
 )
 _several(
@@ -269,6 +284,17 @@ _faddeeva_imag = _record("faddeeva_imag", lambda x, y: sc.wofz(x + 1j * y).imag.
 
 
 def _voigt_partials(x: Node, s: Node, g: Node, y: Node) -> Sequence[Partial]:
+    # Of no width s it is the density of Cauchy; by s**2/2 its derivative is the second one by x.
+    cauchy = equal(s, number(0.0, s))
+    size = x * x + g * g
+    density = 1.0 / (math.pi * size * size)
+    limits = (-2.0 * x * g * density, s * g * (6.0 * (x * x) - 2.0 * (g * g)) * density / size,
+              (x * x - g * g) * density)  # fmt: skip
+    others = _voigt_with_width(x, select(cauchy, number(1.0, s), s), g, y)
+    return tuple(select(cauchy, a, b) for a, b in zip(limits, others, strict=True))
+
+
+def _voigt_with_width(x: Node, s: Node, g: Node, y: Node) -> tuple[Node, Node, Node]:
     scale = 1.0 / (s * math.sqrt(2.0))
     by_x, by_width = _real_partials(x * scale, g * scale, y)
     density = 1.0 / (s * math.sqrt(2.0 * math.pi))

@@ -20,7 +20,7 @@ import numpy as np
 
 from ..node import REGISTRY, Array, DType, Edges, Node, Shape
 from .labelled import contracted, labelled, linalg, row_of, rows_of, spread, tangent, turned
-from .linalg import inverse
+from .linalg import inverse_or_nan
 
 
 class SymmetricParams(NamedTuple):
@@ -262,14 +262,14 @@ def _eig_tangent(node: Node) -> Edges:
     # T = V^-1 dA V
     (a,) = node.inputs
     v = vectors_of(eig(a))
-    y = inverse(v)
+    y = inverse_or_nan(v)
     return ((labelled(a.shape[:-2], dict.fromkeys("ijkl", a.shape[-1]), "ij", "kl", (y, "ik"), (v, "lj")),),)
 
 
 def _eigvals_edges(node: Node) -> Edges:
     (a,) = node.inputs
     v = vectors_of(eig(a))
-    y = inverse(v)
+    y = inverse_or_nan(v)
     return ((labelled(a.shape[:-2], dict.fromkeys("ikl", a.shape[-1]), "i", "kl", (y, "ik"), (v, "li")),),)
 
 

@@ -172,6 +172,15 @@ def _inverse(code: Instructions, n: int, columns: int, matrix: Value, result: Va
     _solve(code, n, n, matrix, result, status)
 
 
+def _inverse_or_nan(code: Instructions, n: int, columns: int, matrix: Value, result: Value, status: Value) -> None:
+    own = code.reserve(I64, 1)
+    code.builder.store(_number(0), own)
+    _inverse(code, n, columns, matrix, result, own)
+    singular = code.builder.icmp_signed("==", code.builder.load(own, typ=I64), _number(SINGULAR))
+    with code.builder.if_then(singular, likely=False), code.counted(_number(0), _number(n * n)) as k:
+        code.store(ir.Constant(code.kind, math.nan), result, k)
+
+
 def _clear(code: Instructions, array: Value, size: int) -> None:
     bytes_ = size * (4 if code.kind == F32 else 8)
     code.builder.call(memset(code.module), [array, ir.Constant(I8, 0), _number(bytes_), ir.Constant(I1, 0)])
@@ -285,6 +294,7 @@ def _cholesky(code: Instructions, n: int, columns: int, matrix: Value, result: V
 _WRITERS: dict[str, Callable[[Instructions, int, int, Value, Value, Value], None]] = {
     "solve": _solve,
     "inv": _inverse,
+    "inv_or_nan": _inverse_or_nan,
     "det": _determinant,
     "slogdet": _sign_and_log,
     "cofactor": _cofactors,
