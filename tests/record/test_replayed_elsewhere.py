@@ -262,7 +262,7 @@ QUOTIENTS = {
 def test_division_of_polynomials_whose_coefficients_are_zero_now(kind, name):
     function = lambda c: QUOTIENTS[name](getattr(np.polynomial, kind), c)  # noqa: E731
     differentiated = jc.value_and_jacobian(function)
-    with_remainder = np.polynomial.polynomial.polymul(DIVISOR, [1.0, 1.0]) + [3.0, 0.0, 0.0, 0.0]
+    with_remainder = (np.polynomial.Polynomial(DIVISOR) * [1.0, 1.0] + 3.0).coef
     for c in ([1.0, 2.0, 3.0, 0.0], with_remainder, [0.3, 2.0, 0.5, 1.0], [1.0, 2.0, 0.5, 0.0]):
         value, slope = differentiated(np.array(c))
         np.testing.assert_allclose(value, function(np.array(c)), rtol=1e-12, atol=1e-14)
