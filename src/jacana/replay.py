@@ -217,11 +217,12 @@ class Replay:
             # The common call, without a tree to flatten: microseconds count here.
             x = args[0]
             known = self._paths.get((x.shape, x.dtype))
-            if known:
+            contiguous = x.flags.c_contiguous
+            if known and (contiguous or x.ndim == 1):
                 path = known[-1]
                 if path.watches.unchanged():
                     self._shorten(path)
-                    values = (x if x.flags.c_contiguous else np.ascontiguousarray(x),)
+                    values = (x if contiguous else np.ascontiguousarray(x),)
                     try:
                         results = path.compiled(values) if path.plain else path.run(values)
                     except np.linalg.LinAlgError:
@@ -240,7 +241,7 @@ class Replay:
         arguments = _Arguments(self, args, kwargs)
         values = arguments.values()
         if any(isinstance(leaf, (Variable, ComplexVariable)) for leaf in arguments.leaves):
-            return self._inline(arguments, *self._record(arguments, values))
+            return self._inline(arguments, *self._record(arguments))
         outer = current_recording()
         with self._lock:
             paths = self._paths.get(arguments.key)
@@ -254,7 +255,7 @@ class Replay:
                         self._paths[arguments.key].remove(path)
                 continue
             if outer is not None and path.free:
-                return self._inline(arguments, *self._record(arguments, values))
+                return self._inline(arguments, *self._record(arguments))
             try:
                 results = path.run(values)
             except np.linalg.LinAlgError:
@@ -262,7 +263,11 @@ class Replay:
             if results is not None:
                 if outer is not None:
                     outer.watches.include(path.watches)
-                elif not kwargs and all(type(a) is np.ndarray and a.dtype.kind != "c" for a in args):
+                elif (
+                    not kwargs
+                    and not arguments.turned
+                    and all(type(a) is np.ndarray and a.dtype.kind != "c" for a in args)
+                ):
                     self._shorten(path)
                 with self._lock:
                     paths = self._paths.setdefault(arguments.key, [])
@@ -271,7 +276,7 @@ class Replay:
                         paths.append(path)
                 return path.finish(results)
         with seldom_collected():
-            recording, traced = self._record(arguments, values)
+            recording, traced = self._record(arguments)
         path = _Path(recording, traced, self.build, self.native)
         if outer is not None:
             if path.free:
@@ -297,7 +302,7 @@ class Replay:
     def trace(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Recording, Traced]:
         """Record the function at these arguments, without running a derivative."""
         arguments = _Arguments(self, args, kwargs)
-        return self._record(arguments, arguments.values())
+        return self._record(arguments)
 
     def program(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Program:
         """The program that a call with these arguments runs, guards included."""
@@ -306,12 +311,12 @@ class Replay:
         outputs = tuple(simplify([*self.build(traced).nodes, *(() if check is None else (check,))]))
         return Program((*recording.inputs, *Program(recording.inputs, outputs).free_inputs()), outputs)
 
-    def _record(self, arguments: _Arguments, values: Sequence[Array]) -> tuple[Recording, Traced]:
+    def _record(self, arguments: _Arguments) -> tuple[Recording, Traced]:
         def unpacked(_: Any, *variables: Variable) -> Any:
             positional, keywords = arguments.rebuild(variables)
             return stand_in(self.function)(*positional, **keywords)
 
-        recording = record(self.watched, values, wrap=unpacked)
+        recording = record(self.watched, arguments.given(), wrap=unpacked)
         outputs, tree = trees.flatten(recording.result)
         if trees.has_none(recording.result):
             raise InvalidInputError(
@@ -383,6 +388,7 @@ class _Arguments:
             chosen[position], complex_chosen[position] = [], []
         self.leaves: list[Any] = []
         self.input_at: list[int] = []  # which leaves are arrays
+        self.turned = False  # whether some array has its axes in memory in another order than C's
         key: list[Any] = []
         structures: list[Any] = []
         for position, argument in enumerate((*args, kwargs)):
@@ -395,7 +401,9 @@ class _Arguments:
                     chosen[position] += range(inputs, inputs + len(leaves))
                 self.input_at += range(len(self.leaves), len(self.leaves) + len(leaves))
                 inputs += len(leaves)
-                key += [(leaf.shape, leaf.dtype) for leaf in leaves]
+                key += [
+                    (leaf.shape, leaf.dtype) if leaf.flags.c_contiguous else self._signature(leaf) for leaf in leaves
+                ]
                 self.leaves += leaves
                 continue
             for place, leaf in enumerate(leaves):
@@ -406,9 +414,9 @@ class _Arguments:
                 if is_array(leaf):
                     self.input_at.append(len(self.leaves))
                     inputs += 2 if is_complex(leaf) else 1
-                    shape = np.shape(leaf)
+                    signature = self._signature(leaf)
                     kind = "number" if _is_number(leaf) else "complex" if is_complex(leaf) else None
-                    key.append((shape, _dtype(leaf)) if kind is None else (kind, shape, _dtype(leaf)))
+                    key.append(signature if kind is None else (kind, *signature))
                 else:
                     key.append(_static_key(leaf))
                 self.leaves.append(leaf)
@@ -431,14 +439,24 @@ class _Arguments:
             return leaves
         return [part for leaf in leaves for part in (parts(leaf) if is_complex(leaf) else (leaf,))]
 
+    def _signature(self, leaf: Any) -> tuple[Any, ...]:
+        """Shape and dtype, and the order of the axes in memory where it is not C's: ``ravel(order="K")`` reads it."""
+        shape, dtype = np.shape(leaf), _dtype(leaf)
+        if isinstance(leaf, np.ndarray) and leaf.ndim > 1 and not leaf.flags.c_contiguous:
+            strides = [abs(s) for s, n in zip(leaf.strides, shape, strict=True) if n > 1]
+            if strides != sorted(strides, reverse=True):
+                self.turned = True
+                return shape, dtype, tuple(np.argsort([-s for s in strides], kind="stable").tolist())
+        return shape, dtype
+
+    def given(self) -> list[Array]:
+        """The concrete arrays as they are in memory, for a recording."""
+        # Not ``.value``: that would be a look, guarded.
+        return [leaf if type(leaf) is np.ndarray else np.asarray(raw(leaf)) for leaf in self.arrays()]
+
     def values(self) -> list[Array]:
         """The concrete arrays, C-contiguous."""
-        result = []
-        for leaf in self.arrays():
-            # Not ``.value``: that would be a look, guarded.
-            value = leaf if type(leaf) is np.ndarray else np.asarray(raw(leaf))
-            result.append(value if value.flags.c_contiguous else np.ascontiguousarray(value))
-        return result
+        return [value if value.flags.c_contiguous else np.ascontiguousarray(value) for value in self.given()]
 
     def rebuild(self, variables: Sequence[Variable]) -> tuple[list[Any], dict[str, Any]]:
         leaves = list(self.leaves)
@@ -459,11 +477,11 @@ class _Arguments:
 
 
 def parts(leaf: Any) -> tuple[Any, Any]:
-    """The real and the imaginary part of a complex leaf, as Variables or C-contiguous arrays."""
+    """The real and the imaginary part of a complex leaf, as Variables or arrays."""
     if isinstance(leaf, ComplexVariable):
         return leaf.real, leaf.imag
     array = np.asarray(leaf)
-    return np.array(array.real, order="C"), np.array(array.imag, order="C")
+    return np.array(array.real, order="K"), np.array(array.imag, order="K")
 
 
 def is_array(leaf: Any) -> bool:

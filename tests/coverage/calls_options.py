@@ -166,10 +166,8 @@ FILTERS = {
 }
 
 FILTERS_REFUSED = {
-    "ndimage.zoom": "ndi.zoom(G, 2)",
     "ndimage.median_filter": "ndi.median_filter(G, 3)",
-    "signal.lfilter": "sg.lfilter([1.0], [1.0, 0.5], x)",
-    "signal.savgol_filter": "sg.savgol_filter(x, 3, 1)",
+    "signal.lfilter by its coefficients": "sg.lfilter([1.0], [1.0, s], x)",
 }
 
 ROTATION = {

@@ -16,6 +16,7 @@ import scipy.special
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+import calls_data
 import calls_methods
 import calls_numpy
 import calls_options
@@ -128,11 +129,27 @@ LIBRARIES = [
     Library("numpy.polynomial", calls_options.POLYNOMIAL, set(), {}, {}),
     Library(
         "scipy.ndimage and scipy.signal",
-        calls_options.FILTERS,
+        calls_options.FILTERS | calls_data.LINEAR_FILTERS,
         set(),
         calls_options.FILTERS_REFUSED,
         {},
         setup="import scipy.ndimage as ndi, scipy.signal as sg",
+    ),
+    Library(
+        "scipy.spatial.distance",
+        calls_data.DISTANCES,
+        set(),
+        calls_data.DISTANCES_REFUSED,
+        {},
+        setup="import scipy.spatial.distance as sd",
+    ),
+    Library(
+        "scipy.stats",
+        calls_data.DISTRIBUTIONS,
+        set(),
+        calls_data.DISTRIBUTIONS_REFUSED,
+        {},
+        setup="import scipy.stats as st",
     ),
     Library("Complex numbers", calls_options.COMPLEX, set(), {}, {}, setup="import scipy.special as sc"),
     Library(

@@ -664,7 +664,10 @@ ROWS: dict[str, list[Row]] = {
     ],
     "argmax": [along("argmax", (2, 3), k, np.argmax) for k in (0, 1)],
     "argmin": [along("argmin", (2, 3), k, np.argmin) for k in (0, 1)],
-    "argsort": [along("argsort", (2, 3), k, np.argsort) for k in (0, 1)],
+    **{
+        name: [along(name, (2, 3), k, np.argsort) for k in (0, 1)]
+        for name in ("argsort", "argsort_quick", "argsort_heap")
+    },
     "inv": [_linalg("inv", [s], np.linalg.inv) for s in [(3, 3), (1, 1), (2, 2, 2), (0, 0)]],
     "inv_or_nan": [_linalg("inv_or_nan", [s], np.linalg.inv) for s in [(3, 3), (1, 1), (2, 2, 2), (0, 0)]],
     "polar": [

@@ -5,6 +5,8 @@ import io
 import numpy as np
 import other_module_helper
 import pytest
+import scipy.integrate
+import scipy.optimize
 
 import jacana as jc
 
@@ -63,3 +65,24 @@ def test_whole_numbers_are_guarded_and_object_arrays_refused():
         jc.jacobian(lambda x: np.array(x, dtype=object).sum())(X)
     with pytest.raises(jc.RecordingError, match=r"as_integer_ratio.*np\.mean"):
         jc.jacobian(lambda x: x * x[0].as_integer_ratio()[0])(X)
+
+
+SOLVERS = {
+    "solve_ivp": lambda a: scipy.integrate.solve_ivp(lambda t, y: -a * y, (0, 1), [1.0]),
+    "quad": lambda a: scipy.integrate.quad(lambda t: a * t, 0, 1),
+    "root": lambda a: scipy.optimize.root(lambda x: x * x - a, [1.0]),
+    "fsolve": lambda a: scipy.optimize.fsolve(lambda x: x * x - a, 1.0),
+    "brentq": lambda a: scipy.optimize.brentq(lambda x: x * x - a, 0.0, 2.0),
+    "least_squares": lambda a: scipy.optimize.least_squares(lambda x: x - a, [1.0]),
+    "minimize": lambda a: scipy.optimize.minimize(lambda x: np.sum((x - a) ** 2), [1.0]),
+}
+
+
+@pytest.mark.parametrize("name", SOLVERS)
+def test_solvers_define_by_run_name_themselves_the_line_and_what_to_write(name):
+    with pytest.raises((jc.RecordingError, ValueError)) as caught:
+        SOLVERS[name](jc.Variable(np.array(2.0)))
+    error = caught.value.__cause__ if name == "minimize" else caught.value  # SciPy says something else, because of it
+    assert isinstance(error, jc.RecordingError)
+    for part in (f"{name} of scipy", "jacana.jacobian(f)(x)", "test_messages.py:"):
+        assert part in str(error)

@@ -9,6 +9,7 @@ from . import (
     complex_spectra,
     contraction,
     creation,
+    distances,
     elementwise,
     factorizations,
     filters,
@@ -19,6 +20,7 @@ from . import (
     interpolation,
     joining,
     linalg,
+    linear_filters,
     matrices,
     methods,
     missing,
@@ -43,9 +45,9 @@ from .variable import Variable, as_node, raw, wrap_node
 # Each of these modules enters its functions in the tables of ``table`` when it is imported.
 _TABLES = (
     choosing, complex_arithmetic, complex_factors, complex_functions, complex_order, complex_spectra, contraction,
-    creation, elementwise, factorizations, filters, fourier, functional, histograms, indexing, interpolation,
-    joining, linalg, matrices, missing, movement, norms, quantiles, reduction, scipy_linalg, scipy_special, sets,
-    statistics, ufuncs,
+    creation, distances, elementwise, factorizations, filters, fourier, functional, histograms, indexing, interpolation,
+    joining, linalg, linear_filters, matrices, missing, movement, norms, quantiles, reduction, scipy_linalg,
+    scipy_special, sets, statistics, ufuncs,
 )  # fmt: skip
 
 __all__ = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +18,10 @@ ABOUT_MEMORY = frozenset({"flags", "strides", "device"})
 WRITABLE = (
     "make an array that Variables are written into inside the recorded function with np.zeros(...) or np.array(...), "
     "called as `np.` (elsewhere with np.zeros_like(x) of a Variable)"
+)
+OUTSIDE = (
+    "put the whole computation into a function, def f(x): ..., and write jacana.jacobian(f)(x), where quad, solve_ivp, "
+    "root, brentq, minimize and much else of SciPy have derivatives; else, "
 )
 ARRAY_ONLY = frozenset(name for name in dir(np.ndarray) if not name.startswith("_"))
 
@@ -41,18 +46,40 @@ class BoundMethod:
         return f"<method of Variable: {self._function.__name__}>"
 
 
+def remedy_for_scipy() -> str:
+    """What to write in the place of the function of SciPy's that asks a Variable for its numbers, if one does."""
+    asking, user = calling_scipy(), user_frame()
+    if asking is None:
+        return ""
+    name = asking.f_code.co_qualname
+    if user is not None and ("<" in name or name.startswith("_")):  # a decorator of SciPy's
+        name = called_name(user.f_code, user.f_lasti) or name
+    module = str(asking.f_globals["__name__"]).partition("._")[0]
+    outside = "" if current_recording() is not None else OUTSIDE
+    return (
+        f"{name} of {module} takes plain numbers: {outside}write its formula with NumPy and scipy.special, or make it "
+        "an operation of your own (jacana.custom_operation)"
+    )
+
+
+def refuse_solvers(*arrays: Any) -> None:
+    """Say so before MINPACK is called with a Variable: it would hide our error behind one of its own."""
+    if current_recording() is None:
+        frame = sys._getframe(1)
+        while frame is not None and str(frame.f_globals.get("__name__")).startswith(("jacana.record", "numpy")):
+            frame = frame.f_back  # type: ignore[assignment]
+        if frame is not None and frame.f_globals.get("__name__") == "scipy.optimize._minpack_py":
+            for array in arrays:
+                np.asarray(array)  # raises
+
+
 def remedy_of_conversion() -> str:
     """What to write in the place of what asks a Variable for an ndarray: a library, or a ufunc of a list."""
-    recording = current_recording() is not None
-    joined = "np.array" if recording else "jacana.functions.array"
-    asking, user = calling_scipy(), user_frame()
-    if asking is not None:
-        module = ".".join(str(asking.f_globals["__name__"]).split(".")[:2])
-        inside = "" if recording else "in a function given to jacana.jacobian much of SciPy has derivatives; else, "
-        return (
-            f"{asking.f_code.co_qualname} of {module} takes plain numbers: {inside}write its formula with NumPy and "
-            "scipy.special, or make it an operation of your own (jacana.custom_operation)"
-        )
+    found = remedy_for_scipy()
+    if found:
+        return found
+    joined = "np.array" if current_recording() is not None else "jacana.functions.array"
+    user = user_frame()
     name = None if user is None else called_name(user.f_code, user.f_lasti)
     if isinstance(getattr(np, name or "", None), np.ufunc):
         return f"numpy.{name} finds no Variable within a list: make one array of it, np.{name}({joined}([a, b]))"

@@ -269,7 +269,7 @@ implements(np.real, np.real_if_close)(lambda val, tol=100: val)
 @implements(np.imag)
 def imag(val: Any) -> Any:
     """Zero."""
-    return np.zeros(np.shape(raw(val)), raw(val).dtype)[()]
+    return np.zeros(np.shape(raw(val)), np.asarray(raw(val)).dtype)[()]
 
 
 @implements(np.array_repr)

@@ -300,6 +300,18 @@ class _Method:
         return call_complex(self._function, (self._variable, *args), kwargs)
 
 
+def _reshape(x: ComplexVariable, *shape: Any, order: str = "C") -> Any:
+    return call_complex(np.reshape, (x, shape[0] if len(shape) == 1 else shape, order), {})
+
+
+def _transpose(x: ComplexVariable, *axes: Any) -> Any:
+    return call_complex(np.transpose, (x, axes[0] if len(axes) == 1 else axes or None), {})
+
+
+def _copy(x: ComplexVariable, order: str = "C") -> Any:
+    return call_complex(np.copy, (x, order), {})  # whose own default keeps the order of the axes
+
+
 def _flatten(x: ComplexVariable, order: str = "C") -> Any:
     return np.copy(call_complex(np.ravel, (x, order), {}))
 
@@ -319,11 +331,14 @@ def _view(x: ComplexVariable, dtype: Any = None, type: Any = None) -> Any:
 
 
 _FUNCTION_OF: dict[str, Callable[..., Any]] = {
-    "conj": np.conjugate, "conjugate": np.conjugate, "flatten": _flatten, "fill": _fill,
+    "conj": np.conjugate, "conjugate": np.conjugate, "flatten": _flatten, "fill": _fill, "copy": _copy,
+    "reshape": _reshape, "transpose": _transpose,
     "sort": _sort, "view": _view,
     "compress": lambda z, condition, axis=None, out=None: np.compress(condition, z, axis, out),
 }  # fmt: skip
-COMPLEX_FUNCTIONS.update({function: function for function in (_flatten, _fill, _sort, _view)})
+COMPLEX_FUNCTIONS.update(
+    {function: function for function in (_copy, _reshape, _transpose, _flatten, _fill, _sort, _view)}
+)
 
 
 # --- operators --------------------------------------------------------------------------------------------------------

@@ -142,7 +142,7 @@ def array(nest: Any, dtype: Any = None, **options: Any) -> Any:
     return array_of_complex(nest, dtype)
 
 
-COMPLEX_FUNCTIONS[np.astype] = lambda x, dtype, /, **options: complex_astype(x, np.dtype(dtype))
+COMPLEX_FUNCTIONS[np.astype] = lambda x, dtype, *args, **options: complex_astype(x, np.dtype(dtype))
 
 
 def _of_reals(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -163,7 +163,7 @@ def full_like(a: Any, fill_value: Any, dtype: Any = None, *args: Any, **options:
     """An array of one number."""
     dtype = np.dtype(dtype or a.dtype)
     if dtype.kind != "c":
-        return FUNCTIONS[np.full_like](np.asarray(raw_deep(a)), fill_value, dtype, *args, **options)
+        return FUNCTIONS[np.full_like](np.asarray(raw_deep(a)), np.real(fill_value), dtype, *args, **options)
     like = np.empty_like(np.asarray(raw_deep(a)), real_dtype(dtype))
     return joined(*(np.full_like(as_part(like), part_of(fill_value, k), *args, **options) for k in (0, 1)))
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from .lift import any_tracked, call_on_constants, operand
 from .reduction import _store
-from .table import Handler, implements
+from .table import ComplexBase, Handler, implements
 from .variable import raw_deep, tracked, wrap_constant, wrap_node
 
 
@@ -49,6 +49,8 @@ def as_numpy(value: Any, result: Any) -> Any:
     if isinstance(value, (tuple, list)):
         items = [as_numpy(v, r) for v, r in zip(value, result, strict=True)]
         return items if isinstance(value, list) else tuple(items)
+    if isinstance(result, ComplexBase):
+        return result
     if tracked(result) is None:
         return wrap_constant(value)
     shape = np.shape(value)

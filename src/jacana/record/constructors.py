@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from .bytecode import called_name
+from .distributions import distribution_methods
 from .functional import joined_by_trick, vectorized
 from .interpolation import spline_methods
 from .iterators import arange, from_iterable
@@ -186,7 +187,8 @@ def patched_constructors() -> Iterator[None]:
                 setattr(np, name, wrapper)
             for (owner, name, _), wrapper in zip(_METHODS, _METHOD_WRAPPERS, strict=True):
                 setattr(owner, name, wrapper)
-            _others[:] = [*spline_methods(), *rotation_methods(), *nest_functions(frozenset(_ORIGINAL))]
+            methods = (*spline_methods(), *rotation_methods(), *distribution_methods())
+            _others[:] = [*methods, *nest_functions(frozenset(_ORIGINAL))]
             for owner, name, _, wrapper in _others:
                 setattr(owner, name, wrapper)
     try:

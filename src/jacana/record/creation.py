@@ -37,6 +37,8 @@ def array(
         raise recording_error(f"An array of dtype {np.dtype(dtype)} cannot hold Variables.")
     if type(nest) is Variable:
         result = astype(nest, nest.dtype if dtype is None else dtype, copy=bool(copy))
+        if order in ("C", "F"):
+            result = _laid_out(result, None, lambda value: _numpy.asarray(value, order=order))
     elif is_complex(nest) or (dtype is not None and np.dtype(dtype).kind == "c"):
         result = array_of_complex(nest, dtype)
     else:
@@ -77,7 +79,7 @@ def require(nest: Any, dtype: Any = None, requirements: Any = None, **options: A
 def asarray(nest: Any, dtype: Any = None, order: Any = None, *, copy: bool | None = None, **options: Any) -> Any:
     """A Variable stays what it is, unless its memory is to be in another order; a nest becomes one array."""
     if copy:
-        return array(nest, dtype)
+        return array(nest, dtype, order=order or "K")
     return _laid_out(nest, dtype, None if order in (None, "K", "A") else lambda v: _numpy.asarray(v, order=order))
 
 
@@ -102,7 +104,10 @@ def _laid_out(nest: Any, dtype: Any, function: Any) -> Any:
     memory = raw(as_part(part_of(result, 0)))
     if not np.shape(memory):
         return _numpy.reshape(result, np.shape(function(memory)))
-    return result if np.may_share_memory(function(memory), memory) else _numpy.copy(result)
+    found = function(memory)
+    if np.may_share_memory(found, memory):
+        return result
+    return _numpy.copy(result, "F" if found.flags.f_contiguous and not found.flags.c_contiguous else "C")
 
 
 def complex_astype(x: Any, dtype: Any) -> Any:
@@ -129,6 +134,12 @@ def copy_(x: Any, order: str = "K", subok: bool = False) -> Any:
     node = tracked(x)
     value = _numpy.array(raw(x), order=order)
     return wrap_constant(value) if node is None else wrap_node(node, value)
+
+
+def astype_method(x: Any, dtype: Any, *args: Any, **options: Any) -> Any:
+    """The method, whose options may be given by place, and the dtype by name."""
+    names = ("order", "casting", "subok", "copy")
+    return astype(x, dtype, **dict(zip(names, args, strict=False)), **options)
 
 
 @implements(np.astype)

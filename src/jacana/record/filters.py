@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from .composed import as_numpy
-from .foreign import records, refuses
+from .foreign import records
 from .lift import any_tracked, array_of, axis_in, plain_operand
 from .location import unsupported
 from .recording import current_recording
@@ -68,7 +68,7 @@ def correlated(padded: Any, weights: Any) -> Any:
     depends = any_tracked((weights,))
     numbers = array_of(weights)
     if not depends and type(weights) is np.ndarray:
-        _watch(weights)
+        watch(weights)
     if numbers.size > TAPS:
         return _windows(padded, weights)
     total: Any = None
@@ -88,7 +88,7 @@ def _windows(padded: Any, weights: Any) -> Any:
     return np.einsum(windows, places + taps, weights, taps, places)
 
 
-def _watch(array: Any) -> None:
+def watch(array: Any) -> None:
     """The content of an array becomes structure."""
     recording = current_recording()
     if recording is not None:
@@ -399,6 +399,4 @@ def correlate2d(in1: Any, in2: Any, mode: str = "full", boundary: str = "fill", 
     return _convolved(in1, np.flip(plain_operand(in2)), mode, _BOUNDARIES[boundary], fillvalue, late=True)
 
 
-refuses(SIGNAL, "Write the recurrence as a loop or with jc.scan.", "lfilter", "filtfilt", "sosfilt", "sosfiltfilt")
-
-__all__ = ["correlated"]
+__all__ = ["correlated", "watch"]

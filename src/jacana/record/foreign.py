@@ -21,7 +21,7 @@ from .lift import any_tracked, call_on_constants
 from .location import is_user_code, unsupported
 from .reach import names_in
 from .recording import current_recording
-from .table import Handler
+from .table import Handler, is_complex
 from .variable import contains_variable
 
 Namespace: TypeAlias = MutableMapping[str, Any]
@@ -29,12 +29,13 @@ Before: TypeAlias = "list[tuple[str, Callable[..., Any], Callable[..., Any]]]"  
 
 HANDLERS: dict[str, dict[str, Handler]] = {}
 REMEDIES: dict[tuple[str, str], str] = {}
+REAL_ONLY: set[tuple[str, str]] = set()  # functions whose handlers know no complex numbers
 # Functions that call the program back: what they depend on may be in a closure, which their handlers find out.
 CALLING_BACK: set[tuple[str, str]] = set()
 # Of these only what has an entry is wrapped: the rest calls NumPy, which knows Variables by itself.
 MADE_OF_UFUNCS = frozenset(
     ("scipy.special", "scipy.interpolate", "scipy.spatial.transform", "scipy.integrate", "scipy.sparse",
-     "scipy.sparse.linalg")
+     "scipy.sparse.linalg", "scipy.stats")
 )  # fmt: skip
 # Here classes are replaced, too.
 _OF_CLASSES = frozenset({"scipy.interpolate"})
@@ -79,6 +80,8 @@ def _wrapper(module: str, name: str, original: Callable[..., Any]) -> Callable[.
             return original(*args, **kwargs)
         if not (any_tracked(args) or any_tracked(tuple(kwargs.values()))):
             return call_on_constants(original, args, kwargs)
+        if (module, name) in REAL_ONLY and any(map(is_complex, (*args, *kwargs.values()))):
+            raise unsupported(f"{module}.{name} of complex numbers", "Work on z.real and z.imag.")
         if handler is None:
             raise unsupported(f"{module}.{name}", REMEDIES.get((module, name), ""))
         return handler(*args, **kwargs)

@@ -16,7 +16,7 @@ from .iterators import arange
 from .lift import any_tracked, axis_in, call_on_constants, plain_operand
 from .location import called_by, recording_error, unsupported
 from .table import implements
-from .variable import Variable, raw, raw_deep, tracked, wrap_constant
+from .variable import Variable, raw, raw_deep, tracked, wrap_constant, wrap_node
 
 
 def moved_by_codes(function: Callable[..., Any], value: Any, *arrays: Any) -> Any:
@@ -73,7 +73,7 @@ def piecewise(x: Any, condlist: Any, funclist: Sequence[Any], *args: Any, **kw: 
         raise ValueError(
             f"with {len(masks)} condition(s), either {len(masks)} or {len(masks) + 1} functions are expected"
         )
-    result: Any = wrap_constant(np.zeros(np.shape(raw(x)), dtype=raw(x).dtype))
+    result: Any = wrap_constant(np.zeros_like(raw(x)))
     for mask, function in zip(masks, funclist, strict=True):
         if not mask.any():
             continue
@@ -248,7 +248,8 @@ def partition(a: Any, kth: Any, axis: Any = -1, kind: str = "introselect", order
         return wrap_constant(np.partition(raw(a), kth, axis))
     if axis is None:
         a, axis = np.ravel(a), -1
-    return np.take_along_axis(a, argpartition(a, kth, axis), axis)
+    result = np.take_along_axis(a, argpartition(a, kth, axis), axis)
+    return wrap_node(result.node, np.partition(raw(a), kth, axis))  # whose memory is in the order of what was sorted
 
 
 @implements(np.argpartition)
@@ -256,7 +257,7 @@ def argpartition(a: Any, kth: Any, axis: Any = -1, kind: str = "introselect", or
     """Integers, which depend on the order of all values and on which are equal: both are guarded."""
     if tracked(a) is not None:
         values, along = (np.ravel(a), -1) if axis is None else (a, axis)
-        order = plain_key(np.argsort(values, axis=along))
+        order = plain_key(np.argsort(values, axis=along, kind="stable"))
         ordered = np.moveaxis(np.take_along_axis(values, order, along), along, -1)
         plain_key(np.equal(ordered[..., 1:], ordered[..., :-1]))
     return np.argpartition(raw(a), kth, axis)
@@ -275,7 +276,7 @@ def unique(
         raise unsupported("numpy.unique(..., axis=...)")
     found: Any = np.unique(raw(ar), **flags, **options)  # type: ignore[call-overload]
     flat = np.ravel(ar)
-    ordered = flat[np.argsort(flat)]
+    ordered = flat[np.argsort(flat, kind="stable")]
     plain_key(np.equal(ordered[1:], ordered[:-1]))
     first = np.unique(raw(flat), return_index=True, **options)[1]
     values = flat[first]

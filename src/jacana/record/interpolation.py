@@ -20,6 +20,7 @@ from .foreign import records, refuses
 from .lift import any_tracked, plain_operand
 from .location import unsupported
 from .recording import current_recording
+from .table import is_complex
 from .variable import contains_variable, raw_deep, tracked, wrap_node
 
 INTERPOLATE = "scipy.interpolate"
@@ -48,6 +49,8 @@ def _called(option: str, original: Callable[..., Any]) -> Callable[..., Any]:
         points = plain_operand(x)
         if not any_tracked([points, *given.values()]):
             return original(self, raw_deep(points), nu, **raw_deep(given))
+        if is_complex(points) or np.iscomplexobj(getattr(self, "c", 0.0)):
+            raise unsupported("a spline with complex values", "Make one of the real parts, one of the others.")
         return at(self, points, int(nu), **given)
 
     return call

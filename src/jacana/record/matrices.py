@@ -37,7 +37,7 @@ def toeplitz(value: Any, c: Any, r: Any = None) -> Any:
     if np.ndim(value) != 2:
         raise unsupported("scipy.linalg.toeplitz of several matrices", "Make them one by one.")
     c = _vector(c)
-    r = c if r is None else _vector(r)
+    r = np.conj(c) if r is None else _vector(r)
     values = np.concatenate([c[::-1], r[1:]])
     return valued(_strided(values, np.shape(value), _length(c) - 1, -1), value)
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from ..graph.index import unraveled
 from . import buffer
+from .creation import astype_method
 from .indexing import plain_key
 from .lift import plain_operand
 from .location import recording_error, unsupported
@@ -153,6 +154,8 @@ def install() -> None:
         if handler is not None:
             METHODS[name] = handler
     METHODS.update({"flatten": flatten, "fill": fill, "sort": sort, "partition": partition, "compress": compress})
+    METHODS["copy"] = lambda x, order="C": FUNCTIONS[np.copy](x, order)  # np.copy keeps the order of the axes
+    METHODS["astype"] = astype_method
     METHODS.update({"view": view, "to_device": to_device})
     METHODS["conj"] = METHODS["conjugate"] = _conj
     METHODS["__array_namespace__"] = lambda x, api_version=None: np

@@ -12,6 +12,7 @@ from ..graph import build
 from ..graph.index import Affine, Index, axis, from_table
 from ..graph.node import Node, Shape
 from . import buffer
+from .bound import refuse_solvers
 from .lift import axis_in, operand
 from .table import implements
 from .variable import Variable, raw, tracked, wrap_constant
@@ -55,7 +56,12 @@ def reshape(
 def ravel(x: Any, order: str = "C") -> Any:
     """A view where the memory allows it."""
     if order == "K":
-        order = "C" if raw(x).flags.c_contiguous or not raw(x).flags.f_contiguous else "F"
+        # As the axes lie in memory, largest steps first.
+        order, strides = "C", [abs(s) if n > 1 else 0 for s, n in zip(raw(x).strides, np.shape(raw(x)), strict=True)]
+        there = [k for k, n in enumerate(np.shape(raw(x))) if n > 1]
+        turned = sorted(there, key=lambda k: -strides[k])
+        if turned != there:
+            x = np.transpose(x, (*(k for k in range(len(strides)) if k not in there), *turned))
     if order == "C":
         value = np.ravel(raw(x))
         return movement(x, value, lambda node: build.movement_reshape(node, value.shape))
@@ -105,6 +111,7 @@ for _function in _BY_AXES:
 
 def _at_least(function: Callable[..., Any]) -> Callable[..., Any]:
     def handler(*arrays: Any) -> Any:
+        refuse_solvers(*arrays)
         results = []
         for x in arrays:
             value = function(raw(x))

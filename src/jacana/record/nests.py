@@ -49,6 +49,26 @@ def _of_nests(original: Callable[..., Any]) -> Callable[..., Any]:
     return function
 
 
+_OF_PARTS = ("concatenate", "concat", "stack", "vstack", "hstack", "dstack", "column_stack")
+
+
+def _of_parts(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Functions of several arrays, of which one may be a list that holds Variables."""
+
+    @functools.wraps(original)
+    def function(*args: Any, **kwargs: Any) -> Any:
+        if (
+            current_recording() is not None
+            and args
+            and isinstance(args[0], (list, tuple))
+            and any(map(is_nest, args[0]))
+        ):
+            args = ([plain_operand(a) if is_nest(a) else a for a in args[0]], *args[1:])
+        return original(*args, **kwargs)
+
+    return function
+
+
 def _of_points(original: Callable[..., Any]) -> Callable[..., Any]:
     """``polyval(x, c)`` with the axes of x after those of c: it asks whether x is an ndarray: no Variable is."""
 
@@ -119,6 +139,8 @@ def _array_functions(taken: frozenset[str]) -> tuple[Entry, ...]:
     found: list[Entry] = []
     for module in (np, np.linalg, np.fft):
         for name, original in vars(module).items():  # not dir(): asked for, numpy.testing and numpy.f2py are imported
+            if module is np and name in _OF_PARTS:
+                found.append((module, name, original, _of_parts(original)))
             if name in OF_LISTS or (module is np and name in taken):
                 continue
             if isinstance(original, type) or not callable(original):

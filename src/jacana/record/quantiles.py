@@ -40,7 +40,7 @@ def _looked_at(value: Any) -> Any:
 
 def _weighted(flat: Any, share: Any, weights: Any, method: str, function: Callable[..., Any]) -> Any:
     """Which of the sorted values it is: the quantile of their numbers. The axis of quantiles is the last."""
-    order = np.asarray(plain_key(np.argsort(flat, axis=-1)))
+    order = np.asarray(plain_key(np.argsort(flat, axis=-1, kind="stable")))
     numbers = np.empty(order.shape)
     np.put_along_axis(numbers, order, np.broadcast_to(np.arange(float(order.shape[-1])), order.shape), -1)
     missing = np.asarray(plain_key(np.isnan(flat)))

@@ -323,14 +323,16 @@ implements(np.cumprod)(cumprod)
 
 @implements(np.argsort)
 def argsort(a: Any, axis: Any = -1, kind: Any = None, order: Any = None, *, stable: Any = None) -> Any:
-    """The stable order: integers, which are guarded when they are used as an index."""
-    value = np.argsort(raw(a), axis=axis, kind="stable")
+    """The order: integers, which are guarded when they are used as an index. Equal values stand as NumPy puts them."""
+    value = np.argsort(raw(a), axis=axis, kind=kind, order=order, stable=stable)
+    how = "stable" if stable else str(kind or "quicksort").lower()
+    name = {"q": "argsort_quick", "h": "argsort_heap"}.get(how[:1], "argsort")
     node = tracked(a)
     if node is None:
         return value
     if axis is None:
         node, axis = movement_reshape(node, (node.size,)), 0
-    return wrap_node(REGISTRY["argsort"](node, params=AxisParams(axis_in(axis, node.ndim))), value)
+    return wrap_node(REGISTRY[name](node, params=AxisParams(axis_in(axis, node.ndim))), value)
 
 
 @implements(np.sort)
@@ -340,7 +342,8 @@ def sort(a: Any, axis: Any = -1, kind: Any = None, order: Any = None, *, stable:
         return wrap_constant(np.sort(raw(a), axis=axis))
     if axis is None:
         a, axis = np.ravel(a), -1
-    return np.take_along_axis(a, argsort(a, axis=axis), axis=axis)
+    result = np.take_along_axis(a, argsort(a, axis=axis, kind="stable"), axis=axis)
+    return wrap_node(result.node, np.sort(raw(a), axis=axis))  # whose memory is in the order of what was sorted
 
 
 @implements(np.median)

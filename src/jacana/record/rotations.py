@@ -19,6 +19,7 @@ from .indexing import plain_key
 from .lift import any_tracked, plain_operand
 from .location import unsupported
 from .recording import current_recording
+from .table import is_complex
 from .variable import contains_variable, raw_deep
 
 _CLASS = "scipy.spatial.transform.Rotation"
@@ -139,6 +140,8 @@ class RecordedRotation:
         return RecordedRotation(self._quat * np.array([-1.0, -1.0, -1.0, 1.0]))
 
     def apply(self, vectors: Any, inverse: bool = False) -> Any:
+        if is_complex(vectors):
+            raise unsupported(f"{_CLASS}.apply to complex numbers")
         matrix = self.as_matrix()
         if inverse:
             matrix = np.swapaxes(matrix, -1, -2)
@@ -312,6 +315,8 @@ def _made(name: str, original: Callable[..., Any]) -> Callable[..., Any]:
             return original(*raw_deep(args), **raw_deep(kwargs))
         if name in _REFUSED:
             raise unsupported(f"{_CLASS}.{name}", _REMEDY)
+        if any(map(is_complex, (*args, *kwargs.values()))):
+            raise unsupported(f"{_CLASS}.{name} of complex numbers")
         return _MADE_BY[name](*map(plain_operand, args), **{k: plain_operand(v) for k, v in kwargs.items()})
 
     return make

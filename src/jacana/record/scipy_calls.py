@@ -11,7 +11,7 @@ import numpy as np
 
 from ..graph.build import cast_to, movement_reshape
 from .foreign import records
-from .table import Handler
+from .table import ComplexBase, Handler
 from .variable import raw_deep, tracked, wrap_constant, wrap_node
 
 LINALG = "scipy.linalg"
@@ -63,6 +63,8 @@ def _writeable(value: Any) -> Any:
 
 def valued(result: Any, value: Any) -> Any:
     """``result``, a Variable, with SciPy's own number, dtype and shape."""
+    if isinstance(result, ComplexBase):
+        return result
     node = tracked(result)
     if node is None:
         return wrap_constant(value)

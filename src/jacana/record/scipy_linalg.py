@@ -11,7 +11,7 @@ from ..graph.node import Node
 from ..graph.ops import factors, matrix_functions, pivoted, spectral
 from ..graph.ops.linalg import inverse_or_nan
 from .factorizations import guard_real, least_squares, mirrored, qr_nodes, svd_nodes, svdvals, with_basis, zeros_below
-from .foreign import refuses
+from .foreign import REAL_ONLY, refuses
 from .lift import operand, plain_operand
 from .linalg import float_node
 from .location import unsupported
@@ -22,6 +22,17 @@ from .variable import raw, tracked, wrap_node
 refuses(
     LINALG, "The basis of a null space is arbitrary; use the projector I - pinv(A) @ A.", "null_space"
 )  # fmt: skip
+REAL_ONLY.update(
+    (LINALG, name)
+    for name in (
+        "cho_factor",
+        "cho_solve",
+        "cho_solve_banded",
+        "solveh_banded",
+        "solve_toeplitz",
+        "solve_discrete_lyapunov",
+    )
+)
 refuses(LINALG, "The basis of a range is arbitrary; use the projector A @ pinv(A).", "orth")
 
 

@@ -14,7 +14,7 @@ from .composed import as_numpy
 from .foreign import records, refuses
 from .lift import any_tracked, operand, plain_operand
 from .location import unsupported
-from .table import Handler
+from .table import Handler, is_complex
 from .variable import raw, raw_deep, tracked, wrap_constant, wrap_node
 
 SPECIAL = "scipy.special"
@@ -42,6 +42,8 @@ def _shifted(a: Any, axis: Any) -> tuple[Any, Any]:
     """``a`` less its largest elements, which have no derivative of their own: nothing depends on the shift."""
     from ..graph.ops.flat import below, detached
 
+    if is_complex(a):
+        raise unsupported("scipy.special.softmax of complex numbers")
     a = a * 1.0
     top = np.max(a, axis=axis, keepdims=True)
     node, shift = tracked(a), tracked(top)
@@ -61,6 +63,14 @@ def logsumexp(a: Any, axis: Any = None, b: Any = None, keepdims: bool = False, r
     if b is not None:
         a, b = np.broadcast_arrays(a, plain_operand(b))
         a = np.where(b == 0, -np.inf, a)
+    if is_complex(a):
+        _, shift = _shifted(np.real(a), axis)
+        rest = a - np.where(np.isfinite(shift), shift, 0.0)
+        if return_sign:
+            raise unsupported("scipy.special.logsumexp(return_sign=True) of complex numbers")
+        terms = np.exp(rest) if b is None else b * np.exp(rest)
+        found = np.log(np.sum(terms, axis=axis, keepdims=True)) + shift
+        return found if keepdims else np.reshape(found, np.shape(np.sum(raw_deep(a), axis=axis)))
     rest, shift = _shifted(a, axis)
     total = np.sum(np.exp(rest) if b is None else b * np.exp(rest), axis=axis, keepdims=True)
     size = np.abs(total) if return_sign else total

@@ -88,7 +88,7 @@ def intersect1d(ar1: Any, ar2: Any, assume_unique: bool = False, return_indices:
     if not return_indices:
         return values[there]
     _, _, second = np.intersect1d(raw(a), raw(b), assume_unique, return_indices=True)
-    plain_key(np.argsort(b))
+    plain_key(np.argsort(b, kind="stable"))
     return values[there], first[there], second
 
 

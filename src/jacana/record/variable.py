@@ -10,7 +10,7 @@ import numpy as np
 
 from ..graph.node import Array, Node, new_input
 from . import buffer
-from .bound import ABOUT_MEMORY, ARRAY_ONLY, WRITABLE, BoundMethod, remedy_of_conversion
+from .bound import ABOUT_MEMORY, ARRAY_ONLY, WRITABLE, BoundMethod, remedy_for_scipy, remedy_of_conversion
 from .constants import check_class, check_dtype, constant_node
 from .leaves import remember_leaf
 from .location import recording_error, unhashable, unsupported
@@ -250,10 +250,9 @@ class Variable:
         return seen
 
     def __float__(self) -> float:
-        self._look(
-            "float()",
-            "Use the NumPy function instead of the one of math (np.sin for math.sin); " + WRITABLE,
-        )
+        if self._tracked() is not None:
+            of_numpy = "Use the NumPy function instead of the one of math (np.sin for math.sin); " + WRITABLE
+            self._look("float()", remedy_for_scipy() or of_numpy)
         return float(self._value)
 
     def __complex__(self) -> complex:
@@ -482,10 +481,10 @@ class Variable:
         return sorted({*object.__dir__(self), *METHODS})
 
     def __copy__(self) -> Any:
-        return METHODS["copy"](self)
+        return FUNCTIONS[np.copy](self)
 
     def __deepcopy__(self, memo: Any) -> Any:
-        return Variable(self._value.copy()) if self._leaf else METHODS["copy"](self)
+        return Variable(self._value.copy()) if self._leaf else FUNCTIONS[np.copy](self)
 
     def __reduce__(self) -> Any:
         if not self._leaf:

@@ -271,9 +271,10 @@ cumprod = _along(
 )
 argmax = _along("argmax", lambda x, k: np.argmax(x, axis=k), _no_edges, _picked)
 argmin = _along("argmin", lambda x, k: np.argmin(x, axis=k), _no_edges, _picked)
-argsort = _along(
-    "argsort",
-    lambda x, k: np.argsort(x, axis=k, kind="stable"),
-    _no_edges,
-    lambda params, x: (x.shape, np.dtype(np.intp)),
-)
+argsort, argsort_quick, argsort_heap = (
+    _along(
+        name, lambda x, k, how=how: np.argsort(x, axis=k, kind=how), _no_edges,
+        lambda params, x: (x.shape, np.dtype(np.intp)),
+    )
+    for name, how in (("argsort", "stable"), ("argsort_quick", "quicksort"), ("argsort_heap", "heapsort"))
+)  # fmt: skip
