@@ -248,7 +248,7 @@ def partition(a: Any, kth: Any, axis: Any = -1, kind: str = "introselect", order
         return wrap_constant(np.partition(raw(a), kth, axis))
     if axis is None:
         a, axis = np.ravel(a), -1
-    result = np.take_along_axis(a, argpartition(a, kth, axis), axis)
+    result: Any = np.take_along_axis(a, argpartition(a, kth, axis), axis)
     return wrap_node(result.node, np.partition(raw(a), kth, axis))  # whose memory is in the order of what was sorted
 
 

@@ -342,7 +342,7 @@ def sort(a: Any, axis: Any = -1, kind: Any = None, order: Any = None, *, stable:
         return wrap_constant(np.sort(raw(a), axis=axis))
     if axis is None:
         a, axis = np.ravel(a), -1
-    result = np.take_along_axis(a, argsort(a, axis=axis, kind="stable"), axis=axis)
+    result: Any = np.take_along_axis(a, argsort(a, axis=axis, kind="stable"), axis=axis)
     return wrap_node(result.node, np.sort(raw(a), axis=axis))  # whose memory is in the order of what was sorted
 
 

@@ -271,10 +271,15 @@ cumprod = _along(
 )
 argmax = _along("argmax", lambda x, k: np.argmax(x, axis=k), _no_edges, _picked)
 argmin = _along("argmin", lambda x, k: np.argmin(x, axis=k), _no_edges, _picked)
-argsort, argsort_quick, argsort_heap = (
-    _along(
-        name, lambda x, k, how=how: np.argsort(x, axis=k, kind=how), _no_edges,
-        lambda params, x: (x.shape, np.dtype(np.intp)),
-    )
-    for name, how in (("argsort", "stable"), ("argsort_quick", "quicksort"), ("argsort_heap", "heapsort"))
-)  # fmt: skip
+
+
+def _order(name: str, how: Any) -> Operation:
+    return _along(
+        name, lambda x, k: np.argsort(x, axis=k, kind=how), _no_edges, lambda params, x: (x.shape, np.dtype(np.intp))
+    )  # fmt: skip
+
+
+# They differ where values are equal.
+argsort = _order("argsort", "stable")
+argsort_quick = _order("argsort_quick", "quicksort")
+argsort_heap = _order("argsort_heap", "heapsort")
