@@ -196,9 +196,11 @@ def builtin(address: int, keep: Any, owner: Any = None) -> Callable[..., Any]:
     create.restype = ctypes.py_object
     create.argtypes = [ctypes.c_void_p, ctypes.py_object, ctypes.c_void_p]
     function: Callable[..., Any] = create(ctypes.addressof(definition), owner, None)
-    _alive.append((definition, keep))
+    # Machine code lives as long as the process: a builtin cannot tell when it is gone. About 10 kB for each program.
+    # The definition outlives even this module, since builtins that the interpreter lets go last still read it.
+    _alive.append(keep)
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(definition))
     return function
 
 
-# Machine code lives as long as the process: a builtin cannot tell when it is gone. About 10 kB for each program.
 _alive: list[Any] = []
