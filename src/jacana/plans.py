@@ -112,15 +112,13 @@ def _build_key(build: Build) -> Any:
 class _Captured:
     """Stands for a captured array while a plan is made: nothing of it is known but where it is zero."""
 
-    live = True
+    live = structural = True
 
-    def __init__(self, array: Array | None) -> None:
-        self.structural = array is not None
-        self._array = np.empty(0) if array is None else np.asarray(array != 0, dtype=array.dtype)
+    def __init__(self, array: Array) -> None:
+        self._array = np.asarray(array != 0, dtype=array.dtype)
 
     def value(self) -> Array:
         """An array that is zero where the captured array is."""
-        assert self.structural
         return self._array
 
 
@@ -133,18 +131,22 @@ def _made(
     native: bool,
 ) -> Plan:
     # Leaves of its own: a plan must not keep the arrays of the recording that it was made for.
+    # An array of which nothing is known is one more input from the beginning; of others the zeros are.
     inputs = {node: new_input(node.shape, node.dtype) for node in (*traced.inputs, *free)}
     stands = {}
     for node in constants:
         owner = node.params.owner
-        array = owner.value() if getattr(owner, "structural", False) else None
-        stands[node] = constant(_Captured(array), node.shape, node.dtype)
+        if getattr(owner, "structural", False):
+            stands[node] = constant(_Captured(owner.value()), node.shape, node.dtype)
+        else:
+            stands[node] = new_input(node.shape, node.dtype)
     own = substitute_nodes(list(roots), {**inputs, **stands})
     count = len(traced.outputs)
     mine = tuple(inputs[node] for node in traced.inputs)
     built = build(replace(traced, inputs=mine, outputs=tuple(own[:count])))
-    arrays = {node: new_input(node.shape, node.dtype) for node in stands.values()}
-    leaves = (*arrays.values(), *inputs.values())  # captured arrays first: they can be bound
+    arrays = {node: new_input(node.shape, node.dtype) for node in stands.values() if node.op is CONSTANT}
+    captured = [arrays.get(node, node) for node in stands.values()]
+    leaves = (*captured, *inputs.values())  # captured arrays first: they can be bound
 
     def derive() -> Program:
         program = Program(leaves, tuple(simplify([*built.nodes, *own[count:]], arrays)))

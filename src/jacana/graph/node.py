@@ -254,12 +254,13 @@ def _intern(op: Operation, inputs: tuple[Node, ...], params: Any) -> Node:
     entry = _Entry(node, _forget)
     entry.key = key
     with _lock:
-        known = _nodes.get(key)  # by another thread, just now
-        found = None if known is None else known()
-        if found is not None:
-            return found
         node.serial = next(_serial)
-        _nodes[key] = entry
+        known = _nodes.setdefault(key, entry)
+        if known is not entry:  # of another thread, just now, or of a node that is going
+            found = known()
+            if found is not None:
+                return found
+            _nodes[key] = entry
     return node
 
 
@@ -356,7 +357,9 @@ def topological(outputs: Iterable[Node]) -> list[Node]:
             inputs = node.inputs
             if inputs:
                 stack += (node, None)
-                stack += [i for i in inputs[::-1] if i not in seen]
+                for i in inputs[::-1]:
+                    if i not in seen:
+                        stack.append(i)
             else:
                 order.append(node)
     return order

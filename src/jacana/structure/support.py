@@ -21,7 +21,7 @@ from .terms import Terms, compose, known_array, normalise
 
 DEPTH = 5  # operations that are looked through from a mask to arrays that are known
 PARTS = 16  # pieces into which a term is cut at most
-UNION = 2**16  # elements up to which the places of a sum and of an inverse are enumerated
+UNION = 2**16  # elements up to which the places of a sum, a product and an inverse are enumerated
 ASSEMBLED = 2**20  # the same for an array that is filled piece by piece, such as the matrix of finite elements
 
 Known: TypeAlias = (
@@ -117,6 +117,8 @@ def _looked_through(node: Node) -> Sequence[Node]:
             return node.inputs[:1]
         case "add" | "subtract" if node.size <= UNION:
             return node.inputs
+        case "contract" if math.prod(node.params.sizes) <= UNION:
+            return node.inputs
     return ()
 
 
@@ -153,7 +155,20 @@ def _places(node: Node, known: Known) -> Terms | None:
         case "add" | "subtract" if node.size <= UNION:
             a, b = (known[i] for i in node.inputs)
             return None if a is None or b is None else _covered(node, [*a, *b])
+        case "contract" if math.prod(node.params.sizes) <= UNION and any([known[i] is not None for i in node.inputs]):
+            patterns = [_pattern(i, known).astype(np.float32) for i in node.inputs]
+            mask = node.op.evaluate(node.params, *patterns) > 0  # where elements meet that can all be other than zero
+            return None if mask.all() else _nonzero(mask)
     return None
+
+
+def _pattern(node: Node, known: Known) -> Array:
+    """Where an array can be other than zero, element by element."""
+    places = known[node]
+    pattern = np.full(node.shape, places is None)
+    for place in places or ():
+        pattern[tuple(evaluate(e, place.domain) for e in place.row)] = True
+    return pattern
 
 
 def _covered(node: Node, places: Sequence[Term]) -> Terms | None:
@@ -181,13 +196,9 @@ def _finite(node: Node) -> Terms | None:
 def _inverse_places(node: Node, known: Known) -> Terms | None:
     """Where an inverse can be other than zero: it is a polynomial of the matrix, so along paths of its entries only."""
     (source,) = node.inputs
-    places = known[source]
-    if places is None:
+    if known[source] is None:
         return None
-    pattern = np.zeros(source.shape, dtype=bool)
-    for place in places:
-        pattern[tuple(evaluate(e, place.domain) for e in place.row)] = True
-    pattern |= np.eye(source.shape[-1], dtype=bool)
+    pattern = _pattern(source, known) | np.eye(source.shape[-1], dtype=bool)
     reached = 1
     while reached < source.shape[-1]:  # squared, a matrix has the paths of twice the length
         pattern = np.matmul(pattern.astype(np.float32), pattern.astype(np.float32)) > 0
