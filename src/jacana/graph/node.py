@@ -274,11 +274,15 @@ def next_serial() -> int:
 
 
 class InputParams(NamedTuple):
-    """An argument of the program, told from others by its number."""
+    """An argument of the program, told from others by its number.
+
+    ``zeros``: of an argument whose zeros are known and count as structure, an owner whose ``value()`` has them.
+    """
 
     number: int
     shape: Shape
     dtype: DType
+    zeros: Any = None
 
 
 class LiteralParams(NamedTuple):
@@ -311,9 +315,9 @@ LITERAL = register(Operation("literal", "leaf", lambda p: literal_array(p), lamb
 _input_numbers = itertools.count()
 
 
-def new_input(shape: Shape, dtype: DType) -> Node:
+def new_input(shape: Shape, dtype: DType, zeros: Any = None) -> Node:
     """A fresh argument, different from every other."""
-    return INPUT(params=InputParams(next(_input_numbers), shape, dtype))
+    return INPUT(params=InputParams(next(_input_numbers), shape, dtype, zeros))
 
 
 def literal(value: Any, dtype: DType) -> Node:

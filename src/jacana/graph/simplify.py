@@ -14,7 +14,7 @@ Common subexpressions are one node already (``node._intern``), and what no outpu
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -31,19 +31,19 @@ _LEAVES = (LITERAL, CONSTANT)  # what a known value can come from
 _EXACT = frozenset((*_ARITHMETIC, *_COMPARISONS, *_LOGIC))
 
 
-def simplify(outputs: Sequence[Node], replacement: Mapping[Node, Node] | None = None) -> list[Node]:
-    """The same program, simplified, with some leaves replaced by others of the same shape and dtype."""
-    new: dict[Node, Node] = dict(replacement or {})
+def simplify(outputs: Sequence[Node]) -> list[Node]:
+    """The same program, simplified."""
+    new: dict[Node, Node] = {}
     known: set[Node] = set()  # nodes whose elements may be known, and negated ones: all others have nothing to give
     for node in topological(outputs):
-        made = new.get(node)
-        if made is None and node.inputs:
+        made = node
+        if node.inputs:
             inputs = tuple([new[i] for i in node.inputs])
             made = remade(node, inputs)
             name = made.op.name
             if name in _EXACT and (name == "select" or not known.isdisjoint(made.inputs)):
                 made = _without_effect(made) or _computed(made) or made
-        new[node] = made = node if made is None else made
+        new[node] = made
         if made.op.name == "negative" or _root(made).op in _LEAVES:
             known.add(made)
     return [new[node] for node in outputs]

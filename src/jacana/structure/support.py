@@ -15,7 +15,7 @@ from typing import TypeAlias
 import numpy as np
 
 from ..graph.index import Affine, Index, evaluate, from_table, identity, substitute
-from ..graph.node import CONSTANT, LITERAL, Array, Factor, Node, Term, literal_value
+from ..graph.node import CONSTANT, INPUT, LITERAL, Array, Factor, Node, Term, literal_value
 from ..graph.ops.movement import assemble, index
 from .terms import Terms, compose, known_array, normalise
 
@@ -124,7 +124,7 @@ def _looked_through(node: Node) -> Sequence[Node]:
 
 def _places(node: Node, known: Known) -> Terms | None:
     """``_places_of`` where the inputs that are looked through are known."""
-    if node.op is CONSTANT:
+    if node.op is CONSTANT or node.op is INPUT:
         array = _known(node, 0)
         return None if array is None or array.all() else _nonzero(array)
     if node.op.matrix is not None:
@@ -279,7 +279,7 @@ def _possible(node: Node, depth: int) -> Array | None:
 
 def _known(node: Node, depth: int) -> Array | None:
     """The value of a node that depends on nothing but watched arrays."""
-    if node.op is LITERAL or node.op is CONSTANT:
+    if node.op is LITERAL or node.op is CONSTANT or node.op is INPUT:
         return known_array(node)
     if depth == 0:
         return None
