@@ -33,20 +33,21 @@ _EXACT = frozenset((*_ARITHMETIC, *_COMPARISONS, *_LOGIC))
 
 def simplify(outputs: Sequence[Node]) -> list[Node]:
     """The same program, simplified."""
-    new: dict[Node, Node] = {}
+    new: dict[Node, Node] = {}  # of those that change, which are few
     known: set[Node] = set()  # nodes whose elements may be known, and negated ones: all others have nothing to give
     for node in topological(outputs):
         made = node
-        if node.inputs:
-            inputs = tuple([new[i] for i in node.inputs])
-            made = remade(node, inputs)
-            name = made.op.name
-            if name in _EXACT and (name == "select" or not known.isdisjoint(made.inputs)):
-                made = _without_effect(made) or _computed(made) or made
-        new[node] = made
-        if made.op.name == "negative" or _root(made).op in _LEAVES:
+        if new and not new.keys().isdisjoint(node.inputs):
+            made = remade(node, tuple([new.get(i, i) for i in node.inputs]))
+        name = made.op.name
+        if name in _EXACT and (name == "select" or not known.isdisjoint(made.inputs)):
+            made = _without_effect(made) or _computed(made) or made
+        if made is not node:
+            new[node] = made
+        op = _root(made).op if made.op is index else made.op
+        if op in _LEAVES or name == "negative":
             known.add(made)
-    return [new[node] for node in outputs]
+    return [new.get(node, node) for node in outputs]
 
 
 def _root(node: Node) -> Node:
