@@ -185,7 +185,7 @@ def integrated() -> Fit:
 
     def path(p):
         def rates(t, state):
-            return np.stack([p[0] * state[0] - p[1] * state[0] * state[1], p[2] * state[0] * state[1] - p[3] * state[1]])
+            return predators_and_prey(state, p)
 
         return scipy.integrate.solve_ivp(
             rates, (0.0, 15.0), np.array([10.0, 5.0]), t_eval=times, rtol=1e-8, atol=1e-8
@@ -204,7 +204,9 @@ def calibration() -> Fit:
     """One camera, 8 pictures of a board of 9 x 6 points: 5 numbers of the camera, 6 of each pose, 864 residuals."""
     board = np.stack([*np.meshgrid(np.arange(9.0), np.arange(6.0)), np.zeros((6, 9))], -1).reshape(-1, 3) * 0.03
     rng = np.random.default_rng(3)
-    poses = np.concatenate([0.3 * rng.standard_normal((8, 3)), rng.uniform(-0.1, 0.1, (8, 3)) + [-0.1, -0.1, 0.8]], 1)
+    poses = np.concatenate(
+        [0.3 * rng.standard_normal((8, 3)), rng.uniform(-0.1, 0.1, (8, 3)) + np.array([-0.1, -0.1, 0.8])], 1
+    )
     truth = np.concatenate([[800.0, 320.0, 240.0, -0.2, 0.05], poses.ravel()])
 
     def pictures(x):
@@ -369,6 +371,7 @@ def measured(name: str, who: str) -> dict[str, Any]:
 def in_a_process(name: str, who: str) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as cache:
         environment = {**os.environ, "JACANA_CACHE_DIR": cache}
+        environment.pop("PYTHONDONTWRITEBYTECODE", None)  # an installed package has its byte code
         done = subprocess.run(
             [sys.executable, __file__, "--measure", name, who],
             env=environment, capture_output=True, text=True, check=False,

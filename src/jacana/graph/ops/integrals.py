@@ -178,7 +178,7 @@ def _ode_evaluate(params: OdeParams, start: Array, *arguments: Array) -> Array:
 def edges_by(sensitivities: Callable[[OdeParams, Node, tuple[int, ...]], list[tuple[Term, ...]]], node: Node) -> Edges:
     """Edges from what ``sensitivities`` gives for groups of places.
 
-    Inputs of a few numbers each that depend on anything are taken together, for one integration costs less than several.
+    Inputs of a few numbers that depend on anything are taken together: one integration costs less than several.
     """
     edges: list[tuple[Term, ...] | None] = [None] * len(node.inputs)
     small: list[int] = []
