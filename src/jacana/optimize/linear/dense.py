@@ -206,7 +206,7 @@ def factorise(jacobian: Float64Array, residual: Float64Array, scale: Float64Arra
 
 
 def _shortened(matrix: Float64Array, height: int) -> Float64Array:
-    """Rows with the same ``matrix.T @ matrix``, at most `height` of them, from triangles of stacks of rows.
+    """Fewer rows with the same ``matrix.T @ matrix``: the triangles of stacks of `height` rows.
 
     BLAS would share each product of a reflection with a tall matrix among its threads, and on busy cores they wait for
     one another far longer than they work (J. Demmel et al., "Communication-optimal parallel and sequential QR and LU
