@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from ..index import axis, identity
+from ..index import Affine, axis, identity
 from ..node import Array, Edges, Node, Operation, Term, register
-from .integrals import IntegralParams, OdeParams, edges_by, integral, ode, variational, widened
+from .integrals import IntegralParams, OdeParams, integral, ode, sensitivities, variational, widened
 
 
 def _each(operation: Operation, params: Any, arrays: tuple[Array, ...], ranks: tuple[int, ...]) -> Array:
@@ -98,32 +98,34 @@ def _ode_evaluate(params: OdeParams, *arrays: Array) -> Array:
 
 
 def _ode_edges(node: Node) -> Edges:
-    return edges_by(_sensitivity, node)
-
-
-def _sensitivity(params: OdeParams, node: Node, place: int) -> tuple[Term, ...]:
-    """The derivative by the start (place 0) or by an argument: more unknowns of the equations of each sample."""
+    """The derivatives by the start (place 0) and by the arguments: more unknowns of the equations of each sample."""
     from ..build import assembled, broadcast_axes, constant_array, index_node, movement_reshape
-    from ..index import Affine
 
     start, *rest = node.inputs
-    lead, n = start.shape[:-1], params.state.size
-    shape = node.inputs[place].shape[len(lead) :]
-    size = math.prod(shape)
-    _, state, slope = variational(params, place)
-    first = np.eye(n, dtype=state.dtype) if place == 0 else np.zeros((n, size), dtype=state.dtype)
-    units = broadcast_axes(constant_array(first.ravel()), (*lead, n * size), (len(lead),))
+    lead, n, times = start.shape[:-1], start.shape[-1], node.shape[-1]
     front, last = identity(len(lead)), len(lead)
-    after = Affine(n, ((last, 1),))
-    parts = [(start, (*front, axis(last))), (units, (*front, after))]
-    begin = assembled(parts, (*lead, n + n * size), state.dtype, disjoint=True)
-    more = params._replace(state=state, slope=slope, settings=widened(params.settings, n, size))
-    whole = ode_batch(begin, *rest, params=more)
-    times = whole.shape[-1]
-    columns = index_node(whole, (*lead, n * size, times), (*front, after, axis(last + 1)))
-    table = movement_reshape(columns, (*lead, n, size, times))
-    ordered = index_node(table, (*lead, n, times, size), (*front, axis(last), axis(last + 2), axis(last + 1)))
-    return _block_term(movement_reshape(ordered, (*lead, n, times, *shape)), len(lead), 2)
+    shapes = [given.shape[last:] for given in node.inputs]
+
+    def solved(params: OdeParams, places: tuple[int, ...]) -> list[tuple[Term, ...]]:
+        wide = variational(params, places)
+        total = wide.first.shape[1]
+        units = broadcast_axes(constant_array(wide.first.ravel()), (*lead, n * total), (last,))
+        after = Affine(n, ((last, 1),))
+        parts = [(start, (*front, axis(last))), (units, (*front, after))]
+        begin = assembled(parts, (*lead, n + n * total), wide.state.dtype, disjoint=True)
+        settings = widened(params.settings, n, total)
+        whole = ode_batch(begin, *rest, params=params._replace(state=wide.state, slope=wide.slope, settings=settings))
+        columns = index_node(whole, (*lead, n * total, times), (*front, after, axis(last + 1)))
+        table = movement_reshape(columns, (*lead, n, total, times))
+        found = []
+        for place, offset in zip(places, wide.offsets, strict=True):
+            column, size = Affine(offset, ((last + 2, 1),)), math.prod(shapes[place])
+            indices = (*front, axis(last), column, axis(last + 1))
+            part = index_node(table, (*lead, n, times, size), indices)
+            found.append(_block_term(movement_reshape(part, (*lead, n, times, *shapes[place])), last, 2))
+        return found
+
+    return sensitivities(node, [math.prod(shape) for shape in shapes], solved)
 
 
 ode_batch = register(

@@ -15,16 +15,22 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ...errors import ConvergenceError
-from ..index import axis, identity
+from ..index import Affine, axis, identity
 from ..node import Array, DType, Edges, Node, Operation, Shape, Term, new_input, register, substitute_nodes
 
 
 @lru_cache(maxsize=256)
 def _function(leaves: tuple[Node, ...], output: Node) -> Callable[..., Array]:
-    from ...run import Program, compile_numpy
+    """The function from contiguous arrays that a node is."""
+    from ...run import Compiled, Program
 
-    run = compile_numpy(Program(leaves, (output,)))
+    # SciPy calls it hundreds of times for one solution: it becomes machine code as every program that is hot does.
+    run = Compiled(Program(leaves, (output,)))
     return lambda *arrays: run(arrays)[0]
+
+
+def _contiguous(arrays: Sequence[Array]) -> list[Array]:
+    return [np.array(a, order="C") for a in arrays]  # of no axes too, which np.ascontiguousarray gives one
 
 
 def _term(coefficient: Node, rows: int) -> tuple[Term, ...]:
@@ -58,16 +64,17 @@ def _integral_evaluate(params: IntegralParams, a: Array, b: Array, *arguments: A
     from scipy.integrate import quad, quad_vec
 
     run = _function((params.variable, *params.arguments), params.integrand)
+    given = _contiguous(arguments)
     settings = dict(params.settings)
     dtype = params.variable.dtype
     shape = params.integrand.shape
     if not shape:
-        found = quad(lambda t: float(run(np.array(t, dtype=dtype), *arguments)), float(a), float(b), **settings)
+        found = quad(lambda t: float(run(np.array(t, dtype=dtype), *given)), float(a), float(b), **settings)
         return np.asarray(found[1] if params.error else found[0])
     known = {k: v for k, v in settings.items() if k in ("epsabs", "epsrel", "limit", "points")}
     if not math.prod(shape):
         return np.zeros(shape)
-    found = quad_vec(lambda t: run(np.array(t, dtype=dtype), *arguments).ravel(), float(a), float(b), **known)
+    found = quad_vec(lambda t: run(np.array(t, dtype=dtype), *given).ravel(), float(a), float(b), **known)
     return np.asarray(found[0]).reshape(shape)
 
 
@@ -139,9 +146,10 @@ def _ode_evaluate(params: OdeParams, start: Array, *arguments: Array) -> Array:
     from scipy.integrate import odeint, solve_ivp
 
     run = _function((params.time, params.state, *params.arguments), params.slope)
+    given = _contiguous(arguments)
 
     def slope(t: float, y: Array) -> Array:
-        return run(np.array(float(t)), np.ascontiguousarray(y, dtype=params.state.dtype), *arguments)
+        return run(np.array(float(t)), np.ascontiguousarray(y, dtype=params.state.dtype), *given)
 
     settings = dict(params.settings)
     if params.solver == "odeint":
@@ -158,42 +166,53 @@ def _ode_evaluate(params: OdeParams, start: Array, *arguments: Array) -> Array:
     return np.ascontiguousarray(result, dtype=params.slope.dtype)
 
 
-def edges_by(sensitivity: Callable[[OdeParams, Node, int], tuple[Term, ...] | None], node: Node) -> Edges:
-    """What ``sensitivity`` gives for each place of a floating-point input that has elements."""
-    return tuple(
-        None if given.dtype.kind != "f" or 0 in (given.size, node.size) else sensitivity(node.params, node, place)
-        for place, given in enumerate(node.inputs)
-    )
+_TOGETHER = 16  # elements up to which the sensitivities by an input are solved together with those by others
+
+
+def sensitivities(
+    node: Node, sizes: Sequence[int], solved: Callable[[OdeParams, tuple[int, ...]], list[tuple[Term, ...]]]
+) -> Edges:
+    """The edges of a solution, by what ``solved`` gives for the places of inputs whose sensitivities go together.
+
+    Inputs of few elements (``sizes``) share one solution, for the state is solved anew in each.
+    """
+    edges: list[tuple[Term, ...] | None] = [None] * len(node.inputs)
+    places = [k for k, given in enumerate(node.inputs) if given.dtype.kind == "f" and given.size and node.size]
+    few = tuple(k for k in places if sizes[k] <= _TOGETHER)
+    for group in [*([few] if few else []), *((k,) for k in places if k not in few)]:
+        for place, terms in zip(group, solved(node.params, group), strict=True):
+            edges[place] = terms
+    return tuple(edges)
 
 
 def _ode_edges(node: Node) -> Edges:
-    return edges_by(_sensitivity, node)
-
-
-def _sensitivity(params: OdeParams, node: Node, place: int) -> tuple[Term, ...] | None:
-    """The derivative by the start (place 0) or by an argument: more unknowns of the same equations."""
+    """The derivatives by the start (place 0) and by the arguments: more unknowns of the same equations."""
     from ..build import assembled, constant_array, index_node, movement_reshape
 
-    n = params.state.size
-    shape = node.inputs[place].shape
-    size = math.prod(shape)
-    wide, state, slope = variational(params, place)
+    n, times = node.shape
     start, *rest = node.inputs
-    first = np.eye(n, dtype=state.dtype) if place == 0 else np.zeros((n, size), dtype=state.dtype)
-    parts = [(start, (axis(0),)), (constant_array(first.ravel()), (_after(n),))]
-    begin = assembled(parts, (n + n * size,), state.dtype, disjoint=True)
-    more = params._replace(state=state, slope=slope, settings=widened(params.settings, n, size))
-    whole = ode(begin, *rest, params=more)
-    columns = index_node(whole, (n * size, node.shape[1]), (_after(n), axis(1)))
-    table = movement_reshape(columns, (n, size, node.shape[1]))
-    ordered = index_node(table, (n, node.shape[1], size), (axis(0), axis(2), axis(1)))
-    assert wide == n + n * size
-    return _term(movement_reshape(ordered, (n, node.shape[1], *shape)), 2)
+
+    def solved(params: OdeParams, places: tuple[int, ...]) -> list[tuple[Term, ...]]:
+        wide = variational(params, places)
+        total = wide.first.shape[1]
+        parts = [(start, (axis(0),)), (constant_array(wide.first.ravel()), (_after(n),))]
+        begin = assembled(parts, (n + n * total,), wide.state.dtype, disjoint=True)
+        settings = widened(params.settings, n, total)
+        whole = ode(begin, *rest, params=params._replace(state=wide.state, slope=wide.slope, settings=settings))
+        columns = index_node(whole, (n * total, times), (_after(n), axis(1)))
+        table = movement_reshape(columns, (n, total, times))
+        found = []
+        for place, offset in zip(places, wide.offsets, strict=True):
+            shape = node.inputs[place].shape
+            column = Affine(offset, ((2, 1),))
+            part = index_node(table, (n, times, math.prod(shape)), (axis(0), column, axis(1)))
+            found.append(_term(movement_reshape(part, (n, times, *shape)), 2))
+        return found
+
+    return sensitivities(node, [given.size for given in node.inputs], solved)
 
 
-def _after(n: int) -> Any:
-    from ..index import Affine
-
+def _after(n: int) -> Affine:
     return Affine(n, ((0, 1),))
 
 
@@ -207,28 +226,48 @@ def widened(settings: tuple[tuple[str, Any], ...], n: int, size: int) -> tuple[t
     return tuple(result)
 
 
+class Variational(NamedTuple):
+    """The equations ``slope`` of a wider ``state``: that of the problem, and its sensitivities S, (n, columns).
+
+    ``first``: S at the start. ``offsets``: the first column by each of the places.
+    """
+
+    state: Node
+    slope: Node
+    first: Array
+    offsets: tuple[int, ...]
+
+
 @lru_cache(maxsize=128)
-def variational(params: OdeParams, place: int) -> tuple[int, Node, Node]:
-    """The equations of the state and of its sensitivities S: ``S' = F_y S + F_theta``."""
+def variational(params: OdeParams, places: tuple[int, ...]) -> Variational:
+    """The equations of the state and of its sensitivities S: ``S' = F_y S + F_theta``, theta being the inputs there."""
     from ...differentiate import dense_jacobians
     from ..build import assembled, contract_labels, index_node, movement_reshape
 
-    n = params.state.size
-    by = params.state if place == 0 else params.arguments[place - 1]
-    size = by.size
-    state = new_input((n + n * size,), params.state.dtype)
+    n, dtype = params.state.size, params.state.dtype
+    by = [params.arguments[place - 1] for place in places if place]
+    sizes = [params.arguments[place - 1].size if place else n for place in places]
+    total = sum(sizes)
+    offsets = tuple(sum(sizes[:k]) for k in range(len(sizes)))
+    state = new_input((n + n * total,), dtype)
     own = index_node(state, (n,), (axis(0),))
-    s = movement_reshape(index_node(state, (n * size,), (_after(n),)), (n, size))
-    sources = [params.state] if place == 0 else [params.state, by]
-    found = dense_jacobians([params.slope], sources)[0]
-    change = contract_labels([(found[0], (0, 1)), (s, (1, 2))], (n, n, size), (0, 2))
-    if place:
-        change = change + movement_reshape(found[1], (n, size))
-    flat = movement_reshape(change, (n * size,))
+    s = movement_reshape(index_node(state, (n * total,), (_after(n),)), (n, total))
+    found = dense_jacobians([params.slope], [params.state, *by])[0]
+    change = contract_labels([(found[0], (0, 1)), (s, (1, 2))], (n, n, total), (0, 2))
+    first, direct = np.zeros((n, total), dtype), iter(found[1:])
+    columns = []
+    for place, offset, size in zip(places, offsets, sizes, strict=True):
+        if place == 0:
+            first[:, offset : offset + n] = np.eye(n)
+        else:
+            columns.append((movement_reshape(next(direct), (n, size)), (axis(0), Affine(offset, ((1, 1),)))))
+    if columns:
+        change = change + assembled(columns, (n, total), dtype, disjoint=True)
+    flat = movement_reshape(change, (n * total,))
     slope = assembled(
-        [(params.slope, (axis(0),)), (flat, (_after(n),))], (n + n * size,), params.slope.dtype, disjoint=True
+        [(params.slope, (axis(0),)), (flat, (_after(n),))], (n + n * total,), params.slope.dtype, disjoint=True
     )
-    return n + n * size, state, substitute_nodes([slope], {params.state: own})[0]
+    return Variational(state, substitute_nodes([slope], {params.state: own})[0], first, offsets)
 
 
 def _ode_infer(params: OdeParams, start: Node, *arguments: Node) -> tuple[Shape, DType]:
@@ -239,4 +278,4 @@ ode = register(
     Operation(name="ode", family="control", evaluate=_ode_evaluate, infer=_ode_infer, edges=_ode_edges, cost=1000.0)
 )
 
-__all__ = ["IntegralParams", "OdeParams", "integral", "ode", "variational", "widened"]
+__all__ = ["IntegralParams", "OdeParams", "integral", "ode", "sensitivities", "variational", "widened"]
