@@ -105,7 +105,7 @@ def emit_program(program: Program) -> Emitted:
     module.data_layout = str(target.target_machine.target_data)
     compiled: list[tuple[str, list[Node | Table]]] = []
     symbols: set[str] = set()
-    cut: list[str] = []
+    cut: dict[str, str] = {}  # long straight-line kernels, by name
     groups: list[Any] = []
     releases = False
     for step in plan.steps:
@@ -127,21 +127,22 @@ def emit_program(program: Program) -> Emitted:
         for emitter in emitters:
             pieces = split_straight(emitter.function)
             if pieces is not None:
-                del module.globals[emitter.function.name]
-                cut.append(pieces)
+                emitter.function.blocks.clear()  # what is left is its declaration
+                cut[emitter.function.name] = pieces
     recipe = make_recipe(program, plan, compiled, symbols)
     entry = entry_of(recipe, program.inputs) if groups and not releases else None
     if entry is not None:
         emit_entry(module, entry, groups[0], symbols)
         recipe = replace(recipe, symbols=tuple(sorted(symbols)), entered=True)
-    return Emitted(recipe, "\n".join([str(module), *cut]), bool(cut))
+    called = [str(f) for f in module.functions if f.is_declaration and f.name not in cut]
+    return Emitted(recipe, str(module), "\n".join([*called, *cut.values()]) if cut else "")
 
 
 def optimised(program: Program) -> Any:
     """The program as a module of optimised LLVM code, to be looked at."""
     with background.compiling:
         emitted = emit_program(program)
-        return optimise(emitted.text, emitted.quick)
+        return optimise(emitted.text, emitted.straight)
 
 
 def _compile(program: Program, known: Fingerprint | None) -> Runnable:
@@ -152,13 +153,13 @@ def _compile(program: Program, known: Fingerprint | None) -> Runnable:
         background.checkpoint()
         text = None if known is None else write_recipe(recipe, known)
         if known is not None and text is not None:
-            image = object_image(emitted.text, emitted.quick)
+            image = object_image(emitted.text, emitted.straight)
             functions = _functions(recipe, image)
             key = (known.digest, environment())
             _remember(key, Code(text, functions))
             store.keep(*key, text, image)
         else:
-            functions = _functions(recipe, module_image(emitted.text, emitted.quick))
+            functions = _functions(recipe, module_image(emitted.text, emitted.straight))
     return make_runner(recipe, program.inputs, functions)
 
 

@@ -78,11 +78,11 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Emitted:
-    """A program as LLVM code before optimisation; ``quick``: long straight-line code."""
+    """A program as LLVM code before optimisation; ``straight``: its long straight-line functions, if it has any."""
 
     recipe: Recipe
     text: str
-    quick: bool
+    straight: str = ""
 
 
 def make_recipe(
