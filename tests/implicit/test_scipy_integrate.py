@@ -182,6 +182,29 @@ def test_plain_problems_are_solved_by_scipy_itself():
     assert np.abs(jc.jacobian(plain)(T) - wanted * np.eye(2)).max() < 1e-4
 
 
+@pytest.mark.parametrize("long", [2, 20])
+def test_sensitivities_by_several_inputs_at_once(long):
+    # The start, two numbers, and a vector that is long enough (20) to be integrated for by itself.
+    def path(a, b, w, start):
+        def slope(t, y):
+            return np.stack([a * y[1], -b * y[0] + 0.1 * np.sum(w) * np.sin(t)])
+
+        return solve_ivp(slope, (0.0, 2.0), start, t_eval=[0.5, 2.0], rtol=1e-11, atol=1e-12).y
+
+    given = (np.array(0.7), np.array(1.3), np.linspace(0.1, 0.4, long), np.array([1.0, -0.5]))
+    found = jc.jacobian(path, argnums=(0, 1, 2, 3))(*given)
+    for k, value in enumerate(given):
+
+        def along(x, k=k):
+            return path(*given[:k], x, *given[k + 1 :])
+
+        np.testing.assert_allclose(found[k], central(along, value), rtol=0, atol=1e-7)
+    second = jc.hessian(lambda a, b: np.sum(path(a, b, *given[2:]) ** 2), argnums=(0, 1))(*given[:2])
+    mixed = central(lambda b: jc.grad(lambda a: np.sum(path(a, b, *given[2:]) ** 2))(given[0]), given[1])
+    np.testing.assert_allclose(second[0][1], mixed, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(second[0][1], second[1][0], rtol=1e-6)
+
+
 def epidemic(p):
     s, e, i = p[3], 1e-2, 2e-2
 

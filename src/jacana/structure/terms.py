@@ -39,6 +39,7 @@ from .joining import Arrangement, arrange, join
 Terms = tuple[Term, ...]
 
 FOLDED = 2**22  # elements up to which a mask that is known is computed at once
+ENLARGED = 4  # times the largest factor of a masked sum that the product of all may be
 
 # --- normal form ------------------------------------------------------------------------------------------------
 
@@ -88,7 +89,13 @@ def _sum_axes(found: Arrangement, factors: Sequence[Factor], masks: Sequence[Fac
     masks = [m for m in masks if summed.isdisjoint(m[1])]
     present = {a for _, axes in (*touching, *masks_touching) for a in axes}
     out = tuple(sorted(a for a in present if a not in summed))
-    if masks_touching:
+    apart = _selected_apart(touching, masks_touching, summed, domain) if masks_touching else None
+    if apart is not None:
+        chosen_factors, mask, used = apart
+        factors.append((contract_labels(chosen_factors, domain, out), out))
+        places = tuple(k for k, a in enumerate(used) if a in summed)
+        masks.append((folded(reduce_any(mask, params=AxesParams(places))), tuple(a for a in used if a not in summed)))
+    elif masks_touching:
         # The mask must select before the sum, and what remains is structure only where some summed point was.
         axes = tuple(sorted(present))
         shape = tuple(domain[a] for a in axes)
@@ -104,6 +111,45 @@ def _sum_axes(found: Arrangement, factors: Sequence[Factor], masks: Sequence[Fac
     if count > 1:
         factors.append((literal(count, np.dtype("f4" if count < 2**24 else "f8")), ()))
     return Term(domain[: found.kept], found.row, found.col, tuple(factors), tuple(masks))
+
+
+def _selected_apart(
+    touching: Sequence[Factor], masks: Sequence[Factor], summed: set[int], domain: Sequence[int]
+) -> tuple[list[Factor], Node, tuple[int, ...]] | None:
+    """Factors that have been selected from one by one, and can be contracted pair by pair; their mask and its axes.
+
+    The product over all axes, of which the mask would select, may be much larger than each factor. Zero takes the
+    place of the entries of a factor that only masked points read. What is left is read by some other point of the same
+    sum (each factor has the axes that mask and result share), so that an infinity makes no sum NaN that is finite.
+    None where that cannot be said, or is not worth it.
+    """
+    used = tuple(sorted({a for _, axes in masks for a in axes}))
+    shared = {a for a in used if a not in summed}
+    largest = max((math.prod(domain[a] for a in axes) for _, axes in touching), default=0)
+    points = math.prod(domain[a] for a in {a for _, axes in (*touching, *masks) for a in axes})
+    if (
+        len(touching) < 2
+        or points < ENLARGED * largest
+        or math.prod(domain[a] for a in used) > largest
+        or any(not shared.issubset(axes) or linear_map(node) for node, axes in touching)
+    ):
+        return None
+    mask = conjunction(masks, used, domain)
+    chosen, carried = [], False
+    for node, axes in touching:
+        here = tuple(a for a in used if a in axes)
+        absent = tuple(k for k, a in enumerate(used) if a not in axes)
+        carried = carried or not absent
+        allowed = folded(reduce_any(mask, params=AxesParams(absent))) if absent and here else mask
+        known = known_array(allowed)
+        if here and (known is None or not known.all()):
+            node = select(align(allowed, here, axes, domain), node, full(0.0, node.shape, node.dtype))
+        chosen.append((node, axes))
+    if not carried:
+        dtype = touching[0][0].dtype
+        shape = tuple(domain[a] for a in used)
+        chosen.append((select(mask, full(1.0, shape, dtype), full(0.0, shape, dtype)), used))
+    return chosen, mask, used
 
 
 def _multiply_out(term: Term) -> Term:

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..index import Affine, axis, identity
 from ..node import Array, Edges, Node, Operation, Term, register
-from .integrals import IntegralParams, OdeParams, integral, ode, sensitivities, variational, widened
+from .integrals import IntegralParams, OdeParams, edges_by, first_sensitivities, integral, ode, variational, widened
 
 
 def _each(operation: Operation, params: Any, arrays: tuple[Array, ...], ranks: tuple[int, ...]) -> Array:
@@ -98,34 +98,34 @@ def _ode_evaluate(params: OdeParams, *arrays: Array) -> Array:
 
 
 def _ode_edges(node: Node) -> Edges:
-    """The derivatives by the start (place 0) and by the arguments: more unknowns of the equations of each sample."""
+    return edges_by(_sensitivities, node)
+
+
+def _sensitivities(params: OdeParams, node: Node, places: tuple[int, ...]) -> list[tuple[Term, ...]]:
+    """The derivatives by the start (place 0) and by arguments: more unknowns of the equations of each sample."""
     from ..build import assembled, broadcast_axes, constant_array, index_node, movement_reshape
 
     start, *rest = node.inputs
-    lead, n, times = start.shape[:-1], start.shape[-1], node.shape[-1]
+    lead, n = start.shape[:-1], params.state.size
+    columns, state, slope = variational(params, places)
+    first = first_sensitivities(params, places, columns)
+    units = broadcast_axes(constant_array(first.ravel()), (*lead, first.size), (len(lead),))
     front, last = identity(len(lead)), len(lead)
-    shapes = [given.shape[last:] for given in node.inputs]
-
-    def solved(params: OdeParams, places: tuple[int, ...]) -> list[tuple[Term, ...]]:
-        wide = variational(params, places)
-        total = wide.first.shape[1]
-        units = broadcast_axes(constant_array(wide.first.ravel()), (*lead, n * total), (last,))
-        after = Affine(n, ((last, 1),))
-        parts = [(start, (*front, axis(last))), (units, (*front, after))]
-        begin = assembled(parts, (*lead, n + n * total), wide.state.dtype, disjoint=True)
-        settings = widened(params.settings, n, total)
-        whole = ode_batch(begin, *rest, params=params._replace(state=wide.state, slope=wide.slope, settings=settings))
-        columns = index_node(whole, (*lead, n * total, times), (*front, after, axis(last + 1)))
-        table = movement_reshape(columns, (*lead, n, total, times))
-        found = []
-        for place, offset in zip(places, wide.offsets, strict=True):
-            column, size = Affine(offset, ((last + 2, 1),)), math.prod(shapes[place])
-            indices = (*front, axis(last), column, axis(last + 1))
-            part = index_node(table, (*lead, n, times, size), indices)
-            found.append(_block_term(movement_reshape(part, (*lead, n, times, *shapes[place])), last, 2))
-        return found
-
-    return sensitivities(node, [math.prod(shape) for shape in shapes], solved)
+    after = Affine(n, ((last, 1),))
+    parts = [(start, (*front, axis(last))), (units, (*front, after))]
+    begin = assembled(parts, (*lead, n + first.size), state.dtype, disjoint=True)
+    more = params._replace(state=state, slope=slope, settings=widened(params.settings, n, first.shape[1]))
+    whole = ode_batch(begin, *rest, params=more)
+    times = whole.shape[-1]
+    flat = index_node(whole, (*lead, first.size, times), (*front, after, axis(last + 1)))
+    table = movement_reshape(flat, (*lead, *first.shape, times))
+    terms = []
+    for place, column in zip(places, columns, strict=True):
+        shape = node.inputs[place].shape[len(lead) :]
+        read = (*front, axis(last), Affine(column, ((last + 2, 1),)), axis(last + 1))
+        ordered = index_node(table, (*lead, n, times, math.prod(shape)), read)
+        terms.append(_block_term(movement_reshape(ordered, (*lead, n, times, *shape)), len(lead), 2))
+    return terms
 
 
 ode_batch = register(
