@@ -171,7 +171,7 @@ def _ordered(structure: Structure) -> list[str]:
     words = {
         "forward": "from the arguments on (forward mode)",
         "reverse": "from the results back (reverse mode)",
-        "cost": "cheapest vertex first",
+        "cost": "cheapest vertex first (Markowitz)",
     }
     if not structure.vertices:
         return ["There was nothing between arguments and results to eliminate."]

@@ -31,8 +31,9 @@ from ..graph.index import (
     rename,
     substitute,
 )
-from ..graph.node import CONSTANT, LITERAL, Array, Factor, Node, Term, literal, literal_array
-from ..graph.ops.elementwise import add, logical_and, logical_or, not_equal, select
+from ..graph.node import CONSTANT, INPUT, LITERAL, Array, Factor, Node, Term, literal, literal_array
+from ..graph.ops.elementwise import add, logical_and, logical_not, logical_or, not_equal, select
+from ..graph.ops.movement import index
 from ..graph.ops.reduction import AxesParams, reduce_any
 from .joining import Arrangement, arrange, join
 
@@ -180,6 +181,8 @@ def known_array(node: Node) -> Array | None:
         return literal_array(node.params)
     if node.op is CONSTANT and getattr(node.params.owner, "structural", False):
         return np.asarray(node.params.owner.value())
+    if node.op is INPUT and node.params.zeros is not None:
+        return np.asarray(node.params.zeros.value())
     return None
 
 
@@ -295,10 +298,16 @@ def _add_pair(a: Term, b: Term) -> Term | None:
     left, right = spread_product(a.factors, axes, sizes), spread_product(b.factors, axes, sizes)
     dtype = left.dtype if left.dtype == right.dtype else np.result_type(left.dtype, right.dtype)
     left, right = cast_to(left, dtype), cast_to(right, dtype)
-    if not masks:
-        return Term(a.domain, a.row, a.col, ((add(left, right), axes),))
+    if a.masks == b.masks:  # none, or the same: whoever applies it chooses between the sum and nothing
+        same = a.masks if len(masks) <= 2 else ((conjunction(a.masks, axes, sizes), axes),)
+        return Term(a.domain, a.row, a.col, ((add(left, right), axes),), same)
     mask_a = conjunction(a.masks, axes, sizes) if a.masks else None
     mask_b = conjunction(b.masks, axes, sizes) if b.masks else None
+    split = None if mask_a is None or mask_b is None else _either(mask_a, mask_b)
+    if split is not None:  # the two branches of a choice
+        chosen, common = split
+        left_over = () if common is None else ((common, axes),)
+        return Term(a.domain, a.row, a.col, ((select(chosen, left, right), axes),), left_over)
     zero = full(0.0, left.shape, dtype)
     if mask_a is not None:
         left = select(mask_a, left, zero)
@@ -306,6 +315,28 @@ def _add_pair(a: Term, b: Term) -> Term | None:
         right = select(mask_b, right, zero)
     joint = () if mask_a is None or mask_b is None else ((folded(logical_or(mask_a, mask_b)), axes),)
     return Term(a.domain, a.row, a.col, ((add(left, right), axes),), joint)
+
+
+def _either(a: Node, b: Node) -> tuple[Node, Node | None] | None:
+    """For masks of which at most one holds: a mask that says which, and one for where either does (None: everywhere).
+
+    That is told of a condition and its negation, alone or within the same other condition.
+    """
+    if _opposite(a, b):
+        return a, None
+    if a.op is logical_and and b.op is logical_and:
+        for one, common in (a.inputs, a.inputs[::-1]):
+            for other, also in (b.inputs, b.inputs[::-1]):
+                if common is also and _opposite(one, other):
+                    return one, common
+    return None
+
+
+def _opposite(a: Node, b: Node) -> bool:
+    """Whether one mask is the negation of the other."""
+    while a.op is index and b.op is index and a.params == b.params:
+        a, b = a.inputs[0], b.inputs[0]
+    return (a.op is logical_not and a.inputs[0] is b) or (b.op is logical_not and b.inputs[0] is a)
 
 
 def at_places(factor: Factor, replacement: Sequence[Index], domain: Sequence[int]) -> Factor:
