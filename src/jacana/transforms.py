@@ -164,7 +164,7 @@ def compile(function: Callable[..., Any]) -> Transformed:
 
 def _build_value(traced: Traced) -> Built:
     def derive() -> list[Node]:
-        return rolled_steps(traced.outputs)
+        return rolled_steps(traced.outputs, along=True)
 
     if traced.output_tree.is_leaf() and not traced.is_complex:
         return Built(derive, _first, plain=True)
@@ -329,7 +329,7 @@ def _gradient_build(with_value: bool, verb: str, traced: Traced) -> Built:
     tree = traced.wanted_tree
 
     def derive() -> list[Node]:
-        (value,) = rolled_steps([node])
+        (value,) = rolled_steps([node], along=True)
         gradients = _gradient_nodes(value, traced.by, "auto")
         return [value, *gradients] if with_value else gradients
 
@@ -463,7 +463,7 @@ def _product(
             raise InvalidInputError(
                 f"{verb} of {traced.name}: the {noun} has shape {_shapes(vector)}, the {like} {_shapes(wanted)}"
             )
-        outputs = tuple(rolled_steps(outputs))
+        outputs = tuple(rolled_steps(outputs, along=True))
         if verb == "jvp":
             products, into, kinds = jvp_nodes(outputs, traced.by, vector), result_tree, flags
         else:
