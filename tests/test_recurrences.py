@@ -472,3 +472,66 @@ def test_guards_in_the_loop_still_hold():
         expected = straight(lambda p=p: jc.jacobian(bouncing)(p))
         np.testing.assert_allclose(derivative(p), expected, rtol=1e-10, atol=1e-12)
         np.testing.assert_allclose(derivative(p), expected, rtol=1e-10, atol=1e-12)
+
+
+def seldom_stored(p):
+    """A result of every fourth step alone reads what the next step reads anyway, only earlier."""
+
+    def rate(s):
+        a, b, c = s
+        return np.array([p[0] * (b - a), a * (p[1] - c) - b, a * b - p[2] * c])
+
+    s, kept = p / 10.0, []
+    for k in range(2 * STEPS):
+        if k % 4 == 0:
+            kept.append(s[2])
+        middle = s + 0.005 * rate(s)
+        s = s + 0.01 * rate(middle)
+    return np.array(kept)
+
+
+def test_what_only_some_steps_store_does_not_hide_the_loop(monkeypatch):
+    loops = []
+    original = recurrences._Loop.program
+    monkeypatch.setattr(recurrences._Loop, "program", lambda self: loops.append(self.steps.count) or original(self))
+    found = jc.jacobian(seldom_stored)(P)
+    assert len(loops) == 1 and loops[0] > 1.8 * STEPS
+    assert "steps that repeat" in str(jc.explain(seldom_stored, P))
+    monkeypatch.setattr(recurrences, "FEWEST_STEPS", 10**9)
+    plans.forget()
+    np.testing.assert_allclose(found, jc.jacobian(seldom_stored)(P), rtol=1e-12, atol=1e-12)
+
+
+def field(k):
+    """Explicit steps of diffusion on a grid, written into a copy, with a boundary that is kept."""
+    u = np.zeros((9, 11))
+    u[0] = 1.0
+    for _ in range(STEPS):
+        flow = np.zeros((9, 11))
+        flow[1:-1] += k[1:-1] * (u[2:] - 2 * u[1:-1] + u[:-2])
+        flow[:, 1:-1] += k[:, 1:-1] * (u[:, 2:] - 2 * u[:, 1:-1] + u[:, :-2])
+        u = u + 0.1 * flow
+        u[0], u[-1] = 1.0, 0.0
+    return np.sum(u**3)
+
+
+def test_gradients_and_products_take_loops_of_whole_fields(monkeypatch):
+    k = 1.0 + 0.1 * np.random.default_rng(4).normal(size=(9, 11))
+    v = np.random.default_rng(5).normal(size=(9, 11))
+
+    def results():
+        one = jc.grad(field)(k), jc.jacobian(field)(k), jc.jvp(field)(k, v)[1], jc.vjp(field)(k, 2.0)[1]
+        return [np.asarray(a) for a in (*one, jc.compile(field)(k))]
+
+    loops = []
+    original = recurrences._Loop.program
+    monkeypatch.setattr(recurrences._Loop, "program", lambda self: loops.append(self.steps.count) or original(self))
+    found = results()
+    assert len(loops) == 5 and min(loops) >= STEPS - 2
+    assert "steps that repeat" in str(jc.explain(jc.grad(field), k))
+    monkeypatch.setattr(recurrences, "FEWEST_STEPS", 10**9)
+    plans.forget()
+    for one, other in zip(found, results(), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-11, atol=1e-13)
+    with jc.executor("native"):
+        np.testing.assert_allclose(jc.grad(field)(k), found[0], rtol=1e-11, atol=1e-13)

@@ -11,16 +11,14 @@ from __future__ import annotations
 import functools
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from .graph.build import constant
 from .graph.garbage import seldom_collected
-from .graph.node import CONSTANT, Array, Node, new_input, substitute_nodes, topological
-from .graph.ops.control import loop
+from .graph.node import Array, Node, new_input, substitute_nodes
 from .graph.simplify import simplify
 from .graph.structure import structure
 from .run import Compiled, ExecutorName, Origin, Program
@@ -109,18 +107,14 @@ def _build_key(build: Build) -> Any:
     return (function, *arguments)
 
 
-class _Captured:
+class _Zeros:
     """Stands for a captured array while a plan is made: nothing of it is known but where it is zero."""
 
-    live = True
-
-    def __init__(self, array: Array | None) -> None:
-        self.structural = array is not None
-        self._array = np.empty(0) if array is None else np.asarray(array != 0, dtype=array.dtype)
+    def __init__(self, array: Array) -> None:
+        self._array = np.asarray(array != 0, dtype=array.dtype)
 
     def value(self) -> Array:
         """An array that is zero where the captured array is."""
-        assert self.structural
         return self._array
 
 
@@ -134,37 +128,25 @@ def _made(
 ) -> Plan:
     # Leaves of its own: a plan must not keep the arrays of the recording that it was made for.
     inputs = {node: new_input(node.shape, node.dtype) for node in (*traced.inputs, *free)}
-    stands = {}
+    captured = {}
     for node in constants:
         owner = node.params.owner
-        array = owner.value() if getattr(owner, "structural", False) else None
-        stands[node] = constant(_Captured(array), node.shape, node.dtype)
-    own = substitute_nodes(list(roots), {**inputs, **stands})
+        zeros = _Zeros(owner.value()) if getattr(owner, "structural", False) else None
+        captured[node] = new_input(node.shape, node.dtype, zeros)
+    own = substitute_nodes(list(roots), {**inputs, **captured})
     count = len(traced.outputs)
     mine = tuple(inputs[node] for node in traced.inputs)
     built = build(replace(traced, inputs=mine, outputs=tuple(own[:count])))
-    arrays = {node: new_input(node.shape, node.dtype) for node in stands.values()}
-    leaves = (*arrays.values(), *inputs.values())  # captured arrays first: they can be bound
+    leaves = (*captured.values(), *inputs.values())  # captured arrays first: they can be bound
 
     def derive() -> Program:
-        program = Program(leaves, tuple(simplify([*built.nodes, *own[count:]], arrays)))
-        assert not any(node.op is CONSTANT and type(node.params.owner) is _Captured for node in _with_bodies(program))
-        return program
+        return Program(leaves, tuple(simplify([*built.nodes, *own[count:]])))
 
     if built.how is None:
         return Plan(Compiled(derive(), native), built.finish, built.plain)
     # Machine code that another process has left is found without deriving anything.
     origin = Origin(leaves, tuple(own), f"{built.how} {traced.wanted} {count}")
     return Plan(Compiled(derive, native, origin), built.finish, built.plain)
-
-
-def _with_bodies(program: Program) -> Iterator[Node]:
-    """The nodes of a program, and of the steps of its loops: in neither may a stand-in be left."""
-    for node in program.nodes():
-        yield node
-        if node.op is loop:
-            body = node.params.body
-            yield from topological([*body.carried, *body.outputs])
 
 
 def _bound(compiled: Compiled, owners: Sequence[Any]) -> Callable[[Sequence[Array]], list[Array]]:

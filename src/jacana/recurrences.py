@@ -32,17 +32,24 @@ FEWEST_STEPS = 32
 LONGEST_STEP = 2000  # nodes
 MOST_STAGES = 8  # that look alike, of a step
 MOST_LAG = 4  # how many steps back a step may look
-MOST_CARRIED = 64  # numbers
+MOST_CARRIED = 64  # numbers, where every one of them is derived by every argument
+MOST_CARRIED_ALONG = 100_000  # where one direction is pushed or pulled through the loop: values, gradients, products
 MOST_LOOPS = 8  # in one program
 WINDOW = 16  # operations in a row that must repeat for a period to be tried
 SAMPLES = 64  # repetitions that are looked at for a period
 
 
-def rolled_steps(outputs: Sequence[Node]) -> list[Node]:
-    """The program with its repeated steps as loops; the same nodes where none are found."""
+def rolled_steps(outputs: Sequence[Node], *, along: bool = False) -> list[Node]:
+    """The program with its repeated steps as loops; the same nodes where none are found.
+
+    Args:
+        outputs: the results of the program.
+        along: only values, or products with one vector, are wanted. Then the derivative of a step is no matrix, and a
+            step may carry whole fields.
+    """
     current = list(outputs)
     for _ in range(MOST_LOOPS):
-        rolled = _rolled_once(current)
+        rolled = _rolled_once(current, MOST_CARRIED_ALONG if along else MOST_CARRIED)
         if rolled is None:
             break
         current = rolled
@@ -50,10 +57,9 @@ def rolled_steps(outputs: Sequence[Node]) -> list[Node]:
     return current if current == list(outputs) else roll(current)
 
 
-def _rolled_once(outputs: list[Node]) -> list[Node] | None:
+def _rolled_once(outputs: list[Node], most: int) -> list[Node] | None:
     # Places of arguments and captured arrays count as leaves: each is one node, however often and wherever it is read.
-    order = [n for n in topological(outputs) if n.inputs and not (n.op is index and not n.inputs[0].inputs)]
-    order.sort(key=lambda n: n.serial)
+    order = _by_use([n for n in topological(outputs) if n.inputs and not (n.op is index and not n.inputs[0].inputs)])
     if len(order) < FEWEST_NODES:
         return None
     period = _period(order)
@@ -64,8 +70,29 @@ def _rolled_once(outputs: list[Node]) -> list[Node] | None:
     for stages in range(1, MOST_STAGES + 1):
         steps = _matched(order, stages * length, first, last)
         if steps is not None and steps.count >= FEWEST_STEPS and steps.count * steps.length >= FEWEST_NODES:
-            return _Loop(order, steps, outputs).program()
+            return _Loop(order, steps, outputs, most).program()
     return None
+
+
+def _by_use(nodes: Sequence[Node]) -> list[Node]:
+    """In the order in which the program computed them, but reads where they are first used.
+
+    ``out.append(y[2])`` in every tenth step alone reads what the next step reads anyway, only earlier: no step differs.
+    """
+    reads = {node for node in nodes if node.op is index}
+    found: dict[Node, None] = {}
+    for node in sorted(nodes, key=lambda n: n.serial):
+        if node in reads:
+            continue
+        for given in node.inputs:
+            chain = []
+            while given in reads and given not in found:
+                chain.append(given)
+                given = given.inputs[0]
+            found.update(dict.fromkeys(reversed(chain)))
+        found[node] = None
+    found.update(dict.fromkeys(sorted(reads, key=lambda n: n.serial)))  # those that only results use
+    return list(found)
 
 
 # --- where operations repeat --------------------------------------------------------------------------------------
@@ -199,6 +226,7 @@ class _Loop:
     order: Sequence[Node]
     steps: _Steps
     outputs: list[Node]
+    most: int  # numbers that a step may carry
     # What is carried, and its values before the first step, the earliest first: its input. With more than one value
     # it is what was carried a step before.
     carries: dict[tuple[int, tuple[Node, ...]], Node] = field(default_factory=dict)
@@ -328,7 +356,7 @@ class _Loop:
 
     def _fit_for_loop(self, carried: list[Node], inputs: list[Node], stacked: list[Node]) -> bool:
         """Whether a loop can be made: of few numbers of one dtype that keep their shapes."""
-        if not carried or sum(node.size for node in carried) > MOST_CARRIED:
+        if not carried or sum(node.size for node in carried) > self.most:
             return False
         every = [*self.free, *inputs, *self.stacks.values(), *carried, *stacked]
         if len({n.dtype for n in every if n.dtype.kind == "f"}) != 1:

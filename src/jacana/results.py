@@ -54,7 +54,9 @@ def deliver(traced: Traced, outputs: Sequence[Node], format: str, order: Order, 
     if format == "auto" and entries <= AUTO_DENSE_SIZE:
         # Whatever the structure: nothing is multiplied out to find it, and loops are planned as for a dense result.
         return _trees(traced, outputs, "dense", order, with_value)
-    rolled = rolled_steps(outputs) if format in ("auto", "operator") else list(outputs)
+    rolled = list(outputs)
+    if format in ("auto", "operator"):
+        rolled = rolled_steps(outputs, along=format == "operator")
     if rolled != list(outputs) and (format == "operator" or _mostly_full(rolled, traced, order)):
         if format == "auto" and entries <= AUTO_OPERATOR:
             return _trees(traced, outputs, "dense", order, with_value, rolled=rolled)
@@ -147,7 +149,8 @@ def _trees(
         found, values = terms, outputs
         if found is None:
             if format == "dense":
-                values = rolled_steps(outputs) if rolled is None else rolled
+                one = sum(y.size for y in outputs) == 1  # then it is a gradient
+                values = rolled_steps(outputs, along=one) if rolled is None else rolled
             found = eliminate(list(values), traced.by, order, unrestricted=DENSE_LIMIT, whole_maps=True).terms
         store = dense_node if format == "dense" else blocks_node
         blocks = [

@@ -21,7 +21,7 @@ from .graph.node import Node, new_input, substitute_nodes
 from .replay import Built, Traced
 from .results import Format, checked_places, deliver_gram
 from .structure import dense_node, diagonal_terms, selected_rows
-from .transforms import Transformed, checked_format
+from .transforms import Transformed, checked_format, checked_order
 
 __all__ = ["diagonal", "gauss_newton", "jacobian_columns", "jacobian_rows", "trace"]
 
@@ -187,7 +187,7 @@ def gauss_newton(
         argnums: the positional argument (or arguments) to differentiate by.
         format: as in :func:`jacana.hessian`; the matrix has shape ``(x.size, x.size)`` (dense: ``x.shape + x.shape``,
             of trees a tree of trees).
-        order: order of elimination.
+        order: order of elimination, as in :func:`jacana.jacobian`.
         compile: make machine code at the first call; see :func:`jacana.compile`.
 
     >>> import numpy as np
@@ -198,9 +198,8 @@ def gauss_newton(
            [ 0.,  6.,  4.]])
     """
     checked_format(format)
-    return Transformed(
-        function, functools.partial(_build_gauss_newton, format, order), argnums, "gauss_newton", compile
-    )
+    build = functools.partial(_build_gauss_newton, format, checked_order(order))
+    return Transformed(function, build, argnums, "gauss_newton", compile)
 
 
 def _build_gauss_newton(format: str, order: Order, traced: Traced) -> Built:

@@ -123,9 +123,11 @@ def checked_format(format: str) -> None:
         raise InvalidInputError(f"format must be one of {', '.join(get_args(Format))}, not {format!r}")
 
 
-def _checked_order(order: str) -> None:
+def checked_order(order: str) -> Order:
+    """The order of elimination that a name stands for; names that there are not are refused."""
     if order not in get_args(Order):
         raise InvalidInputError(f"order must be one of {', '.join(get_args(Order))}, not {order!r}")
+    return "cost" if order == "markowitz" else order  # type: ignore[return-value]
 
 
 # --- the function itself ----------------------------------------------------------------------------------------
@@ -162,7 +164,7 @@ def compile(function: Callable[..., Any]) -> Transformed:
 
 def _build_value(traced: Traced) -> Built:
     def derive() -> list[Node]:
-        return rolled_steps(traced.outputs)
+        return rolled_steps(traced.outputs, along=True)
 
     if traced.output_tree.is_leaf() and not traced.is_complex:
         return Built(derive, _first, plain=True)
@@ -194,7 +196,9 @@ def jacobian(
             each leaf, the tree of the arguments); ``"csr"``: one ``scipy.sparse.csr_array`` of shape
             ``(y.size, x.size)``, leaves one after another in the order of the trees, C order within a leaf, canonical;
             its index arrays are computed once, shared and read-only.
-        order: order of elimination: ``"auto"``, ``"forward"``, ``"reverse"`` or ``"cost"``. The numbers are the same.
+        order: order of elimination: ``"forward"``, ``"reverse"``, ``"markowitz"`` (always the vertex that costs least
+            at the moment; ``"cost"`` is another name for it) or ``"auto"`` (whichever is estimated to need the fewest
+            multiplications). The numbers are the same.
         compile: make machine code at the first call instead of when the function turns out to be hot; see
             :func:`compile`.
 
@@ -247,8 +251,7 @@ def value_and_jacobian(
 
 def _jacobian_build(format: str, order: Order, with_value: bool) -> Build:
     checked_format(format)
-    _checked_order(order)
-    return functools.partial(_build_jacobian, format, order, with_value)
+    return functools.partial(_build_jacobian, format, checked_order(order), with_value)
 
 
 def _build_jacobian(format: str, order: Order, with_value: bool, traced: Traced) -> Built:
@@ -326,7 +329,7 @@ def _gradient_build(with_value: bool, verb: str, traced: Traced) -> Built:
     tree = traced.wanted_tree
 
     def derive() -> list[Node]:
-        (value,) = rolled_steps([node])
+        (value,) = rolled_steps([node], along=True)
         gradients = _gradient_nodes(value, traced.by, "auto")
         return [value, *gradients] if with_value else gradients
 
@@ -355,7 +358,7 @@ def hessian(
         argnums: the positional argument (or arguments) to differentiate by.
         format: ``"dense"``: shape ``x.shape + x.shape`` (pytrees: a tree of trees); ``"csr"``: one
             ``scipy.sparse.csr_array`` of shape ``(x.size, x.size)``.
-        order: order of elimination of the second pass.
+        order: order of elimination of the second pass, as in :func:`jacobian`.
         compile: make machine code at the first call instead of when the function turns out to be hot; see
             :func:`compile`.
 
@@ -370,9 +373,8 @@ def hessian(
            [0., 4., 0.]])
     """
     checked_format(format)
-    _checked_order(order)
-
-    return Transformed(function, functools.partial(_build_hessian, format, order), argnums, "hessian", compile)
+    build = functools.partial(_build_hessian, format, checked_order(order))
+    return Transformed(function, build, argnums, "hessian", compile)
 
 
 def _build_hessian(format: str, order: Order, traced: Traced) -> Built:
@@ -461,7 +463,7 @@ def _product(
             raise InvalidInputError(
                 f"{verb} of {traced.name}: the {noun} has shape {_shapes(vector)}, the {like} {_shapes(wanted)}"
             )
-        outputs = tuple(rolled_steps(outputs))
+        outputs = tuple(rolled_steps(outputs, along=True))
         if verb == "jvp":
             products, into, kinds = jvp_nodes(outputs, traced.by, vector), result_tree, flags
         else:

@@ -34,6 +34,7 @@ from support import (
 
 import jacana as jc
 from jacana.differentiate import dense_jacobians, derivatives, eliminate, jvp_nodes, sparse_jacobian, vjp_nodes
+from jacana.errors import InvalidInputError
 from jacana.graph import build
 from jacana.graph.node import Node, new_input
 from jacana.structure import SparsePlan
@@ -380,6 +381,17 @@ def test_order_is_checked():
     x = vector(2)
     with pytest.raises(ValueError, match="order must be"):
         eliminate([op("sin", x)], [x], "sideways")
+
+
+def test_names_of_orders():
+    def f(x):
+        return np.sin(x[1:]) * x[:-1]
+
+    x = np.array([0.3, 0.7, 1.1])
+    for verb in (jc.jacobian, jc.gauss_newton):
+        np.testing.assert_array_equal(verb(f, order="markowitz")(x), verb(f, order="cost")(x))
+        with pytest.raises(InvalidInputError, match="forward, reverse, markowitz, cost, auto"):
+            verb(f, order="sideways")
 
 
 def test_auto_is_never_dearer_than_forward_or_reverse():

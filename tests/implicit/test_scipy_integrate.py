@@ -9,6 +9,7 @@ from implicit_differences import central
 from scipy.integrate import quad, solve_ivp
 
 import jacana as jc
+from jacana.run import native_available
 
 T = np.array([1.3, 0.7])
 EVAL = np.linspace(0.0, 2.0, 4)
@@ -179,3 +180,71 @@ def test_plain_problems_are_solved_by_scipy_itself():
 
     wanted = (1 - math.cos(1)) * math.exp(-4)
     assert np.abs(jc.jacobian(plain)(T) - wanted * np.eye(2)).max() < 1e-4
+
+
+@pytest.mark.parametrize("long", [2, 20])
+def test_sensitivities_by_several_inputs_at_once(long):
+    # The start, two numbers, and a vector that is long enough (20) to be integrated for by itself.
+    def path(a, b, w, start):
+        def slope(t, y):
+            return np.stack([a * y[1], -b * y[0] + 0.1 * np.sum(w) * np.sin(t)])
+
+        return solve_ivp(slope, (0.0, 2.0), start, t_eval=[0.5, 2.0], rtol=1e-11, atol=1e-12).y
+
+    given = (np.array(0.7), np.array(1.3), np.linspace(0.1, 0.4, long), np.array([1.0, -0.5]))
+    found = jc.jacobian(path, argnums=(0, 1, 2, 3))(*given)
+    for k, value in enumerate(given):
+
+        def along(x, k=k):
+            return path(*given[:k], x, *given[k + 1 :])
+
+        np.testing.assert_allclose(found[k], central(along, value), rtol=0, atol=1e-7)
+    second = jc.hessian(lambda a, b: np.sum(path(a, b, *given[2:]) ** 2), argnums=(0, 1))(*given[:2])
+    mixed = central(lambda b: jc.grad(lambda a: np.sum(path(a, b, *given[2:]) ** 2))(given[0]), given[1])
+    np.testing.assert_allclose(second[0][1], mixed, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(second[0][1], second[1][0], rtol=1e-6)
+
+
+def epidemic(p):
+    s, e, i = p[3], 1e-2, 2e-2
+
+    def change(t, y, beta, sigma, gamma):
+        return [-beta * y[0] * y[2], beta * y[0] * y[2] - sigma * y[1], sigma * y[1] - gamma * y[2]]
+
+    return solve_ivp(change, (0.0, 9.0), [s, e, i], t_eval=EVAL * 4.0, args=tuple(p[:3]), rtol=1e-10, atol=1e-12).y[2]
+
+
+def test_sensitivities_by_few_parameters_share_one_solution(monkeypatch):
+    J, p, calls = jc.jacobian(epidemic), np.array([1.5, 0.7, 0.3, 0.9]), []
+    np.testing.assert_allclose(J(p), central(epidemic, p), rtol=1e-6, atol=1e-9)
+    original = si.solve_ivp
+    monkeypatch.setattr(si, "solve_ivp", lambda *a, **k: calls.append(1) or original(*a, **k))
+    J(1.01 * p)
+    assert len(calls) == 1  # for all four
+
+
+def test_sensitivities_by_many_numbers_beside_few():
+    rng = np.random.default_rng(3)
+
+    def network(weights, rate):
+        def change(t, y):
+            return rate * (np.tanh(weights[:, :2] @ y + weights[:, 2])[:2] - y)
+
+        return solve_ivp(change, (0.0, 2.0), [0.4, -0.2], t_eval=[1.0, 2.0], rtol=1e-10, atol=1e-12).y
+
+    weights = rng.normal(size=(7, 3))
+    by_weights, by_rate = jc.jacobian(network, argnums=(0, 1))(weights, 0.8)
+    np.testing.assert_allclose(by_weights, central(lambda w: network(w, 0.8), weights), rtol=1e-6, atol=1e-8)
+    np.testing.assert_allclose(by_rate, central(lambda r: network(weights, r), np.array(0.8)), rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.skipif(not native_available(), reason="needs llvmlite")
+def test_slopes_are_machine_code_and_take_arrays_with_gaps():
+    def path(m):
+        return solve_ivp(lambda t, y: m[::2, 1] * y, (0.0, 1.0), m[1], t_eval=[1.0], rtol=1e-10, atol=1e-12).y[:, 0]
+
+    m = np.arange(1.0, 9.0).reshape(4, 2) / 8.0
+    exact = m[1] * np.exp(m[::2, 1])
+    with jc.executor("native"):
+        np.testing.assert_allclose(path(m), exact, rtol=1e-8)
+        np.testing.assert_allclose(jc.jacobian(path)(m), central(path, m), rtol=1e-6, atol=1e-8)

@@ -418,3 +418,22 @@ def test_triangles_and_vectors_in_pieces(n, m):
     np.testing.assert_allclose(upper.T @ solved, below.T, rtol=1e-10, atol=1e-12)
     vector = rng.standard_normal(m)
     np.testing.assert_allclose(small.times(vector, below), vector @ below, rtol=1e-11, atol=1e-12)
+
+
+@pytest.mark.parametrize(("m", "n"), [(864, 20), (1500, 53), (200, 70)])
+def test_tall_matrices_are_factorised_stack_by_stack(m, n):
+    from jacana.optimize.linear.dense import factorise
+
+    rng = np.random.default_rng(m)
+    jacobian, residual = rng.standard_normal((m, n)) * np.geomspace(1e-3, 1e3, n), rng.standard_normal(m)
+    scale = np.linalg.norm(jacobian, axis=0)
+    found = factorise(jacobian, residual, scale)
+    values = np.linalg.svd(jacobian / scale, compute_uv=False)
+    np.testing.assert_allclose(found.singular_values, values, rtol=1e-12)
+    step = np.linalg.lstsq(jacobian / scale, -residual)[0]
+    np.testing.assert_allclose(found.full.step * scale, step, rtol=1e-10)
+    jacobian[:, 3] = jacobian[:, 5] * 2.0
+    assert factorise(jacobian, residual, scale).rank == n - 1
+    jacobian[7, 2] = np.nan
+    with pytest.raises(np.linalg.LinAlgError):
+        factorise(jacobian, residual, scale)

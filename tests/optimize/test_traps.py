@@ -409,3 +409,32 @@ def test_methods_of_other_packages_are_translated(call, hint):
 def test_starts_that_are_no_numbers_say_what_to_do(start):
     with pytest.raises(InvalidInputError, match=r"dtype (object|bool); np.asarray\(array, dtype=float\)"):
         jc.least_squares(lambda x: x, start)
+
+
+# ---- accepted and not obeyed -----------------------------------------------------------------------------------------
+
+
+def test_a_covariance_that_is_not_symmetric_is_refused():
+    noise = np.eye(13)
+    noise[2, 1] = 0.5
+    with pytest.raises(InvalidInputError, match=r"not symmetric: entry \[1, 2\] is 0.0, entry \[2, 1\] is 0.5"):
+        jc.least_squares(decay, START, noise=noise)
+    with pytest.raises(InvalidInputError, match="not symmetric"):
+        jc.curve_fit(curve, T, Y, START, sigma=noise)
+
+
+def test_bounds_of_a_tied_parameter_are_refused():
+    def residual(p):
+        return np.stack([p["a"] - 1.0, p["b"] - 2.0])
+
+    start, ties = {"a": 1.0, "b": 1.0}, {"b": lambda p: 2.0 * p["a"]}
+    for bounds in ({"b": (0.0, 1.5)}, (0.0, 9.0)):
+        with pytest.raises(InvalidInputError, match=r"x0\['b'\] is tied, so bounds cannot hold it"):
+            jc.least_squares(residual, start, ties=ties, bounds=bounds)
+    fit = jc.least_squares(residual, {"a": 0.5, "b": 1.0}, ties=ties, bounds={"a": (0.0, 0.7)})
+    assert (fit.x["a"], fit.x["b"]) == (0.7, 1.4)
+
+
+def test_a_square_is_not_linear():
+    with pytest.raises(InvalidInputError, match=r"not linear in x0\['a'\]"):
+        jc.least_squares(lambda p: p["a"] ** 2 * np.exp(-p["k"] * T) - Y, {"a": 0.0, "k": 1.0}, linear="a")

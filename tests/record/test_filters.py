@@ -118,9 +118,9 @@ def test_single_precision_stays():
 
 
 def test_what_has_no_rule_is_refused_by_name():
-    with pytest.raises(RecordingError, match=r"scipy.ndimage.zoom"):
-        jc.jacobian(lambda u: ndimage.zoom(u, 2))(IMAGE)
+    with pytest.raises(RecordingError, match=r"scipy.ndimage.median_filter"):
+        jc.jacobian(lambda u: ndimage.median_filter(u, 3))(IMAGE)
     with pytest.raises(RecordingError, match=r"(?s)scipy.signal.lfilter.*jc.scan"):
-        jc.jacobian(lambda u: signal.lfilter([1.0], [1.0, 0.5], u))(LINE)
+        jc.jacobian(lambda u: signal.lfilter([1.0], [1.0, u[0]], LINE))(LINE)
     with pytest.raises(RecordingError, match="by its width"):
         jc.jacobian(lambda s: ndimage.gaussian_filter1d(LINE, s[0]))(np.ones(1))

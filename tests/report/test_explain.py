@@ -49,7 +49,7 @@ def test_guards_masks_blocks_and_calls() -> None:
     text = told(looks, np.ones(3))
     assert "It looked at 2 values (the result of greater was True; the result of less was True)" in text
     assert "It is block-diagonal: 3 of 1 x 1." in text
-    assert "where a mask is true" in told(lambda x: np.where(x > 0, x * x, x), np.ones(3))
+    assert "where a mask is true" in told(lambda x: np.where(x > 0, x * x, 1.0), np.ones(3))
     if native_available():
         text = told(lambda x: np.linalg.solve(np.diag(x) + 1.0, x), np.arange(1.0, 5.0))
         assert "to NumPy (" in text

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import sys
 import threading
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -229,3 +231,22 @@ def test_eight_threads_at_once():
     for thread in threads:
         thread.join()
     assert not wrong
+
+
+def test_what_a_builtin_is_defined_by_outlives_the_module(monkeypatch):
+    """The interpreter reads it when it lets go of the builtin, which may be after the module at exit."""
+    from jacana.run.native import engine
+
+    made: list[Any] = []
+
+    class Watched(engine._MethodDef):
+        def __init__(self, *fields: Any) -> None:
+            super().__init__(*fields)
+            made.append(weakref.ref(self))
+
+    monkeypatch.setattr(engine, "_MethodDef", Watched)
+    monkeypatch.setattr(engine, "_alive", [])
+    kernel = engine.builtin(ctypes.cast(ctypes.pythonapi.Py_IncRef, ctypes.c_void_p).value, "code")
+    engine._alive.clear()
+    gc.collect()
+    assert kernel.__name__ == "kernel" and made[0]() is not None

@@ -112,7 +112,7 @@ def test_reductions(lanes):
 def test_the_extremum_of_a_function_is_one_of_its_elements(lanes, name):
     # A function of a vector and of a scalar may differ in the last place: which element is the greatest, and which
     # elements share the derivative, must not depend on where each of them was computed.
-    for shape in [(3, 5), (8, 9), (9, 8), (16, 5), (5, 16), (2, 33), (4, 5, 6)]:
+    for shape in [(3, 5), (9, 8), (5, 16), (2, 33), (4, 5, 6)]:
         x = new_input(shape, F8)
         y = op("power", x, build.full(1.3, shape, F8)) if name == "power" else op(name, x * 0.5)
         y = y * op("sin", x)

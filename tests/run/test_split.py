@@ -42,8 +42,12 @@ def lorenz(p: Any) -> Any:
     return np.array([x, y, z, np.where(x > y, x, z)])
 
 
+@pytest.mark.parametrize("long", [0, 10_000])
 @pytest.mark.parametrize("piece", [1, 7, 100])
-def test_pieces_change_no_bit(piece, monkeypatch):
+def test_pieces_change_no_bit(piece, long, monkeypatch):
+    from jacana.run.native import engine
+
+    monkeypatch.setattr(engine, "LONG", long)
     p = np.array([1.0, 0.5, 20.0])
     with jc.executor("native"):
         whole = jc.value_and_jacobian(lorenz)(p)

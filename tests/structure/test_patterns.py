@@ -829,6 +829,19 @@ row("solve of blocks", lambda b: np.linalg.solve(BLOCKS, b**2), at(6), [
 ])  # fmt: skip
 
 
+@case(
+    "chain of homogeneous transforms",
+    at(3),
+    [((row, column), (k,)) for row in (0, 1) for column in (0, 1, 3) for k in range(3 if column < 3 else 2)],
+)
+def chain_of_transforms(angles):
+    pose = np.eye(4)
+    for k in range(3):
+        c, s = np.cos(angles[k]), np.sin(angles[k])
+        pose = pose @ np.array([[c, -s, 0.0, 0.3], [s, c, 0.0, 0.0], [0.0, 0.0, 1.0, 0.1 * k], [0.0, 0.0, 0.0, 1.0]])
+    return pose[:3]
+
+
 @case("inverse of a bidiagonal matrix", at(4), [(i, k) for i in range(5) for k in range(4) if k < i])
 def inverse_of_two_diagonals(x):
     A = np.diag(np.arange(1.0, 6.0)) + np.diag(x, -1)

@@ -533,3 +533,28 @@ def test_products_of_terms_with_equal_rows_are_added_in_one_pass():
     (array,) = interpret([product], values)
     expected = dense(terms, (n,), (n,), values) @ values[vectors]
     np.testing.assert_allclose(array, expected, rtol=1e-13)
+
+
+def test_branches_of_a_choice_are_one_selection():
+    """What holds where a condition does, and what holds where it does not, is chosen once, and no mask remains."""
+    m, other, a, b = new_input((4,), BOOL), new_input((4,), BOOL), new_input((4,), F8), new_input((4,), F8)
+    no = op("logical_not", m)
+    every = (ramp(0),)
+    values = {
+        m: np.array([True, False, True, False]), other: np.array([True, True, False, False]),
+        a: np.array([1.0, np.nan, 3.0, 4.0]), b: np.array([np.inf, 6.0, 7.0, 8.0]),
+    }  # fmt: skip
+
+    def term(node: Node, *masks: Node) -> Term:
+        found = normalise(Term((4,), every, every, ((node, (0,)),), tuple((mask, (0,)) for mask in masks)))
+        assert found is not None
+        return found
+
+    for masks_a, masks_b, left in (
+        ((m,), (no,), 0), ((no,), (m,), 0), ((m, other), (other, no), 1), ((m, other), (m, other), 1),
+        ((m,), (other,), 1),
+    ):  # fmt: skip
+        terms = [term(a, *masks_a), term(b, *masks_b)]
+        (found,) = add_terms(terms)
+        assert len(found.masks) == left
+        np.testing.assert_array_equal(dense([found], (4,), (4,), values), dense(terms, (4,), (4,), values))

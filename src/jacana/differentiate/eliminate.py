@@ -24,7 +24,7 @@ from ..structure.terms import Terms, add_terms, compose_structure, compose_terms
 from .maps import opaque_map, through_maps
 from .unrolling import unrolled
 
-Order: TypeAlias = Literal["forward", "reverse", "cost", "auto"]
+Order: TypeAlias = Literal["forward", "reverse", "markowitz", "cost", "auto"]  # "markowitz" is "cost"
 Key: TypeAlias = "Node | int"  # an output vertex is its position, so that an output may also be a node on the way
 
 DENSE_LIMIT = 256  # ``unrestricted`` of dense results
@@ -70,6 +70,7 @@ def eliminate(
     formed: what a gradient, a dense result and an operator want.
     ``join_rows``: pieces that together make a whole row of a product's cotangent are joined before they go through it.
     """
+    order = "cost" if order == "markowitz" else order
     edges = _Edges(outputs, inputs, unrestricted, whole_maps, join_rows)
     if order == "auto" and edges.ends:
         # Each order would derive the bodies of loops anew, so the orders are compared by their estimates.
@@ -77,7 +78,7 @@ def eliminate(
         estimates = [_estimate(edges, o, math.inf, math.inf) for o in orders] if len(orders) > 1 else []
         complete = [e for e in estimates if e.complete]
         order = min(complete, key=lambda e: e.cost).order if complete else "cost"  # type: ignore[assignment]
-    elif order == "auto" and AUTO_LIMIT < len(edges.order) <= AUTO_MOST:
+    elif order == "auto" and AUTO_LIMIT < len(edges.order) <= AUTO_MOST and edges.pure_mode()[1] > AUTO_WORTH:
         dear = _estimate(edges, "cost", math.inf, ESTIMATED_PAIRS).cost
         if dear > AUTO_WORTH:
             pure = [_estimate(edges, o, dear, ESTIMATED_PAIRS) for o in ("forward", "reverse")]
@@ -344,16 +345,18 @@ class _Run:
                     found = through_maps(outer, inner, self._shape(to), node, source, self.structure_only)
                 else:
                     found = _compose_bare(outer, inner) if self.structure_only else compose_terms(outer, inner)
-                    found = self._gathered(found, to, source, max(_size(outer), _size(inner)))
+                    found = self._gathered(found, to, source, outer, inner)
                 if found:
                     self._store(to, source, found)
 
-    def _gathered(self, terms: Sequence[Term], to: Key, source: Node, before: float) -> Sequence[Term]:
+    def _gathered(self, terms: Sequence[Term], to: Key, source: Node, outer: Terms, inner: Terms) -> Sequence[Term]:
         """What was composed, with the paths of a term that lead to the same entry added up.
 
         A term with tables has a point for every path. Their number multiplies from step to step where numbers that are
-        computed one by one form a small matrix, while that of the entries is bounded.
+        computed one by one form a small matrix, while that of the entries is bounded. A term with no more points than
+        one of those that it was made of is not looked at: that takes as long as composing it.
         """
+        before = max(_size(outer), _size(inner))
         if _size(terms) <= GROWN * before or not any([_has_table(t) for t in terms]):
             return terms
         rows, cols = self._shape(to), source.shape
@@ -362,8 +365,10 @@ class _Run:
         if formed and size <= SMALL and _size(terms) >= 2 * size:
             return pack_terms(terms, rows, cols, self.by_column, self.structure_only, overlapping=True)
         result: list[Term] = []
+        largest = max([math.prod(t.domain) for t in (*outer, *inner)])
         for term in terms:
-            if _has_table(term) and opaque_map(term) is None and overlaps(term, rows, cols):
+            grown = math.prod(term.domain) > largest
+            if grown and _has_table(term) and opaque_map(term) is None and overlaps(term, rows, cols):
                 result += pack_terms([term], rows, cols, self.by_column, self.structure_only, overlapping=True)
             else:
                 result.append(term)
@@ -392,13 +397,13 @@ class _Run:
         elif order == "reverse":
             for node in reversed(vertices):
                 self._eliminate(node)
-        elif order == "cost":
+        elif order in ("cost", "markowitz"):
             self.strict = True
             self._cheapest_first()
         elif order == "sweep":
             self._sweep()
         else:
-            raise ValueError(f"order must be 'forward', 'reverse', 'cost' or 'auto', not {order!r}")
+            raise ValueError(f"order must be 'forward', 'reverse', 'markowitz' ('cost') or 'auto', not {order!r}")
         rows = range(len(self.edges.outputs))
         for k in rows:
             for source in self.edges.inputs:

@@ -86,7 +86,7 @@ class _Widened:
             inputs = [new[i] for i in node.inputs]
             flags = [i in many for i in node.inputs]
             if any(flags):
-                new[node] = self._loop(node) if node.op is loop else _batched_node(node, inputs, flags, self.count)
+                new[node] = self._loop(node) if node.op is loop else batched_node(node, inputs, flags, self.count)
                 many.add(node)
             else:
                 new[node] = node if inputs == list(node.inputs) else node.op(*inputs, params=node.params)
@@ -124,7 +124,8 @@ def _spread(node: Node, has_batch: bool, count: int) -> Node:
     return node if has_batch else index_node(node, (count, *node.shape), [axis(k + 1) for k in range(node.ndim)])
 
 
-def _batched_node(node: Node, inputs: list[Node], flags: list[bool], count: int) -> Node:
+def batched_node(node: Node, inputs: list[Node], flags: list[bool], count: int) -> Node:
+    """One node for the batch, on inputs of which some (``flags``) have the batch axis."""
     shape = (count, *node.shape)
     if node.op is index:
         return index_node(inputs[0], shape, (axis(0), *(shift_axes(e, 1) for e in node.params.indices)))
@@ -156,4 +157,4 @@ def _batched_node(node: Node, inputs: list[Node], flags: list[bool], count: int)
     return result
 
 
-__all__ = ["NotBatchedError", "batched", "batched_along"]
+__all__ = ["NotBatchedError", "batched", "batched_along", "batched_node"]

@@ -51,6 +51,8 @@ def fingerprint(inputs: Sequence[Node], outputs: Sequence[Node], content: bool =
                 if node not in arguments:
                     return None
                 lines.append(f"input {arguments[node]} {node.dtype.str} {node.shape}")
+                if node.params.zeros is not None:
+                    lines.append(np.packbits(np.asarray(node.params.zeros.value()) != 0).tobytes().hex())
             elif node.op is CONSTANT:
                 owner = node.params.owner
                 lines.append(f"constant {node.dtype.str} {node.shape} {getattr(owner, 'live', True)}")

@@ -30,13 +30,14 @@ ANSWER = 64  # elements of a table that take as much memory as an answer without
 class Table:
     """An immutable integer array, equal to another by content."""
 
-    __slots__ = ("_digest", "_hash", "values")
+    __slots__ = ("_bounds", "_digest", "_hash", "values")
 
     def __init__(self, values: NDArray[np.integer]) -> None:
         array = np.array(values, dtype=np.int64, order="C")
         array.flags.writeable = False
         self.values: IntArray = array
         self._digest: bytes | None = None
+        self._bounds: tuple[int, int] | None = None
         # A few of its elements: most tables are never compared, and those that are differ early.
         self._hash = hash((array.shape, array.reshape(-1)[:: array.size // HASHED + 1].tobytes()))
 
@@ -46,6 +47,13 @@ class Table:
         if self._digest is None:
             self._digest = hashlib.blake2b(self.values.data, digest_size=16).digest()
         return self._digest
+
+    @property
+    def bounds(self) -> tuple[int, int]:
+        """The least and the greatest element."""
+        if self._bounds is None:
+            self._bounds = int(self.values.min()), int(self.values.max())
+        return self._bounds
 
     def __hash__(self) -> int:
         return self._hash
@@ -183,7 +191,7 @@ def evaluate(index: Index, sizes: Sequence[int]) -> IntArray:
 def bounds(index: Index, sizes: Sequence[int]) -> tuple[int, int]:
     """The least and the greatest index over a domain that is not empty."""
     if isinstance(index, Lookup):
-        return int(index.table.values.min()), int(index.table.values.max())
+        return index.table.bounds
     low = high = index.offset
     for a, stride in index.strides:
         end = stride * (sizes[a] - 1)
@@ -267,7 +275,7 @@ def _tabulated(index: Index, inner: Sequence[Index], used: Sequence[int], sizes:
     else:
         terms = [s * part for (_, s), part in zip(index.strides, parts, strict=True)]
         values = sum(terms, np.array(index.offset, dtype=np.int64))
-    return from_table(np.broadcast_to(values, sizes), used)
+    return from_table(values if values.shape == sizes else np.broadcast_to(values, sizes), used)
 
 
 def unraveled(positions: IntArray, shape: Sequence[int]) -> tuple[IntArray, ...]:
@@ -302,3 +310,16 @@ def flatten(indices: Sequence[Index], shape: Sequence[int], sizes: Sequence[int]
         return indices[0]
     outer = Affine(0, tuple((k, s) for k, s in enumerate(strides) if s))
     return substitute(outer, indices, sizes)
+
+
+def flat_positions(indices: Sequence[Index], shape: Sequence[int], sizes: Sequence[int]) -> IntArray:
+    """What ``evaluate`` gives for ``flatten``, without an expression in between."""
+    total: IntArray | None = None
+    stride = 1
+    for index, length in zip(reversed(indices), reversed(shape), strict=True):
+        part = evaluate(index, sizes)
+        if stride != 1:
+            part = part * stride
+        total = part if total is None else total + part
+        stride *= length
+    return np.zeros((1,) * len(sizes), np.int64) if total is None else total

@@ -254,12 +254,13 @@ def _intern(op: Operation, inputs: tuple[Node, ...], params: Any) -> Node:
     entry = _Entry(node, _forget)
     entry.key = key
     with _lock:
-        known = _nodes.get(key)  # by another thread, just now
-        found = None if known is None else known()
-        if found is not None:
-            return found
         node.serial = next(_serial)
-        _nodes[key] = entry
+        known = _nodes.setdefault(key, entry)
+        if known is not entry:  # of another thread, just now, or of a node that is going
+            found = known()
+            if found is not None:
+                return found
+            _nodes[key] = entry
     return node
 
 
@@ -273,11 +274,15 @@ def next_serial() -> int:
 
 
 class InputParams(NamedTuple):
-    """An argument of the program, told from others by its number."""
+    """An argument of the program, told from others by its number.
+
+    ``zeros``: of an argument whose zeros are known and count as structure, an owner whose ``value()`` has them.
+    """
 
     number: int
     shape: Shape
     dtype: DType
+    zeros: Any = None
 
 
 class LiteralParams(NamedTuple):
@@ -310,9 +315,9 @@ LITERAL = register(Operation("literal", "leaf", lambda p: literal_array(p), lamb
 _input_numbers = itertools.count()
 
 
-def new_input(shape: Shape, dtype: DType) -> Node:
+def new_input(shape: Shape, dtype: DType, zeros: Any = None) -> Node:
     """A fresh argument, different from every other."""
-    return INPUT(params=InputParams(next(_input_numbers), shape, dtype))
+    return INPUT(params=InputParams(next(_input_numbers), shape, dtype, zeros))
 
 
 def literal(value: Any, dtype: DType) -> Node:
@@ -356,7 +361,9 @@ def topological(outputs: Iterable[Node]) -> list[Node]:
             inputs = node.inputs
             if inputs:
                 stack += (node, None)
-                stack += [i for i in inputs[::-1] if i not in seen]
+                for i in inputs[::-1]:
+                    if i not in seen:
+                        stack.append(i)
             else:
                 order.append(node)
     return order

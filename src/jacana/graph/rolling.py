@@ -6,23 +6,26 @@ to reads of the same arrays at whatever places, numbers of the same dtype, and a
 they are the same program over an axis: reads become one gather, whose places are affine or a table, different numbers
 one constant vector, and each operation one operation on vectors. Slices of one array that are put one after another
 become one part as well. Everything after that (derivatives, planning, code) then deals with one node where there were
-n. Lanes compute what the scalars computed, so the numbers stay the same.
+n. Lanes compute what the scalars computed, so the numbers stay the same. Copies over arrays are `graph/lanes.py`.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
-from .build import FrozenArray, broadcast_to, constant, index_node
-from .index import Affine, Index, from_table
+from .build import FrozenArray, assembled, broadcast_to, constant, index_node, movement_reshape
+from .index import Affine, Index, axis, evaluate, from_table
+from .lanes import Copies
 from .node import LITERAL, Array, Node, Shape, topological
 from .ops.movement import AssembleParams, assemble, index
 
 FEWEST = 16  # copies from which rolling pays
+LONGEST_TURN = 64  # parts that a copy adds to one array
 MORE_WORK = 2  # how many times the operations of the scalars a rolled program may have (shared work is repeated)
 
 
@@ -32,16 +35,98 @@ def roll(outputs: Sequence[Node]) -> list[Node]:
     if not any(_rollable(node) for node in order):
         return list(outputs)
     signatures = _Signatures()
+    copies = Copies(order, FEWEST)
     new: dict[Node, Node] = {}
     for node in order:
         inputs = tuple(new[i] for i in node.inputs)
         same = node if inputs == node.inputs else node.op(*inputs, params=node.params)
-        new[node] = _rolled(same, signatures) if _rollable(same) else same
+        if _rollable(same):
+            same = _in_lanes(_rolled(same, signatures) if same.params.disjoint else same, copies)
+        new[node] = same
     return [new[node] for node in outputs]
 
 
 def _rollable(node: Node) -> bool:
-    return node.op is assemble and len(node.inputs) >= FEWEST and node.params.disjoint
+    return node.op is assemble and len(node.inputs) >= FEWEST
+
+
+def _in_lanes(node: Node, copies: Copies) -> Node:
+    """An assembled array whose parts are copies of one program, or of a few in turn, as that program in lanes.
+
+    The parts are added in the order in which they were, so that the sums are the same to the last bit.
+    """
+    if not _rollable(node):
+        return node
+    kinds = [copies.of(part) for part in node.inputs]
+    parts: dict[int, tuple[Node, tuple[Index, ...]]] = {}  # by the first of the parts that they replace
+    gone: set[int] = set()
+    for columns in _by_kind(kinds) if node.params.disjoint else _in_turns(kinds):
+        joined = _joined(node, columns, copies)
+        if joined is not None:
+            parts[columns[0][0]] = joined
+            gone.update(itertools.chain(*columns))
+    return _with_parts(node, parts, gone)
+
+
+def _by_kind(kinds: Sequence[int]) -> Iterator[Sequence[Sequence[int]]]:
+    """Parts of one kind, wherever they are."""
+    found: dict[int, list[int]] = {}
+    for k, kind in enumerate(kinds):
+        found.setdefault(kind, []).append(k)
+    yield from ([members] for members in found.values() if len(members) >= FEWEST)
+
+
+def _in_turns(kinds: Sequence[int]) -> Iterator[Sequence[Sequence[int]]]:
+    """Runs of parts in which one kind or a few take turns: for each of them the parts of that kind."""
+    after: dict[int, int] = {}
+    following = [0] * len(kinds)  # where the same kind comes next
+    for k in reversed(range(len(kinds))):
+        following[k] = after.get(kinds[k], len(kinds))
+        after[kinds[k]] = k
+    start = 0
+    while start < len(kinds):
+        end = following[start]
+        period = end - start
+        while period <= LONGEST_TURN and end < len(kinds) and kinds[end] == kinds[end - period]:
+            end += 1
+        count = (end - start) // period
+        if count >= FEWEST:
+            end = start + period * count
+            yield [range(k, end, period) for k in range(start, start + period)]
+            start = end
+        else:
+            start += 1
+
+
+def _joined(node: Node, columns: Sequence[Sequence[int]], copies: Copies) -> tuple[Node, tuple[Index, ...]] | None:
+    """Parts as one part: the members of each column are copies, and those of one turn lie side by side."""
+    joined: list[Node] = []
+    places: list[list[Array]] = [[] for _ in range(node.ndim)]
+    for members in columns:
+        column = copies.together([node.inputs[k] for k in members])
+        if column is None:
+            return None
+        count, shape = len(members), node.inputs[members[0]].shape
+        joined.append(movement_reshape(column, (count, column.size // count)))
+        for a in range(node.ndim):
+            here = [np.broadcast_to(evaluate(node.params.rows[k][a], shape), shape).reshape(-1) for k in members]
+            places[a].append(np.stack(here))
+    rows = tuple(from_table(np.concatenate(p, axis=1), (0, 1)) for p in places)
+    if len(joined) == 1:
+        return joined[0], rows
+    starts = np.cumsum([0, *(c.shape[1] for c in joined)])
+    beside = [(c, (axis(0), Affine(int(s), ((1, 1),)))) for c, s in zip(joined, starts, strict=False)]
+    return assembled(beside, (joined[0].shape[0], int(starts[-1])), node.dtype, disjoint=True), rows
+
+
+def _with_parts(node: Node, parts: dict[int, tuple[Node, tuple[Index, ...]]], gone: set[int]) -> Node:
+    """An assembled array with some of its parts replaced by others."""
+    if not parts:
+        return node
+    params: AssembleParams = node.params
+    every = {k: (part, params.rows[k]) for k, part in enumerate(node.inputs) if k not in gone} | parts
+    kept = [every[k] for k in sorted(every)]
+    return assemble(*(part for part, _ in kept), params=params._replace(rows=tuple(rows for _, rows in kept)))
 
 
 def _rolled(node: Node, signatures: _Signatures) -> Node:
@@ -65,12 +150,7 @@ def _rolled(node: Node, signatures: _Signatures) -> Node:
     for members, joined in _joined_slices(node):
         parts[members[0]] = joined
         gone.update(members)
-    if not parts:
-        return node
-    parts.update({k: (part, node.params.rows[k]) for k, part in enumerate(node.inputs) if k not in gone})
-    kept = [parts[k] for k in sorted(parts)]
-    params: AssembleParams = node.params
-    return assemble(*(part for part, _ in kept), params=params._replace(rows=tuple(rows for _, rows in kept)))
+    return _with_parts(node, parts, gone)
 
 
 def _joined_slices(node: Node) -> Iterator[tuple[list[int], tuple[Node, tuple[Index, ...]]]]:

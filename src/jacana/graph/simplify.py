@@ -14,7 +14,7 @@ Common subexpressions are one node already (``node._intern``), and what no outpu
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,23 +27,34 @@ SMALL = 1024  # elements up to which a result is kept as a constant
 _ARITHMETIC = ("add", "subtract", "multiply", "divide", "negative", "absolute", "square", "sqrt")
 _COMPARISONS = ("equal", "not_equal", "less", "less_equal", "greater", "greater_equal")
 _LOGIC = ("logical_and", "logical_or", "logical_xor", "logical_not", "select", "cast")
-_LEAVES = (LITERAL, CONSTANT, index)  # what a known value can be
+_LEAVES = (LITERAL, CONSTANT)  # what a known value can come from
 _EXACT = frozenset((*_ARITHMETIC, *_COMPARISONS, *_LOGIC))
 
 
-def simplify(outputs: Sequence[Node], replacement: Mapping[Node, Node] | None = None) -> list[Node]:
-    """The same program, simplified, with some leaves replaced by others of the same shape and dtype."""
-    new: dict[Node, Node] = dict(replacement or {})
+def simplify(outputs: Sequence[Node]) -> list[Node]:
+    """The same program, simplified."""
+    new: dict[Node, Node] = {}  # of those that change, which are few
+    known: set[Node] = set()  # nodes whose elements may be known, and negated ones: all others have nothing to give
     for node in topological(outputs):
-        if not node.inputs:
-            new.setdefault(node, node)
-            continue
-        inputs = tuple([new[i] for i in node.inputs])
-        made = remade(node, inputs)
-        if made.op.name in _EXACT:
+        made = node
+        if new and not new.keys().isdisjoint(node.inputs):
+            made = remade(node, tuple([new.get(i, i) for i in node.inputs]))
+        name = made.op.name
+        if name in _EXACT and (name == "select" or not known.isdisjoint(made.inputs)):
             made = _without_effect(made) or _computed(made) or made
-        new[node] = made
-    return [new[node] for node in outputs]
+        if made is not node:
+            new[node] = made
+        op = _root(made).op if made.op is index else made.op
+        if op in _LEAVES or name == "negative":
+            known.add(made)
+    return [new.get(node, node) for node in outputs]
+
+
+def _root(node: Node) -> Node:
+    """What a node replicates, or reads in another order."""
+    while node.op is index:
+        node = node.inputs[0]
+    return node
 
 
 def _number(node: Node) -> Array | None:
@@ -67,7 +78,7 @@ def _fixed(node: Node) -> Array | None:
 def _computed(node: Node) -> Node | None:
     """The value of a node whose inputs are known for ever, if it is small."""
     for i in node.inputs:
-        if i.op not in _LEAVES:
+        if i.op is not index and i.op not in _LEAVES:
             return None
     numbers = [_number(i) for i in node.inputs]
     if all([n is not None for n in numbers]):

@@ -8,6 +8,7 @@ another solution where it would see something else, everything is recorded again
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ from ..record.leaves import leaf_value
 from ..record.location import user_line
 from ..record.recording import not_recording
 from ..record.variable import tracked
-from ..run import Program, compile_numpy
+from ..run import Compiled, Program, compile_numpy
 
 __all__ = ["Flat", "Part", "Run", "Solution", "depends_on_outside", "numbers", "recorded_part", "solution"]
 
@@ -49,7 +50,13 @@ class Flat:
     def __init__(self, unknown: Node, arguments: Sequence[Node], output: Node) -> None:
         self.unknown, self.arguments, self.output = unknown, tuple(arguments), output
         self.buffers = [np.zeros(node.shape, node.dtype) for node in arguments]
-        self._run = compile_numpy(Program((unknown, *arguments), (output,)))
+        self._run = Compiled(Program((unknown, *arguments), (output,)))
+
+    def another(self) -> Flat:
+        """The same program, compiled or not, with buffers of its own."""
+        found = copy.copy(self)
+        found.buffers = [np.zeros_like(buffer) for buffer in self.buffers]
+        return found
 
     def fill(self, arrays: Sequence[Array]) -> None:
         """Take other arguments."""
@@ -101,7 +108,7 @@ class Solver:
         with self._lock:
             found = self._idle.pop() if self._idle else None
         if found is None:
-            flat = Flat(self._first.unknown, self._first.arguments, self._first.output)
+            flat = self._first.another()
             found = flat, self._make(flat)
         flat, search = found
         flat.fill(arguments)

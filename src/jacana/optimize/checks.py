@@ -12,7 +12,7 @@ import numpy as np
 
 from .. import trees
 from ..errors import InvalidInputError
-from ..run import current_executor, executor, native_available
+from ..run import current_executor, executor, expecting_runs, native_available
 from .search import Budget
 from .space import Space, names_of
 
@@ -31,6 +31,7 @@ __all__ = [
 
 _MAX_NAMED = 6  # parameters that a message lists
 _ROUNDING = 1e-11  # relative difference of two ways to compute a residual
+_EVALUATIONS = 12  # of a residual and its Jacobian in a search, about
 _LARGE = 100_000  # results and parameters from which a search is worth machine code from the start
 
 
@@ -48,7 +49,7 @@ def watching(transform: Any, *functions: Any) -> Any:
 def quick_executor(size: int) -> Iterator[None]:
     """Silence NumPy's floating-point warnings, for wild trial points are part of a search; and where residuals and
     parameters are many, compile at once: a search of this size will be worth it, no need to find out."""
-    with np.errstate(all="ignore"):
+    with np.errstate(all="ignore"), expecting_runs(_EVALUATIONS):
         if size > _LARGE and current_executor() == "auto" and native_available():
             with executor("native"):
                 yield

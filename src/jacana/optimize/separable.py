@@ -63,10 +63,12 @@ def project(
     first = space.first[others]
     with np.errstate(all="ignore"):
         matrix, rest, c = parts(first)
-        found = flat(first, c)
-    # The matrix at zero foretells the residual elsewhere, if the residual is linear.
-    size = np.abs(rest) + np.abs(matrix) @ np.abs(c)
-    if not (np.abs(found - (rest + matrix @ c)) <= _EXACT * (size + size.max(initial=0.0))).all():
+        # The matrix at zero foretells the residual elsewhere, if the residual is linear. The solution may be near zero
+        # (of a square it is), so the start is asked as well.
+        given = space.first[linear]
+        tried = [c, np.where(given == 0.0, 1.0, given).astype(dtype)]
+        linear_there = [_agree(flat(first, v), rest, matrix, v) for v in tried]
+    if not all(linear_there):
         named = ", ".join(space.parameters.name(int(space.free[k])) for k in linear[:6])
         raise InvalidInputError(
             f"the residual is not linear in {named}: it is no sum of them times functions of others"
@@ -79,6 +81,11 @@ def project(
     x[others] = first
     x[linear] = parts(first)[2]
     return x, result
+
+
+def _agree(found: Any, rest: Any, matrix: Any, c: Any) -> bool:
+    size = np.abs(rest) + np.abs(matrix) @ np.abs(c)
+    return bool((np.abs(found - (rest + matrix @ c)) <= _EXACT * (size + size.max(initial=0.0))).all())
 
 
 def _places(settings: Any, space: Space) -> NDArray[np.intp]:

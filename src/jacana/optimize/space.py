@@ -188,6 +188,12 @@ def make_space(
                 "bounds cannot be combined with parameters on manifolds; use Positive for numbers above 0"
             )
         low, high = _bounds(bounds, parameters, start.size)
+        for positions, _ in tied:
+            for k in positions[np.isfinite(low[positions]) | np.isfinite(high[positions])]:
+                raise InvalidInputError(
+                    f"{parameters.name(int(k))} is tied, so bounds cannot hold it; give bounds by name, to what it is "
+                    f"tied to"
+                )
         _check_bounds(low, high, start, free & euclidean, parameters)
         equal = (low == high) & free
         start[equal] = low[equal]

@@ -12,6 +12,8 @@ from ..errors import InvalidInputError
 
 __all__ = ["inverse_root", "whitening"]
 
+_SYMMETRIC = 1e-6  # difference of entries across the diagonal, relative to standard deviations, that is rounding
+
 
 def whitening(weights: Any, noise: Any, size: int) -> Callable[[Any], Any]:
     """Return the function that turns residuals into independent ones of variance 1."""
@@ -44,10 +46,18 @@ def inverse_root(covariance: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the inverse of the lower Cholesky factor: it makes residuals of that covariance independent.
 
     Raises:
-        InvalidInputError: the matrix is not positive definite.
+        InvalidInputError: the matrix is not symmetric, or not positive definite.
     """
     from scipy.linalg import solve_triangular
 
+    sizes = np.sqrt(np.abs(np.diagonal(covariance)))
+    apart = np.abs(covariance - covariance.T) > _SYMMETRIC * np.outer(sizes, sizes)
+    if apart.any():
+        i, j = np.argwhere(apart)[0].tolist()
+        raise InvalidInputError(
+            f"the covariance matrix of the noise is not symmetric: entry [{i}, {j}] is {covariance[i, j]}, entry "
+            f"[{j}, {i}] is {covariance[j, i]}"
+        )
     try:
         root = np.linalg.cholesky(covariance)
     except np.linalg.LinAlgError:

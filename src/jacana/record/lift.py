@@ -132,7 +132,8 @@ def call_on_constants(function: Callable[..., Any], args: Any, kwargs: Any) -> A
     """A NumPy function without rule: fine on constants, refused on anything that depends on an argument."""
     if any_tracked(args) or any_tracked(tuple(kwargs.values())):
         if str(getattr(function, "__module__", "")).startswith("numpy.polynomial"):
-            return function._implementation(*args, **kwargs)  # Python code of NumPy's, in terms of the rest of it
+            implementation: Any = getattr(function, "_implementation")  # noqa: B009 (functions with protocol have it)
+            return implementation(*args, **kwargs)  # Python code of NumPy's, in terms of the rest of it
         writes = getattr(function, "__name__", "") in ("save", "savez", "savez_compressed", "savetxt")
         raise unsupported(function_name(function), "A file holds plain numbers: write y.array for y." if writes else "")
     outcome = function(*raw_deep(args), **raw_deep(kwargs))

@@ -53,9 +53,9 @@ def _as_assumed(a: Any, assume: Any, lower: bool) -> Any:
         case "sym" | "symmetric" | "her" | "hermitian" | "pos" | "positive definite":
             return _mirror(a, lower)
         case "upper triangular":
-            return np.triu(a)
+            return _triangle(a, False)
         case "lower triangular":
-            return np.tril(a)
+            return _triangle(a, True)
         case "diagonal":
             return np.triu(np.tril(a))
         case "tridiagonal":
@@ -80,7 +80,9 @@ def solve_triangular(
 
 
 def _triangle(a: Any, lower: bool, unit: bool = False) -> Any:
-    part = np.tril(a) if lower else np.triu(a)
+    # What goes into a factorisation is dense: a mask leaves its two axes apart, where np.tril makes one of the places.
+    mask = np.tri(np.shape(raw(a))[-1], dtype=bool)
+    part = np.where(mask if lower else mask.T, a, 0.0)
     return np.where(np.eye(np.shape(raw(a))[-1], dtype=bool), 1.0, part) if unit else part
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -24,7 +25,7 @@ from .structure import Derived, Structure, assess, derive
 
 __all__ = ["Explanation", "explain"]
 
-MAX_PLANNED = 20_000  # nodes up to which the native program is planned for a description
+MAX_PLANNED = 4_000  # nodes up to which the native program is planned for a description
 WIDTH = 100
 
 
@@ -170,7 +171,7 @@ def _ordered(structure: Structure) -> list[str]:
     words = {
         "forward": "from the arguments on (forward mode)",
         "reverse": "from the results back (reverse mode)",
-        "cost": "cheapest vertex first",
+        "cost": "cheapest vertex first (Markowitz)",
     }
     if not structure.vertices:
         return ["There was nothing between arguments and results to eliminate."]
@@ -195,10 +196,11 @@ def _ordered(structure: Structure) -> list[str]:
 def _found_again(derived: Derived) -> Stacked | None:
     """The matrix with the repeated steps of the program as loops, which a dense result is made with; None if none."""
     by = derived.traced.by
-    outputs = rolled_steps(derived.traced.outputs)
+    own = derived.outputs == derived.traced.outputs
+    outputs = rolled_steps(derived.traced.outputs, along=own and math.prod(derived.stacked.rows) == 1)
     if derived.gram or outputs == list(derived.traced.outputs):
         return None
-    if derived.outputs != derived.traced.outputs:
+    if not own:
         outputs = _gradient_nodes(outputs[0], by, "auto")
     terms = eliminate(outputs, by, derived.order, unrestricted=DENSE_LIMIT, whole_maps=True).terms
     return stack(outputs, by, terms)

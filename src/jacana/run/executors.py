@@ -138,18 +138,32 @@ def native_available() -> bool:
 
 COMPILE_SECONDS = 0.02  # of a module with one small loop
 STEP_SECONDS = 2.5e-6  # of NumPy for each operation of each step of a loop
-BODY_SECONDS = 1.2e-3  # of compiling each operation of a loop's body
+BODY_SECONDS = 8e-4  # of compiling each operation of a loop's body
 PRODUCT_SECONDS = 1e-2  # of compiling each product or function of matrices in it
 
 
+_runs: ContextVar[int] = ContextVar("jacana_expected_runs", default=4)
+
+
+@contextmanager
+def expecting_runs(count: int) -> Iterator[None]:
+    """Programs with long loops will be run about this often."""
+    token = _runs.set(count)
+    try:
+        yield
+    finally:
+        _runs.reset(token)
+
+
 def _has_long_loop(program: Program) -> bool:
-    """Whether calling NumPy for every operation of every step would take a quarter of the time of compiling, or longer.
+    """Whether calling NumPy for every operation of every step, a few times, would take longer than compiling.
 
     Then the first call compiles and waits. In the background it takes twice as long: both need the interpreter.
     """
     loops = [p for p in _loops(program) if p.body.go is None]
     compiling = COMPILE_SECONDS + sum(_body_seconds(p.body) for p in loops)
-    return any(p.length * body_size(p.body) * STEP_SECONDS > 0.25 * compiling for p in loops)
+    runs = _runs.get()
+    return any(runs * p.length * body_size(p.body) * STEP_SECONDS > compiling for p in loops)
 
 
 def _loops(program: Program) -> list[LoopParams]:
@@ -176,6 +190,7 @@ def compile_recorded(program: Program) -> Runnable:
 RECALL_SECONDS = 0.004  # of NumPy's time after which it is worth looking whether the program was compiled before
 INSTRUCTION_SECONDS = 1e-4  # of each arithmetic instruction in straight-line code
 UNROLLED_AXIS = 16  # elements up to which an axis is written out rather than looped over
+LOOP_INSTRUCTIONS = 20  # that take as long to compile as an operation in a loop over a longer axis
 
 
 def _unrolled_work(node: Node) -> int:
@@ -183,7 +198,8 @@ def _unrolled_work(node: Node) -> int:
     if node.op.cost == 0:
         return 0
     sizes = node.params.sizes if node.op.name == "contract" else node.shape
-    return math.prod(n for n in sizes if n <= UNROLLED_AXIS)
+    written = math.prod(n for n in sizes if n <= UNROLLED_AXIS)
+    return written + LOOP_INSTRUCTIONS if any(n > UNROLLED_AXIS for n in sizes) else written
 
 
 class Compiled:

@@ -93,8 +93,14 @@ def _broadcast_sources(node: Node) -> tuple[Node, ...]:
     if not node.shape or node.op.family != "elementwise" or node.op is cast:
         return node.inputs
     sources = []
+    plain = True
     for i in node.inputs:
-        sources.append(_before_broadcast(i) if i.op is index else i)
+        if i.op is index:
+            plain = False
+            i = _before_broadcast(i)
+        sources.append(i)
+    if plain:
+        return node.inputs
     shape = node.shape
     if any([s.shape == shape for s in sources]):
         return tuple(sources)

@@ -149,6 +149,9 @@ def _arranged(
     """Axes in the order in which row and column mention them, axes of length one gone, the rest last."""
     if 0 in domain:
         return None
+    if len(domain) == 1 and domain[0] > 1:  # vectors, as many programs have them alone
+        mentioned = any([bool(axes_of(e)) for e in (*row, *col)])
+        return Arrangement(domain, row, col, int(mentioned), outer, inner)
     kept: list[int] = []
     for e in (*row, *col):
         for a in axes_of(e):

@@ -15,13 +15,13 @@ from typing import TypeAlias
 import numpy as np
 
 from ..graph.index import Affine, Index, evaluate, from_table, identity, substitute
-from ..graph.node import CONSTANT, LITERAL, Array, Factor, Node, Term, literal_value
+from ..graph.node import CONSTANT, INPUT, LITERAL, Array, Factor, Node, Term, literal_value
 from ..graph.ops.movement import assemble, index
 from .terms import Terms, compose, known_array, normalise
 
 DEPTH = 5  # operations that are looked through from a mask to arrays that are known
 PARTS = 16  # pieces into which a term is cut at most
-UNION = 2**16  # elements up to which the places of a sum and of an inverse are enumerated
+UNION = 2**16  # elements up to which the places of a sum, a product and an inverse are enumerated
 ASSEMBLED = 2**20  # the same for an array that is filled piece by piece, such as the matrix of finite elements
 
 Known: TypeAlias = (
@@ -117,12 +117,14 @@ def _looked_through(node: Node) -> Sequence[Node]:
             return node.inputs[:1]
         case "add" | "subtract" if node.size <= UNION:
             return node.inputs
+        case "contract" if math.prod(node.params.sizes) <= UNION:
+            return node.inputs
     return ()
 
 
 def _places(node: Node, known: Known) -> Terms | None:
     """``_places_of`` where the inputs that are looked through are known."""
-    if node.op is CONSTANT:
+    if node.op is CONSTANT or node.op is INPUT:
         array = _known(node, 0)
         return None if array is None or array.all() else _nonzero(array)
     if node.op.matrix is not None:
@@ -153,7 +155,20 @@ def _places(node: Node, known: Known) -> Terms | None:
         case "add" | "subtract" if node.size <= UNION:
             a, b = (known[i] for i in node.inputs)
             return None if a is None or b is None else _covered(node, [*a, *b])
+        case "contract" if math.prod(node.params.sizes) <= UNION and any([known[i] is not None for i in node.inputs]):
+            patterns = [_pattern(i, known).astype(np.float32) for i in node.inputs]
+            mask = node.op.evaluate(node.params, *patterns) > 0  # where elements meet that can all be other than zero
+            return None if mask.all() else _nonzero(mask)
     return None
+
+
+def _pattern(node: Node, known: Known) -> Array:
+    """Where an array can be other than zero, element by element."""
+    places = known[node]
+    pattern = np.full(node.shape, places is None)
+    for place in places or ():
+        pattern[tuple(evaluate(e, place.domain) for e in place.row)] = True
+    return pattern
 
 
 def _covered(node: Node, places: Sequence[Term]) -> Terms | None:
@@ -181,13 +196,9 @@ def _finite(node: Node) -> Terms | None:
 def _inverse_places(node: Node, known: Known) -> Terms | None:
     """Where an inverse can be other than zero: it is a polynomial of the matrix, so along paths of its entries only."""
     (source,) = node.inputs
-    places = known[source]
-    if places is None:
+    if known[source] is None:
         return None
-    pattern = np.zeros(source.shape, dtype=bool)
-    for place in places:
-        pattern[tuple(evaluate(e, place.domain) for e in place.row)] = True
-    pattern |= np.eye(source.shape[-1], dtype=bool)
+    pattern = _pattern(source, known) | np.eye(source.shape[-1], dtype=bool)
     reached = 1
     while reached < source.shape[-1]:  # squared, a matrix has the paths of twice the length
         pattern = np.matmul(pattern.astype(np.float32), pattern.astype(np.float32)) > 0
@@ -268,7 +279,7 @@ def _possible(node: Node, depth: int) -> Array | None:
 
 def _known(node: Node, depth: int) -> Array | None:
     """The value of a node that depends on nothing but watched arrays."""
-    if node.op is LITERAL or node.op is CONSTANT:
+    if node.op is LITERAL or node.op is CONSTANT or node.op is INPUT:
         return known_array(node)
     if depth == 0:
         return None

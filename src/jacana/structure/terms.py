@@ -31,14 +31,16 @@ from ..graph.index import (
     rename,
     substitute,
 )
-from ..graph.node import CONSTANT, LITERAL, Array, Factor, Node, Term, literal, literal_array
-from ..graph.ops.elementwise import add, logical_and, logical_or, not_equal, select
+from ..graph.node import CONSTANT, INPUT, LITERAL, Array, Factor, Node, Term, literal, literal_array
+from ..graph.ops.elementwise import add, logical_and, logical_not, logical_or, not_equal, select
+from ..graph.ops.movement import index
 from ..graph.ops.reduction import AxesParams, reduce_any
 from .joining import Arrangement, arrange, join
 
 Terms = tuple[Term, ...]
 
 FOLDED = 2**22  # elements up to which a mask that is known is computed at once
+ENLARGED = 4  # times the largest factor of a masked sum that the product of all may be
 
 # --- normal form ------------------------------------------------------------------------------------------------
 
@@ -88,7 +90,13 @@ def _sum_axes(found: Arrangement, factors: Sequence[Factor], masks: Sequence[Fac
     masks = [m for m in masks if summed.isdisjoint(m[1])]
     present = {a for _, axes in (*touching, *masks_touching) for a in axes}
     out = tuple(sorted(a for a in present if a not in summed))
-    if masks_touching:
+    apart = _selected_apart(touching, masks_touching, summed, domain) if masks_touching else None
+    if apart is not None:
+        chosen_factors, mask, used = apart
+        factors.append((contract_labels(chosen_factors, domain, out), out))
+        places = tuple(k for k, a in enumerate(used) if a in summed)
+        masks.append((folded(reduce_any(mask, params=AxesParams(places))), tuple(a for a in used if a not in summed)))
+    elif masks_touching:
         # The mask must select before the sum, and what remains is structure only where some summed point was.
         axes = tuple(sorted(present))
         shape = tuple(domain[a] for a in axes)
@@ -104,6 +112,45 @@ def _sum_axes(found: Arrangement, factors: Sequence[Factor], masks: Sequence[Fac
     if count > 1:
         factors.append((literal(count, np.dtype("f4" if count < 2**24 else "f8")), ()))
     return Term(domain[: found.kept], found.row, found.col, tuple(factors), tuple(masks))
+
+
+def _selected_apart(
+    touching: Sequence[Factor], masks: Sequence[Factor], summed: set[int], domain: Sequence[int]
+) -> tuple[list[Factor], Node, tuple[int, ...]] | None:
+    """Factors that have been selected from one by one, and can be contracted pair by pair; their mask and its axes.
+
+    The product over all axes, of which the mask would select, may be much larger than each factor. Zero takes the
+    place of the entries of a factor that only masked points read. What is left is read by some other point of the same
+    sum (each factor has the axes that mask and result share), so that an infinity makes no sum NaN that is finite.
+    None where that cannot be said, or is not worth it.
+    """
+    used = tuple(sorted({a for _, axes in masks for a in axes}))
+    shared = {a for a in used if a not in summed}
+    largest = max((math.prod(domain[a] for a in axes) for _, axes in touching), default=0)
+    points = math.prod(domain[a] for a in {a for _, axes in (*touching, *masks) for a in axes})
+    if (
+        len(touching) < 2
+        or points < ENLARGED * largest
+        or math.prod(domain[a] for a in used) > largest
+        or any(not shared.issubset(axes) or linear_map(node) for node, axes in touching)
+    ):
+        return None
+    mask = conjunction(masks, used, domain)
+    chosen, carried = [], False
+    for node, axes in touching:
+        here = tuple(a for a in used if a in axes)
+        absent = tuple(k for k, a in enumerate(used) if a not in axes)
+        carried = carried or not absent
+        allowed = folded(reduce_any(mask, params=AxesParams(absent))) if absent and here else mask
+        known = known_array(allowed)
+        if here and (known is None or not known.all()):
+            node = select(align(allowed, here, axes, domain), node, full(0.0, node.shape, node.dtype))
+        chosen.append((node, axes))
+    if not carried:
+        dtype = touching[0][0].dtype
+        shape = tuple(domain[a] for a in used)
+        chosen.append((select(mask, full(1.0, shape, dtype), full(0.0, shape, dtype)), used))
+    return chosen, mask, used
 
 
 def _multiply_out(term: Term) -> Term:
@@ -134,6 +181,8 @@ def known_array(node: Node) -> Array | None:
         return literal_array(node.params)
     if node.op is CONSTANT and getattr(node.params.owner, "structural", False):
         return np.asarray(node.params.owner.value())
+    if node.op is INPUT and node.params.zeros is not None:
+        return np.asarray(node.params.zeros.value())
     return None
 
 
@@ -249,10 +298,16 @@ def _add_pair(a: Term, b: Term) -> Term | None:
     left, right = spread_product(a.factors, axes, sizes), spread_product(b.factors, axes, sizes)
     dtype = left.dtype if left.dtype == right.dtype else np.result_type(left.dtype, right.dtype)
     left, right = cast_to(left, dtype), cast_to(right, dtype)
-    if not masks:
-        return Term(a.domain, a.row, a.col, ((add(left, right), axes),))
+    if a.masks == b.masks:  # none, or the same: whoever applies it chooses between the sum and nothing
+        same = a.masks if len(masks) <= 2 else ((conjunction(a.masks, axes, sizes), axes),)
+        return Term(a.domain, a.row, a.col, ((add(left, right), axes),), same)
     mask_a = conjunction(a.masks, axes, sizes) if a.masks else None
     mask_b = conjunction(b.masks, axes, sizes) if b.masks else None
+    split = None if mask_a is None or mask_b is None else _either(mask_a, mask_b)
+    if split is not None:  # the two branches of a choice
+        chosen, common = split
+        left_over = () if common is None else ((common, axes),)
+        return Term(a.domain, a.row, a.col, ((select(chosen, left, right), axes),), left_over)
     zero = full(0.0, left.shape, dtype)
     if mask_a is not None:
         left = select(mask_a, left, zero)
@@ -260,6 +315,28 @@ def _add_pair(a: Term, b: Term) -> Term | None:
         right = select(mask_b, right, zero)
     joint = () if mask_a is None or mask_b is None else ((folded(logical_or(mask_a, mask_b)), axes),)
     return Term(a.domain, a.row, a.col, ((add(left, right), axes),), joint)
+
+
+def _either(a: Node, b: Node) -> tuple[Node, Node | None] | None:
+    """For masks of which at most one holds: a mask that says which, and one for where either does (None: everywhere).
+
+    That is told of a condition and its negation, alone or within the same other condition.
+    """
+    if _opposite(a, b):
+        return a, None
+    if a.op is logical_and and b.op is logical_and:
+        for one, common in (a.inputs, a.inputs[::-1]):
+            for other, also in (b.inputs, b.inputs[::-1]):
+                if common is also and _opposite(one, other):
+                    return one, common
+    return None
+
+
+def _opposite(a: Node, b: Node) -> bool:
+    """Whether one mask is the negation of the other."""
+    while a.op is index and b.op is index and a.params == b.params:
+        a, b = a.inputs[0], b.inputs[0]
+    return (a.op is logical_not and a.inputs[0] is b) or (b.op is logical_not and b.inputs[0] is a)
 
 
 def at_places(factor: Factor, replacement: Sequence[Index], domain: Sequence[int]) -> Factor:

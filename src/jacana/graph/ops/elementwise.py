@@ -65,9 +65,10 @@ def _edges(partials: Partials) -> Callable[[Node], Edges]:
 
 def _same(params: Any, *nodes: Node) -> tuple[Shape, DType]:
     first = nodes[0]
+    shape, dtype = first.shape, first.dtype
     for node in nodes[1:]:
-        assert node.shape == first.shape and node.dtype == first.dtype, nodes
-    return first.shape, first.dtype
+        assert node.shape == shape and (node.dtype is dtype or node.dtype == dtype), nodes
+    return shape, dtype
 
 
 def _boolean(params: Any, *nodes: Node) -> tuple[Shape, DType]:

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from ..index import axis, identity
+from ..index import Affine, axis, identity
 from ..node import Array, Edges, Node, Operation, Term, register
-from .integrals import IntegralParams, OdeParams, edges_by, integral, ode, variational, widened
+from .integrals import IntegralParams, OdeParams, edges_by, first_sensitivities, integral, ode, variational, widened
 
 
 def _each(operation: Operation, params: Any, arrays: tuple[Array, ...], ranks: tuple[int, ...]) -> Array:
@@ -98,32 +98,34 @@ def _ode_evaluate(params: OdeParams, *arrays: Array) -> Array:
 
 
 def _ode_edges(node: Node) -> Edges:
-    return edges_by(_sensitivity, node)
+    return edges_by(_sensitivities, node)
 
 
-def _sensitivity(params: OdeParams, node: Node, place: int) -> tuple[Term, ...]:
-    """The derivative by the start (place 0) or by an argument: more unknowns of the equations of each sample."""
+def _sensitivities(params: OdeParams, node: Node, places: tuple[int, ...]) -> list[tuple[Term, ...]]:
+    """The derivatives by the start (place 0) and by arguments: more unknowns of the equations of each sample."""
     from ..build import assembled, broadcast_axes, constant_array, index_node, movement_reshape
-    from ..index import Affine
 
     start, *rest = node.inputs
     lead, n = start.shape[:-1], params.state.size
-    shape = node.inputs[place].shape[len(lead) :]
-    size = math.prod(shape)
-    _, state, slope = variational(params, place)
-    first = np.eye(n, dtype=state.dtype) if place == 0 else np.zeros((n, size), dtype=state.dtype)
-    units = broadcast_axes(constant_array(first.ravel()), (*lead, n * size), (len(lead),))
+    columns, state, slope = variational(params, places)
+    first = first_sensitivities(params, places, columns)
+    units = broadcast_axes(constant_array(first.ravel()), (*lead, first.size), (len(lead),))
     front, last = identity(len(lead)), len(lead)
     after = Affine(n, ((last, 1),))
     parts = [(start, (*front, axis(last))), (units, (*front, after))]
-    begin = assembled(parts, (*lead, n + n * size), state.dtype, disjoint=True)
-    more = params._replace(state=state, slope=slope, settings=widened(params.settings, n, size))
+    begin = assembled(parts, (*lead, n + first.size), state.dtype, disjoint=True)
+    more = params._replace(state=state, slope=slope, settings=widened(params.settings, n, first.shape[1]))
     whole = ode_batch(begin, *rest, params=more)
     times = whole.shape[-1]
-    columns = index_node(whole, (*lead, n * size, times), (*front, after, axis(last + 1)))
-    table = movement_reshape(columns, (*lead, n, size, times))
-    ordered = index_node(table, (*lead, n, times, size), (*front, axis(last), axis(last + 2), axis(last + 1)))
-    return _block_term(movement_reshape(ordered, (*lead, n, times, *shape)), len(lead), 2)
+    flat = index_node(whole, (*lead, first.size, times), (*front, after, axis(last + 1)))
+    table = movement_reshape(flat, (*lead, *first.shape, times))
+    terms = []
+    for place, column in zip(places, columns, strict=True):
+        shape = node.inputs[place].shape[len(lead) :]
+        read = (*front, axis(last), Affine(column, ((last + 2, 1),)), axis(last + 1))
+        ordered = index_node(table, (*lead, n, times, math.prod(shape)), read)
+        terms.append(_block_term(movement_reshape(ordered, (*lead, n, times, *shape)), len(lead), 2))
+    return terms
 
 
 ode_batch = register(

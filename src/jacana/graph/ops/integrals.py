@@ -15,16 +15,31 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ...errors import ConvergenceError
-from ..index import axis, identity
-from ..node import Array, DType, Edges, Node, Operation, Shape, Term, new_input, register, substitute_nodes
+from ..index import Affine, axis, identity
+from ..node import (
+    CONSTANT,
+    LITERAL,
+    Array,
+    DType,
+    Edges,
+    Node,
+    Operation,
+    Shape,
+    Term,
+    new_input,
+    register,
+    substitute_nodes,
+    topological,
+)
+
+_FEW = 16  # numbers of an input up to which sensitivities by it are found together with those by others
 
 
 @lru_cache(maxsize=256)
-def _function(leaves: tuple[Node, ...], output: Node) -> Callable[..., Array]:
-    from ...run import Program, compile_numpy
+def _function(leaves: tuple[Node, ...], output: Node) -> Callable[[Sequence[Array]], list[Array]]:
+    from ...run import Compiled, Program
 
-    run = compile_numpy(Program(leaves, (output,)))
-    return lambda *arrays: run(arrays)[0]
+    return Compiled(Program(leaves, (output,)))  # a solver calls it hundreds of times
 
 
 def _term(coefficient: Node, rows: int) -> tuple[Term, ...]:
@@ -58,16 +73,17 @@ def _integral_evaluate(params: IntegralParams, a: Array, b: Array, *arguments: A
     from scipy.integrate import quad, quad_vec
 
     run = _function((params.variable, *params.arguments), params.integrand)
+    arguments = tuple([np.asarray(argument, order="C") for argument in arguments])
     settings = dict(params.settings)
     dtype = params.variable.dtype
     shape = params.integrand.shape
     if not shape:
-        found = quad(lambda t: float(run(np.array(t, dtype=dtype), *arguments)), float(a), float(b), **settings)
+        found = quad(lambda t: float(run([np.array(t, dtype=dtype), *arguments])[0]), float(a), float(b), **settings)
         return np.asarray(found[1] if params.error else found[0])
     known = {k: v for k, v in settings.items() if k in ("epsabs", "epsrel", "limit", "points")}
     if not math.prod(shape):
         return np.zeros(shape)
-    found = quad_vec(lambda t: run(np.array(t, dtype=dtype), *arguments).ravel(), float(a), float(b), **known)
+    found = quad_vec(lambda t: run([np.array(t, dtype=dtype), *arguments])[0].ravel(), float(a), float(b), **known)
     return np.asarray(found[0]).reshape(shape)
 
 
@@ -139,9 +155,10 @@ def _ode_evaluate(params: OdeParams, start: Array, *arguments: Array) -> Array:
     from scipy.integrate import odeint, solve_ivp
 
     run = _function((params.time, params.state, *params.arguments), params.slope)
+    arguments = tuple([np.asarray(argument, order="C") for argument in arguments])
 
     def slope(t: float, y: Array) -> Array:
-        return run(np.array(float(t)), np.ascontiguousarray(y, dtype=params.state.dtype), *arguments)
+        return run([np.array(float(t)), np.ascontiguousarray(y, dtype=params.state.dtype), *arguments])[0]
 
     settings = dict(params.settings)
     if params.solver == "odeint":
@@ -158,42 +175,71 @@ def _ode_evaluate(params: OdeParams, start: Array, *arguments: Array) -> Array:
     return np.ascontiguousarray(result, dtype=params.slope.dtype)
 
 
-def edges_by(sensitivity: Callable[[OdeParams, Node, int], tuple[Term, ...] | None], node: Node) -> Edges:
-    """What ``sensitivity`` gives for each place of a floating-point input that has elements."""
-    return tuple(
-        None if given.dtype.kind != "f" or 0 in (given.size, node.size) else sensitivity(node.params, node, place)
-        for place, given in enumerate(node.inputs)
-    )
+def edges_by(sensitivities: Callable[[OdeParams, Node, tuple[int, ...]], list[tuple[Term, ...]]], node: Node) -> Edges:
+    """Edges from what ``sensitivities`` gives for groups of places.
+
+    Inputs of a few numbers that depend on anything are taken together: one integration costs less than several.
+    """
+    edges: list[tuple[Term, ...] | None] = [None] * len(node.inputs)
+    small: list[int] = []
+    for place, given in enumerate(node.inputs):
+        if given.dtype.kind != "f" or 0 in (given.size, node.size):
+            continue
+        if math.prod(_of_one(node.params, place).shape) <= _FEW and not _is_fixed(given):
+            small.append(place)
+        else:
+            (edges[place],) = sensitivities(node.params, node, (place,))
+    for begin in range(0, len(small), _FEW):
+        group = tuple(small[begin : begin + _FEW])
+        for place, terms in zip(group, sensitivities(node.params, node, group), strict=True):
+            edges[place] = terms
+    return tuple(edges)
+
+
+def _of_one(params: OdeParams, place: int) -> Node:
+    return params.state if place == 0 else params.arguments[place - 1]
+
+
+def _is_fixed(node: Node) -> bool:
+    return all(n.inputs or n.op in (CONSTANT, LITERAL) for n in topological([node]))
 
 
 def _ode_edges(node: Node) -> Edges:
-    return edges_by(_sensitivity, node)
+    return edges_by(_sensitivities, node)
 
 
-def _sensitivity(params: OdeParams, node: Node, place: int) -> tuple[Term, ...] | None:
-    """The derivative by the start (place 0) or by an argument: more unknowns of the same equations."""
+def _sensitivities(params: OdeParams, node: Node, places: tuple[int, ...]) -> list[tuple[Term, ...]]:
+    """The derivatives by the start (place 0) and by arguments: more unknowns of the same equations."""
     from ..build import assembled, constant_array, index_node, movement_reshape
 
-    n = params.state.size
-    shape = node.inputs[place].shape
-    size = math.prod(shape)
-    wide, state, slope = variational(params, place)
+    n, times = node.shape
+    columns, state, slope = variational(params, places)
     start, *rest = node.inputs
-    first = np.eye(n, dtype=state.dtype) if place == 0 else np.zeros((n, size), dtype=state.dtype)
+    first = first_sensitivities(params, places, columns)
     parts = [(start, (axis(0),)), (constant_array(first.ravel()), (_after(n),))]
-    begin = assembled(parts, (n + n * size,), state.dtype, disjoint=True)
-    more = params._replace(state=state, slope=slope, settings=widened(params.settings, n, size))
+    begin = assembled(parts, (n + first.size,), state.dtype, disjoint=True)
+    more = params._replace(state=state, slope=slope, settings=widened(params.settings, n, first.shape[1]))
     whole = ode(begin, *rest, params=more)
-    columns = index_node(whole, (n * size, node.shape[1]), (_after(n), axis(1)))
-    table = movement_reshape(columns, (n, size, node.shape[1]))
-    ordered = index_node(table, (n, node.shape[1], size), (axis(0), axis(2), axis(1)))
-    assert wide == n + n * size
-    return _term(movement_reshape(ordered, (n, node.shape[1], *shape)), 2)
+    table = movement_reshape(index_node(whole, (first.size, times), (_after(n), axis(1))), (n, first.shape[1], times))
+    terms = []
+    for place, column in zip(places, columns, strict=True):
+        shape = node.inputs[place].shape
+        read = (axis(0), Affine(column, ((2, 1),)), axis(1))
+        ordered = index_node(table, (n, times, math.prod(shape)), read)
+        terms.append(_term(movement_reshape(ordered, (n, times, *shape)), 2))
+    return terms
 
 
-def _after(n: int) -> Any:
-    from ..index import Affine
+def first_sensitivities(params: OdeParams, places: tuple[int, ...], columns: tuple[int, ...]) -> Array:
+    """Sensitivities at the start, shape (n, all columns): one by the start itself, zero by arguments."""
+    first = np.zeros((params.state.size, sum(_of_one(params, place).size for place in places)), params.state.dtype)
+    for place, column in zip(places, columns, strict=True):
+        if place == 0:
+            first[:, column : column + len(first)] = np.eye(len(first))
+    return first
 
+
+def _after(n: int) -> Affine:
     return Affine(n, ((0, 1),))
 
 
@@ -208,27 +254,37 @@ def widened(settings: tuple[tuple[str, Any], ...], n: int, size: int) -> tuple[t
 
 
 @lru_cache(maxsize=128)
-def variational(params: OdeParams, place: int) -> tuple[int, Node, Node]:
-    """The equations of the state and of its sensitivities S: ``S' = F_y S + F_theta``."""
+def variational(params: OdeParams, places: tuple[int, ...]) -> tuple[tuple[int, ...], Node, Node]:
+    """The equations of the state and of its sensitivities S by several inputs side by side: ``S' = F_y S + F_theta``.
+
+    Returns:
+        At which column of S each input begins, the wider state and its slope.
+    """
     from ...differentiate import dense_jacobians
     from ..build import assembled, contract_labels, index_node, movement_reshape
 
     n = params.state.size
-    by = params.state if place == 0 else params.arguments[place - 1]
-    size = by.size
+    by = [_of_one(params, place) for place in places]
+    columns = tuple(sum(node.size for node in by[:k]) for k in range(len(by)))
+    size = sum(node.size for node in by)
     state = new_input((n + n * size,), params.state.dtype)
     own = index_node(state, (n,), (axis(0),))
     s = movement_reshape(index_node(state, (n * size,), (_after(n),)), (n, size))
-    sources = [params.state] if place == 0 else [params.state, by]
-    found = dense_jacobians([params.slope], sources)[0]
-    change = contract_labels([(found[0], (0, 1)), (s, (1, 2))], (n, n, size), (0, 2))
-    if place:
-        change = change + movement_reshape(found[1], (n, size))
+    arguments = [node for node in by if node is not params.state]
+    found, *direct = dense_jacobians([params.slope], [params.state, *arguments])[0]
+    change = contract_labels([(found, (0, 1)), (s, (1, 2))], (n, n, size), (0, 2))
+    if direct:
+        places_of = [column for node, column in zip(by, columns, strict=True) if node is not params.state]
+        parts = [
+            (movement_reshape(part, (n, node.size)), (axis(0), Affine(column, ((1, 1),))))
+            for part, node, column in zip(direct, arguments, places_of, strict=True)
+        ]
+        change = change + assembled(parts, (n, size), params.slope.dtype, disjoint=True)
     flat = movement_reshape(change, (n * size,))
     slope = assembled(
         [(params.slope, (axis(0),)), (flat, (_after(n),))], (n + n * size,), params.slope.dtype, disjoint=True
     )
-    return n + n * size, state, substitute_nodes([slope], {params.state: own})[0]
+    return columns, state, substitute_nodes([slope], {params.state: own})[0]
 
 
 def _ode_infer(params: OdeParams, start: Node, *arguments: Node) -> tuple[Shape, DType]:
@@ -239,4 +295,4 @@ ode = register(
     Operation(name="ode", family="control", evaluate=_ode_evaluate, infer=_ode_infer, edges=_ode_edges, cost=1000.0)
 )
 
-__all__ = ["IntegralParams", "OdeParams", "integral", "ode", "variational", "widened"]
+__all__ = ["IntegralParams", "OdeParams", "first_sensitivities", "integral", "ode", "variational", "widened"]

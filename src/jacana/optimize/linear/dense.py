@@ -34,6 +34,10 @@ Float64Array = NDArray[np.float64]
 
 _RADIUS_TOLERANCE = 0.1  # Moré 1978, section 5: the step's length need only be within 10 % of the radius
 _SECULAR_ITERATIONS = 25
+_ALONE = 8000  # entries of a matrix up to which BLAS works in the calling thread on a reflection of it
+_WIDE = 16  # columns from which that is worth while
+_TALLER = 1.2  # times as high as wide must stacks of rows be to become fewer
+_BY_ITERATION = range(26, 101)  # sizes of which divide and conquer asks BLAS for threads, to no avail
 _QR_BLOCK = 32  # columns that LAPACK updates at once, where there is work space for them
 
 
@@ -178,12 +182,18 @@ def factorise(jacobian: Float64Array, residual: Float64Array, scale: Float64Arra
     augmented = np.empty((m, n + 1), order="F")
     np.divide(jacobian, scale, out=augmented[:, :n])
     augmented[:, n] = residual
+    height = _ALONE // (n + 1)
+    if n >= _WIDE and m > height >= _TALLER * (n + 1):
+        augmented = _shortened(augmented, height)
     # One QR of [J r] leaves a small triangle with U^T r beside it: the tall Q is never formed. LAPACK is called
     # directly, as NumPy's wrappers take longer than the arithmetic of a small fit.
     packed, _, _, status = lapack.dgeqrf(augmented, overwrite_a=True, lwork=_QR_BLOCK * (n + 1))
-    k = min(m, n)
+    k = min(packed.shape[0], n)
     triangle = np.where(_upper(k, n), packed[:k, :n], 0.0)
-    left, s, rows, svd_status = lapack.dgesdd(triangle, full_matrices=False)
+    if k in _BY_ITERATION:
+        left, s, rows, svd_status = lapack.dgesvd(triangle, full_matrices=False, lwork=5 * max(k, n))
+    else:
+        left, s, rows, svd_status = lapack.dgesdd(triangle, full_matrices=False)
     if svd_status > 0:
         # Divide and conquer fails on a matrix in a million or so; the slower iteration does not.
         left, s, rows, svd_status = lapack.dgesvd(triangle, full_matrices=False)
@@ -193,6 +203,23 @@ def factorise(jacobian: Float64Array, residual: Float64Array, scale: Float64Arra
     threshold = max(m, n) * np.finfo(np.float64).eps * float(s[0])
     rank = k if s[-1] > threshold else int(np.count_nonzero(s > threshold))
     return DenseFactors(s[:rank], rows[:rank], projected[:rank], scale, unit)
+
+
+def _shortened(matrix: Float64Array, height: int) -> Float64Array:
+    """Fewer rows with the same ``matrix.T @ matrix``: the triangles of stacks of `height` rows.
+
+    BLAS would share each product of a reflection with a tall matrix among its threads, and on busy cores they wait for
+    one another far longer than they work (J. Demmel et al., "Communication-optimal parallel and sequential QR and LU
+    factorizations", SIAM J. Sci. Comput. 34(1), 2012: the order of the tree does not matter for stability).
+    """
+    m, width = matrix.shape
+    while m > height and (count := -(-m // height)) * width < m:
+        stacks = np.zeros((count * height, width))
+        stacks[:m] = matrix
+        triangles: Float64Array = np.asarray(np.linalg.qr(stacks.reshape(count, height, width), mode="r"))
+        matrix = triangles.reshape(-1, width)
+        m = len(matrix)
+    return np.asfortranarray(matrix)
 
 
 @lru_cache(64)

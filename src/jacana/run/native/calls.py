@@ -84,12 +84,12 @@ def slow_call(address: int, count: int, keep: Any) -> Callable[..., None]:
     return call
 
 
-def module_image(text: str, quick: bool = False) -> bytes:
+def module_image(text: str, straight: str = "") -> bytes:
     """Machine code for a module, from the disk if some process has left it there."""
-    key = (hashlib.blake2b(text.encode(), digest_size=SIZE).digest(), environment())
+    key = (hashlib.blake2b((text + straight).encode(), digest_size=SIZE).digest(), environment())
     found = store.fetch(*key)
     if found is not None:
         return found[1]
-    image = object_image(text, quick)
+    image = object_image(text, straight)
     store.keep(*key, None, image)
     return image

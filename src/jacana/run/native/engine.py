@@ -103,24 +103,41 @@ def machine() -> Machine:
     return _machine
 
 
-def optimise(text: str, quick: bool = False) -> Any:
-    """Parsed, verified and optimised LLVM code; ``quick`` for straight-line code, which has little to gain."""
+LONG = 10_000  # lines of straight-line code above which the code generator is not asked for its best
+
+
+def optimise(text: str, straight: str = "") -> Any:
+    """Parsed, verified and optimised LLVM code.
+
+    ``straight`` is code without loops whose values are all computed once: LLVM's passes find nothing in it that makes
+    it faster, and take a fifth of the time that compiling does. Where there is very much of it, instructions are
+    selected one by one as well, for two thirds of the time and code that takes a tenth longer.
+    """
     m = machine()
     module = llvm.parse_assembly(text)
     module.verify()
-    options = llvm.create_pipeline_tuning_options(speed_level=1 if quick else 2)
+    options = llvm.create_pipeline_tuning_options(speed_level=2)
     options.slp_vectorization = False  # seconds on straight-line code, for less than it saves
     options.loop_vectorization = False  # loops already are explicit vectors
     options.loop_unrolling = False
     builder = llvm.create_pass_builder(m.target_machine, options)
     builder.getModulePassManager().run(module, builder)
+    if straight:
+        pieces = llvm.parse_assembly(straight)
+        pieces.verify()
+        if straight.count("\n") > LONG:
+            for function in pieces.functions:
+                if not function.is_declaration:
+                    function.add_function_attribute("optnone")
+                    function.add_function_attribute("noinline")
+        module.link_in(pieces)
     return module
 
 
-def object_image(text: str, quick: bool = False) -> bytes:
+def object_image(text: str, straight: str = "") -> bytes:
     """A module as relocatable machine code."""
     with _lock:
-        image: bytes = machine().target_machine.emit_object(optimise(text, quick))
+        image: bytes = machine().target_machine.emit_object(optimise(text, straight))
         return image
 
 
@@ -179,9 +196,11 @@ def builtin(address: int, keep: Any, owner: Any = None) -> Callable[..., Any]:
     create.restype = ctypes.py_object
     create.argtypes = [ctypes.c_void_p, ctypes.py_object, ctypes.c_void_p]
     function: Callable[..., Any] = create(ctypes.addressof(definition), owner, None)
-    _alive.append((definition, keep))
+    # Machine code lives as long as the process: a builtin cannot tell when it is gone. About 10 kB for each program.
+    # The definition outlives even this module, since builtins that the interpreter lets go last still read it.
+    _alive.append(keep)
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(definition))
     return function
 
 
-# Machine code lives as long as the process: a builtin cannot tell when it is gone. About 10 kB for each program.
 _alive: list[Any] = []

@@ -11,15 +11,12 @@ from typing import Any
 from llvmlite import ir
 
 from ...graph.fingerprint import Fingerprint, fingerprint
-from ...graph.index import Table
 from ...graph.node import Node
-from ...plan import Group, plan_native
+from ...plan import plan_native
 from ...plan.loops import lowered
 from .. import background, store
 from ..program import Program, Runnable
-from .calls import GIL_WORK, external, module_image, slow_call, wrapper
-from .codegen import KernelEmitter
-from .emitter import I64, POINTER
+from .calls import GIL_WORK, module_image, slow_call
 from .engine import builtin, fast_calls, link, machine, object_image, optimise
 from .entry import NAME as ENTRY
 from .entry import bind, emit_entry, entry_of
@@ -28,9 +25,8 @@ from .recipe import Emitted, Recipe, make_recipe, read_recipe, write_recipe
 from .rows import emit_whole
 from .runner import make_runner
 from .split import split_straight
-from .threads import PARALLEL
+from .stages import emit_stages
 
-PARALLEL_WORK = 100_000  # elements of work above which a kernel uses several threads: some tens of microseconds
 REMEMBERED = 256  # programs whose machine code is found again by their structure
 
 
@@ -103,45 +99,28 @@ def emit_program(program: Program) -> Emitted:
     module = ir.Module("jacana")
     module.triple = target.triple
     module.data_layout = str(target.target_machine.target_data)
-    compiled: list[tuple[str, list[Node | Table]]] = []
     symbols: set[str] = set()
-    cut: list[str] = []
-    groups: list[Any] = []
-    releases = False
-    for step in plan.steps:
-        if not isinstance(step, Group):
-            continue
-        number = len(groups)
-        emitters = []
-        for k, kernel in enumerate(step.kernels):
-            background.checkpoint()
-            emitters.append(KernelEmitter(module, target, kernel, f"kernel{number}_{k}", plan.buffers))
-            emitters[-1].emit()
-            symbols |= emitters[-1].symbols
-        used = list(dict.fromkeys(key for emitter in emitters for key in emitter.used))
-        work = sum(kernel.work() for kernel in step.kernels)
-        releases = releases or work > GIL_WORK
-        groups.append(_group(module, step, emitters, used, f"group{number}", work > PARALLEL_WORK, symbols))
-        wrapper(module, groups[-1], len(used), f"call_group{number}", work > GIL_WORK, symbols)
-        compiled.append((f"call_group{number}", used))
-        for emitter in emitters:
-            pieces = split_straight(emitter.function)
-            if pieces is not None:
-                del module.globals[emitter.function.name]
-                cut.append(pieces)
-    recipe = make_recipe(program, plan, compiled, symbols)
-    entry = entry_of(recipe, program.inputs) if groups and not releases else None
+    cut: dict[str, str] = {}  # long straight-line kernels, by name
+    stages = emit_stages(module, target, plan, program.outputs, symbols)
+    for emitter in (emitter for stage in stages for emitter in stage.emitters):
+        pieces = split_straight(emitter.function)
+        if pieces is not None:
+            emitter.function.blocks.clear()  # what is left is its declaration
+            cut[emitter.function.name] = pieces
+    recipe = make_recipe(program, plan, stages, symbols)
+    entry = entry_of(recipe, program.inputs) if len(stages) == 1 and stages[0].work <= GIL_WORK else None
     if entry is not None:
-        emit_entry(module, entry, groups[0], symbols)
+        emit_entry(module, entry, stages[0].function, symbols)
         recipe = replace(recipe, symbols=tuple(sorted(symbols)), entered=True)
-    return Emitted(recipe, "\n".join([str(module), *cut]), bool(cut))
+    called = [str(f) for f in module.functions if f.is_declaration and f.name not in cut]
+    return Emitted(recipe, str(module), "\n".join([*called, *cut.values()]) if cut else "")
 
 
 def optimised(program: Program) -> Any:
     """The program as a module of optimised LLVM code, to be looked at."""
     with background.compiling:
         emitted = emit_program(program)
-        return optimise(emitted.text, emitted.quick)
+        return optimise(emitted.text, emitted.straight)
 
 
 def _compile(program: Program, known: Fingerprint | None) -> Runnable:
@@ -152,13 +131,13 @@ def _compile(program: Program, known: Fingerprint | None) -> Runnable:
         background.checkpoint()
         text = None if known is None else write_recipe(recipe, known)
         if known is not None and text is not None:
-            image = object_image(emitted.text, emitted.quick)
+            image = object_image(emitted.text, emitted.straight)
             functions = _functions(recipe, image)
             key = (known.digest, environment())
             _remember(key, Code(text, functions))
             store.keep(*key, text, image)
         else:
-            functions = _functions(recipe, module_image(emitted.text, emitted.quick))
+            functions = _functions(recipe, module_image(emitted.text, emitted.straight))
     return make_runner(recipe, program.inputs, functions)
 
 
@@ -176,57 +155,3 @@ def _functions(recipe: Recipe, image: bytes) -> dict[str, Callable[..., Any]]:
     if recipe.entered:
         functions[ENTRY] = lambda entry, fixed: bind(entry, addresses[ENTRY], keep, fixed)
     return functions
-
-
-def _group(
-    module: ir.Module,
-    group: Group,
-    emitters: Sequence[KernelEmitter],
-    used: Sequence[Node | Table],
-    name: str,
-    parallel: bool,
-    symbols: set[str],
-) -> Any:
-    """``void name(ptr *buffers)``: the kernels of a group, tile after tile, on all threads if that pays."""
-    place = {key: k for k, key in enumerate(used)}
-
-    def run(builder: Any, buffers: Any, *numbers: Any) -> None:
-        pointers = []
-        for k in range(len(used)):
-            slot = builder.gep(buffers, [ir.Constant(I64, k)], inbounds=True, source_etype=POINTER)
-            pointers.append(builder.load(slot, typ=POINTER))
-        for emitter in emitters:
-            builder.call(emitter.function, [*(pointers[place[key]] for key in emitter.used), *numbers])
-
-    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [POINTER]), name)
-    builder: Any = ir.IRBuilder(function.append_basic_block("entry"))
-    first = group.kernels[0]
-    if first.split is None:
-        run(builder, function.args[0])
-        builder.ret_void()
-        return function
-    task = ir.Function(module, ir.FunctionType(ir.VoidType(), [POINTER, I64]), f"tile_of_{name}")
-    inner: Any = ir.IRBuilder(task.append_basic_block("entry"))
-    begin = inner.mul(task.args[1], ir.Constant(I64, first.tile))
-    last = inner.icmp_signed("==", task.args[1], ir.Constant(I64, first.tiles - 1))
-    end = inner.select(last, ir.Constant(I64, first.sizes[first.split]), inner.add(begin, ir.Constant(I64, first.tile)))
-    run(inner, task.args[0], begin, end, task.args[1])
-    inner.ret_void()
-    if parallel:
-        each = external(module, PARALLEL, ir.FunctionType(ir.VoidType(), [POINTER, POINTER, I64]), symbols)
-        builder.call(each, [task, function.args[0], ir.Constant(I64, first.tiles)])
-    else:
-        head = builder.append_basic_block("tile")
-        entry = builder.block
-        builder.branch(head)
-        builder.position_at_end(head)
-        tile = builder.phi(I64)
-        tile.add_incoming(ir.Constant(I64, 0), entry)
-        builder.call(task, [function.args[0], tile])
-        following = builder.add(tile, ir.Constant(I64, 1))
-        tile.add_incoming(following, head)
-        done = builder.append_basic_block("done")
-        builder.cbranch(builder.icmp_signed("<", following, ir.Constant(I64, first.tiles)), head, done)
-        builder.position_at_end(done)
-    builder.ret_void()
-    return function

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -19,6 +19,9 @@ from ...graph.index import Table
 from ...graph.node import CONSTANT, INPUT, LITERAL, Array, DType, LiteralParams, Node, Shape
 from ...plan import Call, Group, NativePlan
 from ..program import Program
+
+if TYPE_CHECKING:
+    from .stages import Stage
 
 
 class Buffer(NamedTuple):
@@ -78,17 +81,15 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Emitted:
-    """A program as LLVM code before optimisation; ``quick``: long straight-line code."""
+    """A program as LLVM code before optimisation; ``straight``: its long straight-line functions, if it has any."""
 
     recipe: Recipe
     text: str
-    quick: bool
+    straight: str = ""
 
 
-def make_recipe(
-    program: Program, plan: NativePlan, compiled: Sequence[tuple[str, list[Node | Table]]], symbols: set[str]
-) -> Recipe:
-    """Number the buffers of a plan; ``compiled`` are its groups' functions and the buffers they take, in order."""
+def make_recipe(program: Program, plan: NativePlan, stages: Sequence[Stage], symbols: set[str]) -> Recipe:
+    """Number the buffers of a plan, which its stages take."""
     steps = plan.steps
     count = len(program.inputs)
     place: dict[Node | Table, int] = {node: k for k, node in enumerate(program.inputs)}
@@ -115,15 +116,18 @@ def make_recipe(
 
     groups = [step for step in steps if isinstance(step, Group)]
     written = {job.buffer for group in groups for kernel in group.kernels for job in kernel.jobs}
-    calls = iter(compiled)
+    following = iter(stages)
     done: list[Launch | Invoke] = []
+    before: Any = None
     for step in steps:
         if isinstance(step, Call):
             done.append(Invoke(step.node, tuple(slot(i) for i in step.node.inputs), slot(step.node)))
-        else:
-            name, used = next(calls)
-            done.append(Launch(name, tuple(slot(key) for key in used)))
-    for node in sorted(plan.buffers, key=lambda node: node.serial):
+        elif not isinstance(before, Group):
+            stage = next(following)
+            done.append(Launch(f"call_{stage.name}", tuple(slot(key) for key in stage.used)))
+        before = step
+    own = {node for stage in stages for node in stage.own}
+    for node in sorted(plan.buffers - own, key=lambda node: node.serial):
         slot(node)
     results = tuple(slot(node) for node in program.outputs)
     return Recipe(tuple(sources), tuple(done), results, tuple(sorted(symbols)))

@@ -73,7 +73,7 @@ def emit_whole(program: Program) -> Emitted | None:
     if entry is not None:
         emit_entry(code.module, entry, group, code.symbols)
     recipe = replace(recipe, symbols=tuple(sorted(code.symbols)), entered=entry is not None)
-    return Emitted(recipe, str(code.module), False)
+    return Emitted(recipe, str(code.module))
 
 
 def _source(key: Any, code: LoopFunction, program: Program) -> Source:
