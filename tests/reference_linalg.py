@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
 from typing import Any
 
 import numpy as np
@@ -45,7 +46,7 @@ def cholesky(a: Array) -> Array:
 @functools.cache
 def _permutations(n: int) -> tuple[Array, Array]:
     """All orders of n things, and their signs."""
-    orders = np.array(list(itertools.permutations(range(n))), dtype=np.int64).reshape(-1, n)
+    orders = np.array(list(itertools.permutations(range(n))), dtype=np.int64).reshape(math.factorial(n), n)
     swaps = sum((orders[:, i] > orders[:, j] for i in range(n) for j in range(i + 1, n)), np.zeros(len(orders), int))
     return orders, (-1) ** swaps
 
