@@ -13,11 +13,9 @@ from __future__ import annotations
 
 import atexit
 import os
-import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 compiling = threading.RLock()
 """Held by whoever uses LLVM."""
@@ -53,34 +51,7 @@ def submit(task: Callable[[], None]) -> bool:
     return True
 
 
-SWITCH_SECONDS = 5e-4  # after which this thread hands the interpreter over, where another one waits for it
-
-
-@contextmanager
-def _giving_way() -> Iterator[None]:
-    """Let other threads have the interpreter soon.
-
-    Each call that works without it, as those of LAPACK do, has to get it back afterwards, and would wait for 5 ms.
-    """
-    usual = sys.getswitchinterval()
-    if usual <= SWITCH_SECONDS:
-        yield
-        return
-    sys.setswitchinterval(SWITCH_SECONDS)
-    changed = sys.getswitchinterval()
-    try:
-        yield
-    finally:
-        if sys.getswitchinterval() == changed:  # nobody else has had a wish of their own
-            sys.setswitchinterval(usual)
-
-
 def _work() -> None:
-    with _giving_way():
-        _work_off()
-
-
-def _work_off() -> None:
     global _thread
     while True:
         with compiling:
