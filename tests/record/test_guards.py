@@ -91,8 +91,7 @@ def test_indices_and_sizes():
 
 @pytest.mark.parametrize(
     "look",
-    [float, complex, lambda v: v.item(), lambda v: np.atleast_1d(v).tolist(), math.sin, np.asarray, lambda v: "%f" % v,  # noqa: UP031
-    
+    [float, complex, lambda v: v.item(), lambda v: np.atleast_1d(v).tolist(), math.sin, np.asarray,
      lambda v: v.__array__(), lambda v: np.zeros(3).__class__ and math.fsum([v])],
 )  # fmt: skip
 def test_losing_a_derivative_is_refused(look):
@@ -139,12 +138,22 @@ def test_text_is_guarded_by_the_numbers_that_it_shows():
         assert repr(x) == "Variable([ 0.5, -1.5,  2.5])"
         assert str(x) == str(X)
         assert f"{x[0]:.2f} {x[0]}" == "0.50 0.5"
+        assert "%.2f" % x[0] == "0.50" and "%g, %s, %d" % (x[1], x[2], x[2]) == "-1.5, 2.5, 2"  # noqa: UP031
+        line = "%s is %.1f"
+        line %= "x", x[0]
+        assert line == "x is 0.5"
         assert np.array2string(x, precision=1) == np.array2string(X, precision=1)
         assert np.array_repr(x).startswith("Variable")
         return x
 
     r = record(f, [X])
     assert guards_hold(r, {r.inputs[0]: X}) and not guards_hold(r, {r.inputs[0]: X + 0.1})
+
+
+def test_other_functions_of_a_float_beside_a_text_are_refused():
+    for function in (lambda x: "%.2f" % math.sin(x[0]), lambda x: "%.2f" % float(x[0])):  # noqa: UP031
+        with pytest.raises(RecordingError, match=r"float\(\)"):
+            record(function, [X])
 
 
 def test_whole_array_decisions():

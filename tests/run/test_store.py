@@ -445,7 +445,8 @@ def test_another_process_derives_no_loop_again(folder, monkeypatch):
     """The loops are found in what was recorded and derived once; then machine code is there for the recording."""
     monkeypatch.setenv("JACANA_EXECUTOR", "auto")
     monkeypatch.setenv("JACANA_BACKGROUND", "0")
-    executor_price = "from jacana.run import executors\nexecutors.COMPILE_SECONDS = executors.BODY_SECONDS = executors.PRODUCT_SECONDS = 1e-9\n"
+    prices = "executors.COMPILE_SECONDS = executors.BODY_SECONDS = executors.PRODUCT_SECONDS = 1e-9"
+    executor_price = f"from jacana.run import executors\n{prices}\n"
     assert run_script(executor_price + LOOP).stdout == "2\n"
     assert run_script(executor_price + LOOP).stdout == "0\n"
 

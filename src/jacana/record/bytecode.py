@@ -1,9 +1,10 @@
-"""Three questions to the byte code of the user's functions, answered from ``dis`` alone.
+"""Four questions to the byte code of the user's functions, answered from ``dis`` alone.
 
 Which function does a call instruction call, as the program writes it? (``np.zeros(n)`` written in Python, or a
 compiled extension that happens to run beneath the same Python frame and would not survive a Variable?) And which
 instruction takes a loaded value from the stack? (Is an array used only where the recorder saw it?) And which names does
-code only write to? (A counter, a history that results are appended to: what they hold makes no difference.)
+code only write to? (A counter, a history that results are appended to: what they hold makes no difference.) And
+does it fill a text with numbers, as ``"%.3f" % x`` does?
 
 Whatever is not understood is answered with None, or counts as read, and all callers have a safe way to go on then.
 """
@@ -14,7 +15,7 @@ import bisect
 import dis
 import functools
 import sys
-from types import CodeType
+from types import CodeType, FrameType
 from typing import Any
 
 Instructions = list[dis.Instruction]
@@ -186,3 +187,20 @@ def _grows(instructions: Instructions, k: int, name: str) -> bool:
         return False
     stores = [i for i in rest[2:] if i.opname != "SWAP"]
     return bool(stores) and (stores[0].opname == "STORE_SUBSCR" or stores[0].argval == name)
+
+
+_REMAINDERS = {
+    instruction.arg
+    for source in ("a % b", "a %= b")
+    for instruction in dis.get_instructions(compile(source, "", "exec"))
+    if instruction.opname == "BINARY_OP"
+}
+
+
+def fills_text(frame: FrameType) -> bool:
+    """Whether a frame that asks a recorded number for its float is at ``text % number``.
+
+    Any other ``%`` comes to the recorded number itself, which is no float: only a text asks for one.
+    """
+    code, place = frame.f_code.co_code, frame.f_lasti
+    return 0 <= place < len(code) and dis.opname[code[place]] == "BINARY_OP" and code[place + 1] in _REMAINDERS

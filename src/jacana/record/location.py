@@ -15,7 +15,8 @@ from ..errors import RecordingError, UnsupportedOperationError
 from ..graph.node import Node, next_serial
 
 # Code that acts for the user. The standard library is in between when it calls back (functools, contextlib, threading).
-_MACHINERY = frozenset({"jacana", "numpy", "scipy", "opt_einsum", "optree"}) | (sys.stdlib_module_names - {"__main__"})
+_LIBRARIES = {"jacana", "numpy", "scipy", "opt_einsum", "optree", "pandas", "xarray", "astropy", "pint"}
+_MACHINERY = frozenset(_LIBRARIES | (sys.stdlib_module_names - {"__main__"}))
 
 
 def is_user_code(module: str | None, file: str) -> bool:

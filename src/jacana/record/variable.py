@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any, final
 
@@ -11,6 +12,7 @@ import numpy as np
 from ..graph.node import Array, Node, new_input
 from . import buffer
 from .bound import ABOUT_MEMORY, ARRAY_ONLY, WRITABLE, BoundMethod, remedy_for_scipy, remedy_of_conversion
+from .bytecode import fills_text
 from .constants import check_class, check_dtype, constant_node
 from .leaves import remember_leaf
 from .location import recording_error, unhashable, unsupported
@@ -250,7 +252,9 @@ class Variable:
         return seen
 
     def __float__(self) -> float:
-        if self._tracked() is not None:
+        if fills_text(sys._getframe(1)):
+            self._shown()
+        elif self._tracked() is not None:
             of_numpy = "Use the NumPy function instead of the one of math (np.sin for math.sin); " + WRITABLE
             self._look("float()", remedy_for_scipy() or of_numpy)
         return float(self._value)
