@@ -14,6 +14,7 @@ from support import (
     interpret,
     matmul,
     op,
+    ramp,
     take_slice,
     take_table,
     total,
@@ -21,9 +22,11 @@ from support import (
 
 from jacana.differentiate import dense_jacobians
 from jacana.graph import build
+from jacana.graph.index import Affine, identity
 from jacana.graph.node import new_input
 from jacana.graph.ops.elementwise import CastParams
 from jacana.graph.ops.reduction import AxesParams, AxisParams
+from jacana.plan import native_plan, plan_native
 from jacana.run import Program, compile_numpy, native_available
 
 if native_available():
@@ -235,3 +238,30 @@ def test_jobs_with_and_without_a_result_between(lanes):
     c = op("exp", b * 0.001)
     compare([a, b, take_slice(b, 0, 4, 5, -1) + a, a * 1.0], [x])
     compare([a, c, c + b, build.transpose(c, (1, 0))], [x], 4)
+
+
+def test_single_numbers_are_added_one_after_the_other_by_one_kernel(lanes):
+    # 70 places, so that the array is not unrolled as a whole; two vectors in between keep their turn.
+    x, y = new_input((40,), F8), new_input((70,), F8)
+    picked = [build.index_node(x, (), [Affine(k)]) for k in range(40)]
+    numbers = [op("sin", op("multiply", number, number)) for number in picked]
+    singles = [(number, (Affine((7 * k) % 11),)) for k, number in enumerate(numbers)]
+    vector = (y, identity(1))
+    result = build.assembled([vector, *singles[:25], vector, *singles[25:], singles[0]], (70,), F8, disjoint=False)
+    compare([result], [x, y])
+    kernels = [k for step in plan_native([result]).steps for k in getattr(step, "kernels", [])]
+    assert [len(k.jobs) for k in kernels if k.accumulate] == [1, 25, 1, 16]
+
+
+def test_all_that_needs_a_buffer_is_found_at_once(monkeypatch):
+    # Steps that each read the one before at neighbours: one look finds that each has to be stored.
+    started = []
+    original = native_plan.Planner.plan
+    monkeypatch.setattr(native_plan.Planner, "plan", lambda self: started.append(1) or original(self))
+    u = x = new_input((9, 11), F8)
+    for _ in range(12):
+        inner = op("add", take_slice(u, 0, 0, 7), take_slice(u, 0, 2, 7))
+        parts = [(u, identity(2)), (inner, (ramp(0, 1, 1), ramp(1)))]
+        u = op("sqrt", op("absolute", build.assembled(parts, (9, 11), F8, disjoint=False)))
+    compare([u], [x])
+    assert len(started) <= 4

@@ -66,7 +66,7 @@ class Job:
 
 @dataclass
 class Kernel:
-    """Jobs that share their loops. A job that accumulates has a kernel of its own.
+    """Jobs that share their loops. A job that accumulates has a kernel of its own, or follows others that add numbers.
 
     ``split`` is the loop that is cut into tiles of ``tile`` (the last one takes what is left over as well).
     ``computed`` are nodes that have a buffer for later kernels and are computed in place in this one.

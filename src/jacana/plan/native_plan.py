@@ -195,12 +195,13 @@ class Planner:
                     level[node] += 1
                 if node not in self.kept or node in self.calls or node in self.reductions:
                     ready[node] = level[node]
-        self._keep_what_is_needed_later(level)
+        self._keep_what_is_needed_later(level, ready)
         return level
 
-    def _keep_what_is_needed_later(self, level: dict[Node, int]) -> None:
+    def _keep_what_is_needed_later(self, level: dict[Node, int], ready: dict[Node, int]) -> None:
         """An expensive value that kernels on several levels would compute, each for itself, gets a buffer."""
         roots: dict[Node, frozenset[int]] = {}
+        kept = []
         for node in reversed(self.order):
             found: set[int] = set()
             for user in self.users[node]:
@@ -209,15 +210,19 @@ class Planner:
                     found.add(level[user] - cut)
                 else:
                     found |= roots[user]
-            roots[node] = frozenset(found)
             many = len(found) > 1 and node.size > STRAIGHT and node.op.family == "elementwise"
             if many and node.op.cost >= KEEP_COST and node not in self.buffers:
-                raise NeedsBufferError(node, later=True)
+                kept.append(node)
+                found = {1 + ready[node]}  # from here on only what stores it computes it
+            roots[node] = frozenset(found)
+        if kept:
+            raise NeedsBufferError(*kept, later=True)
 
     def _kernels(self, jobs: Sequence[tuple[int, Job, int | None]]) -> list[tuple[int, Kernel]]:
         """Jobs of one level with the same loops as one kernel; reductions first, whose loops other jobs may join."""
         kernels: dict[tuple[object, ...], Kernel] = {}
         result: list[tuple[int, Kernel]] = []
+        last: tuple[object, ...] = ()
         for level, job, split in sorted(jobs, key=lambda j: not j[1].summed):
             lane = job.lane % max(len(job.sizes), 1)
             key: tuple[object, ...] = (level, job.sizes, lane, split, job.reduced if job.summed else None)
@@ -226,12 +231,16 @@ class Planner:
                 key = next(
                     (k for k in kernels if k[:3] == along and k[-1] is not None and lane == len(job.sizes) - 1), key
                 )
-            # Each addition to what is there is a kernel of its own, and the same part may be added twice.
-            key = (level, len(result)) if job.accumulate else key
+            if job.accumulate:
+                # Each addition to what is there is a kernel of its own, and the same part may be added twice; single
+                # numbers are added one after the other by one kernel, which computes what they share once.
+                single = not job.loops and bool(result) and _adds_single(result[-1][1], job.buffer)
+                key = last if single else (level, len(result))
             if key not in kernels:
                 tile = self.tile[job.sizes[split]] if split is not None else 0
                 kernels[key] = Kernel(job.sizes, [], split, tile)
                 result.append((level, kernels[key]))
+                last = key
             kernels[key].jobs.append(job)
         return result
 
@@ -440,21 +449,45 @@ class Planner:
 
     def _reads(self, kernel: Kernel) -> list[tuple[Node, Point]]:
         """Every load of the kernel. Finding them shows what cannot be read in place and needs a buffer."""
+        loads, needed = self._loads(kernel.jobs, kernel.computed)
+        if needed:
+            # What fills the new buffers may need others; all are named at once, as each name starts the plan anew.
+            found = set(needed)
+            while needed:
+                try:
+                    more = self._loads(self._jobs(needed.pop()), frozenset())[1]
+                except NeedsBufferError as need:
+                    more = list(need.nodes)
+                needed += [node for node in more if node not in found]
+                found.update(more)
+            raise NeedsBufferError(*found)
+        return loads
+
+    def _loads(self, jobs: Sequence[Job], computed: frozenset[Node]) -> tuple[list[tuple[Node, Point]], list[Node]]:
+        """What the jobs read from buffers, and the nodes that they can neither compute nor read."""
         seen: set[tuple[Node, Point]] = set()
-        loads = []
+        loads, needed = [], []
         stack: list[tuple[Node, Point, Node]] = []
-        for job in kernel.jobs:
+        for job in jobs:
             stack.extend((n, at, job.buffer) for p in job.points() for n, at in job.reads(p))
         while stack:
             node, point, own = stack.pop()
             if (node, point) in seen:
                 continue
             seen.add((node, point))
-            if node.op.family == "leaf" or (node in self.buffers and node is not own and node not in kernel.computed):
+            if node.op.family == "leaf" or (node in self.buffers and node is not own and node not in computed):
                 loads.append((node, point))
                 continue
-            stack.extend((n, p, own) for n, p in requests(node, point))
-        return loads
+            try:
+                stack.extend((n, p, own) for n, p in requests(node, point))
+            except NeedsBufferError as need:
+                needed += need.nodes
+        return loads, list(dict.fromkeys(needed))
+
+
+def _adds_single(kernel: Kernel, buffer: Node) -> bool:
+    """Whether a kernel adds single numbers to the buffer."""
+    return kernel.accumulate and not kernel.sizes and kernel.jobs[0].buffer is buffer
 
 
 def _lane(strides: dict[int, int], domain: Shape) -> int:

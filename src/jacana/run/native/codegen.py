@@ -89,17 +89,19 @@ class KernelEmitter(Emitter):
     def _store(self, jobs: Sequence[Job]) -> None:
         stores: dict[tuple[Node, tuple[Any, ...]], dict[int, Value]] = {}
         # Scalars leave their registers when they are ready; lanes wait for their neighbours in memory.
-        at_once = not self.vector and not self.kernel.accumulate
+        at_once = not self.vector and not (self.kernel.accumulate and self.kernel.sizes)
         for job in jobs:
             for point in job.points():
                 at = job.target(point)
                 ((node, here),) = job.reads(point)
                 value = self._value(node, here, job.buffer)
                 if at_once:
+                    if job.accumulate:
+                        value = self.add(self._load(job.buffer, at, job.buffer.size), value)
                     self._write(job.buffer, self._integer(at), self._to_memory(job.buffer, value))
                     continue
                 stores.setdefault((job.buffer, at.terms), {})[at.offset] = value
-        if self.kernel.accumulate:
+        if self.kernel.accumulate and not at_once:
             self._add_to_old(stores)
         for (buffer, terms), places in stores.items():
             self._store_group(buffer, terms, places)

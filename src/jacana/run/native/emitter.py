@@ -186,7 +186,7 @@ class Emitter:
         if not is_vector(arguments[0]):
             self.symbols.add(scalar)
             return self._declared(scalar, arguments, arguments[0].type)
-        symbol = self.target.vector_symbol(name, len(arguments), bits)
+        symbol = self.target.vector_symbol(name, len(arguments), bits, self.lanes)
         source = source_of(name, bits, symbol is not None, self.target.fma)
         if source == "portable":
             function, needed = vector_function(self.module, name, self.lanes, bits)

@@ -45,12 +45,12 @@ class Machine:
                 self.libmvec = None
         self.jit = llvm.create_lljit_compiler(self.target_machine)
 
-    def vector_symbol(self, name: str, arguments: int, bits: int) -> str | None:
-        """The libmvec function for ``name`` on ``lanes`` values of ``bits``, if the C library has it."""
-        if self.libmvec is None:
+    def vector_symbol(self, name: str, arguments: int, bits: int, lanes: int) -> str | None:
+        """The libmvec function for ``name`` on ``lanes`` values of ``bits``, if library and processor have it."""
+        if self.libmvec is None or lanes * bits > 64 * self.lanes:
             return None
-        letter = {256: "d", 512: "e", 128: "b"}[self.lanes * bits]
-        symbol = f"_ZGV{letter}N{self.lanes}{'v' * arguments}_{name}{'f' if bits == 32 else ''}"
+        letter = {256: "d", 512: "e", 128: "b"}[lanes * bits]
+        symbol = f"_ZGV{letter}N{lanes}{'v' * arguments}_{name}{'f' if bits == 32 else ''}"
         return symbol if hasattr(self.libmvec, symbol) else None
 
     def address(self, symbol: str) -> int:
