@@ -466,7 +466,8 @@ class Planner:
     def _loads(self, jobs: Sequence[Job], computed: frozenset[Node]) -> tuple[list[tuple[Node, Point]], list[Node]]:
         """What the jobs read from buffers, and the nodes that they can neither compute nor read."""
         seen: set[tuple[Node, Point]] = set()
-        loads, needed = [], []
+        loads: list[tuple[Node, Point]] = []
+        needed: list[Node] = []
         stack: list[tuple[Node, Point, Node]] = []
         for job in jobs:
             stack.extend((n, at, job.buffer) for p in job.points() for n, at in job.reads(p))
