@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
@@ -538,5 +539,6 @@ def test_first_calls_import_only_what_they_use():
         "import scipy.sparse; known = set(sys.modules); jc.jacobian(f, format='csr')(np.ones(4));"
         "print([m for m in set(sys.modules) - known if not m.startswith('jacana.')])"
     )
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    chosen = {**os.environ, "JACANA_EXECUTOR": "auto"}
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=chosen)
     assert found.stdout == "[]\n[]\n"
