@@ -22,7 +22,7 @@ from .graph.node import Node
 from .record import current_recording
 from .recurrences import rolled_steps
 from .replay import Build, Built, Replay, Traced, whole_leaves
-from .results import Format, deliver
+from .results import AUTO_DENSE_SIZE, Format, deliver
 from .run import executor_is, native_available
 from .run.executors import NEEDS_LLVMLITE
 
@@ -379,7 +379,7 @@ def hessian(
 
 def _build_hessian(format: str, order: Order, traced: Traced) -> Built:
     node = _scalar_output(traced, "hessian")
-    if format == "dense":
+    if format == "dense" or (format == "auto" and sum(x.size for x in traced.by) ** 2 <= AUTO_DENSE_SIZE):
         (node,) = rolled_steps([node])
     gradients = _gradient_nodes(node, traced.by, "auto")
     inner = replace(traced, outputs=tuple(gradients), output_tree=traced.wanted_tree)

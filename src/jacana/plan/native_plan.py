@@ -29,6 +29,7 @@ STRAIGHT = 64  # points up to which a job is unrolled without any loop
 UNROLL = 48  # points of the other axes that are unrolled inside the lane loop
 SUM_UNROLL = 16  # terms of a sum that are unrolled
 SMALL_CONTRACTION = 600  # multiplications up to which a contraction is unrolled rather than given to BLAS
+ALL_CONTRACTIONS = 2400  # multiplications of all such together, from which those that can be are loops
 LANE_MIN = 16  # an axis shorter than this is not worth the lanes if there is a longer one
 MAX_STRIDE = 16  # elements from one place to the next up to which lanes are stored by whole blocks
 LANE_LOOP = 32  # an axis from which even a small job is a loop in lanes
@@ -83,6 +84,13 @@ def inlinable(node: Node) -> bool:
         return bool(0 < summed <= SUM_UNROLL or total <= SMALL_CONTRACTION)
     # Booleans add up by "or", which only NumPy's way of adding does.
     return node.op is assemble and bool(node.params.disjoint or node.dtype.kind == "f")
+
+
+def _unrolled_sum(node: Node) -> bool:
+    """Whether a contraction is unrolled that could be a loop."""
+    if node.op is not contract or not inlinable(node):
+        return False
+    return math.prod(node.params.sizes) > SUM_UNROLL * max(node.size, 1)
 
 
 def _reduced_count(node: Node) -> int:
@@ -150,6 +158,7 @@ class Planner:
         self.forced, self.kept = forced | kept, kept - forced
         self.order = topological(outputs)
         self.lane_loop = LANE_LOOP_LARGE if len(self.order) >= LARGE else LANE_LOOP
+        self.many_sums = sum(math.prod(n.params.sizes) for n in self.order if _unrolled_sum(n)) > ALL_CONTRACTIONS
         self.users: dict[Node, list[Node]] = {node: [] for node in self.order}
         for node in self.order:
             for i in node.inputs:
@@ -366,6 +375,10 @@ class Planner:
 
     def inlinable(self, node: Node) -> bool:
         """Whether a kernel computes the node; a planner for other surroundings may decide otherwise."""
+        if self.many_sums and _unrolled_sum(node):
+            # Everything summed is computed at every point: a few vectors of hundreds, added up in turn, are megabytes.
+            found = self.reduction(node)
+            return found is None or found.domain[choose_lane(found, LANE_MIN)] < LANE_MIN
         return inlinable(node)
 
     def reduction(self, node: Node) -> Reduction | None:

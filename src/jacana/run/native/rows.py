@@ -21,7 +21,7 @@ from .loops import ALIGNMENT, LoopFunction
 from .recipe import Buffer, Emitted, Launch, Recipe, Source, constant_source
 
 STACK = 2**14  # bytes of workspace that may lie on the stack
-BETWEEN = 2**15  # elements computed outside the loops up to which a program with loops is one function
+BETWEEN = 2**17  # elements computed outside the loops up to which a program with loops is one function
 
 
 def native_rows(
