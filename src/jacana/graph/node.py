@@ -144,6 +144,11 @@ class Matrix(NamedTuple):
     ``joint(matrix)``: of an opaque batch whose matrices may have the same columns, all as one matrix, with the axes of
     the batch among its rows. ``reach(matrix)``: of an opaque map, a function of places of rows and of columns that says
     at which pairs of them it can be other than zero (None: it cannot tell); where structure is asked for, a mask.
+
+    ``copies(matrix)``: of a matrix whose elements are copies of those of its first input, or zero: the term that says
+    where they are, its rows over the matrix and its columns over the input. Such a map is left whole while terms are
+    composed, and restricted to its places in the end. ``band(matrix)``: the least and the greatest ``row - column`` of
+    these places, if every pair between is one.
     """
 
     rows: Callable[[Node], int]
@@ -154,6 +159,8 @@ class Matrix(NamedTuple):
     slots: Callable[[Node, bool], tuple[tuple[int, int], ...]] | None = None
     joint: Callable[[Node], Node] | None = None
     reach: Callable[[Node], Any] | None = None
+    copies: Callable[[Node], Term] | None = None
+    band: Callable[[Node], tuple[int, int]] | None = None
 
 
 @dataclass(frozen=True, eq=False)
