@@ -49,7 +49,9 @@ def check(f, x, nonzero=None):
     operator = jc.jacobian(f, format="operator")(x)
     close(operator @ np.sin(np.arange(x.size)), first @ np.sin(np.arange(x.size)), 1e-11)
     close(operator.T @ w, w @ first, 1e-11)
-    second = columns(lambda z: w @ columns(f, z), x)
+    gradient = jc.grad(lambda z: np.sum(f(z) * w))
+    close(gradient(x), w @ first, 1e-11)
+    second = columns(gradient, x)
     close(jc.hessian(lambda z: np.sum(f(z) * w))(x), second, 1e-10)
     H = jc.hessian(lambda z: np.sum(f(z) * w), format="csr")(x)
     close(H.toarray(), second, 1e-10)
@@ -104,6 +106,35 @@ def test_entries_that_are_zero_by_chance_count():
     x = rng.normal(size=N + M)
     x[[3, N + 4]] = 0.0
     check(lambda z: np.convolve(z[:N], z[N:]), x, nonzero=2 * N * M)
+
+
+KERNEL = np.exp(-(np.linspace(-2.0, 2.0, M) ** 2))
+CONSTANT = {
+    "numbers": (lambda z: np.convolve(z, KERNEL), 30),
+    "numbers, the longer one": (lambda z: np.convolve(z, KERNEL, "same"), N),
+    "with zeros at the ends": (lambda z: np.convolve(z, np.pad(KERNEL[4:11], (5, 9))), 30),
+    "with zeros in between": (lambda z: np.correlate(z, KERNEL * (np.arange(M) % 3 != 1), "valid"), 30),
+    "of scipy": (lambda z: signal.convolve(z, np.pad(KERNEL[4:11], (5, 9)), "same"), 30),
+    "by transforms": (lambda z: signal.fftconvolve(KERNEL, z, "valid"), N),
+    "of few": (lambda z: np.convolve(z[0] * np.arange(1.0, 31.0) + z[1], KERNEL)[3:41], 2),
+}
+
+
+@pytest.mark.parametrize("name", CONSTANT)
+def test_with_a_kernel_of_numbers(name):
+    f, size = CONSTANT[name]
+    x = rng.normal(size=size)
+    check(f, x)
+    check(lambda z: f(z * z), x)
+
+
+def test_zeros_of_a_kernel_are_watched():
+    kernel = KERNEL * (np.arange(M) != 3)
+    J = jc.jacobian(lambda z: np.convolve(z, kernel), format="csr")
+    x = rng.normal(size=30)
+    for kernel[3], nnz in ((0.0, 30 * (M - 1)), (2.0, 30 * M)):
+        assert J(x).nnz == nnz
+        close(J(x) @ x, np.convolve(x, kernel), 1e-13)
 
 
 @pytest.mark.parametrize("shape", [(3, 2), (2,)])
@@ -214,7 +245,7 @@ def test_lifetimes_by_least_squares_and_by_likelihood():
 
 
 def test_few_inputs_never_form_a_matrix():
-    n, m = 200, 150
+    n, m = 40, 30
     theta = new_input((3,), F8)
 
     def wave(k: int, length: int) -> Node:
@@ -243,7 +274,7 @@ def test_few_inputs_never_form_a_matrix():
         if order == "auto":
             assert max(node.size for node in topological(programs)) <= 3 * (n + m - 1)
             assert not any(node.op.matrix for node in topological(programs))
-        for name in EXECUTORS:
+        for name in EXECUTORS if order == "auto" else ("numpy",):
             found = execute(name, programs, {theta: value})
             close(found[0], first, 1e-12)
             close(plan.make(found[1]).toarray(), first, 1e-12)

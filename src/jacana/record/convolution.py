@@ -23,9 +23,9 @@ SHIFTED = 16  # elements of a kernel up to which each has its own copy of the ar
 
 
 def long_pair(a: Any, v: Any) -> bool:
-    """Whether two arrays are vectors of the program, long enough to be convolved as one operation."""
+    """Whether two arrays are vectors long enough to be convolved as one operation of the program."""
     shapes = np.shape(raw(a)), np.shape(raw(v))
-    return all(len(s) == 1 and s[0] > SHIFTED for s in shapes) and all(tracked(x) is not None for x in (a, v))
+    return all(len(s) == 1 and s[0] > SHIFTED for s in shapes) and any_tracked((a, v))
 
 
 def convolved(a: Any, v: Any, value: Any, mode: str, first: int | None = None, transforms: bool = False) -> Any:
@@ -41,7 +41,8 @@ def convolved(a: Any, v: Any, value: Any, mode: str, first: int | None = None, t
     """
     value = np.asarray(value)
     params = ConvolutionParams(transforms)
-    one, other = (operand(x, np.shape(raw(x)), value.dtype) for x in (a, v))
+    # A kernel of zeros and others has no entry where it is zero.
+    one, other = (operand(x, np.shape(raw(x)), value.dtype) for x in (a, with_zeros(v)))
     if mode == "valid":
         last = other.size - 1
         turned = index_node(other, other.shape, (Affine(last, ((0, -1),)),))
@@ -52,7 +53,7 @@ def convolved(a: Any, v: Any, value: Any, mode: str, first: int | None = None, t
 
 @implements(np.convolve)
 def convolve(a: Any, v: Any, mode: str = "full") -> Any:
-    """One operation for two long arrays; else the sum over shifted copies, or products with windows."""
+    """One operation for two long arrays; else the sum over shifted copies."""
     a, v = np.atleast_1d(plain_operand(a)), np.atleast_1d(plain_operand(v))
     if np.size(raw(v)) > np.size(raw(a)):
         a, v = v, a
@@ -73,10 +74,7 @@ def convolve(a: Any, v: Any, mode: str = "full") -> Any:
         return wrap_node(whole[first : first + value.size].node, value)
     padded = np.pad(a, (m - 1, m - 1))
     v = with_zeros(v)  # a central difference has no entry in the middle
-    if m <= SHIFTED:
-        full = sum(padded[m - 1 - k : n + 2 * m - 2 - k] * v[k] for k in range(m))
-    else:
-        full = np.einsum("ij,j->i", np.lib.stride_tricks.sliding_window_view(padded, m)[:, ::-1], v)
+    full = sum(padded[m - 1 - k : n + 2 * m - 2 - k] * v[k] for k in range(m))
     start = {"full": 0, "same": (m - 1) // 2, "valid": m - 1}[mode]
     return wrap_node(full[start : start + value.size].node, value)
 
