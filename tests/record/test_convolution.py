@@ -182,6 +182,17 @@ def test_in_a_loop():
         close(jc.jacobian(f, argnums=k)(a, rows), jc.jacobian(plain, argnums=k)(a, rows), 1e-12)
 
 
+def test_a_long_signal_and_a_shorter_kernel():
+    # Longer than what is summed at once.
+    n, m = 9_001, 40
+    z = rng.normal(size=n + m)
+    gradient = jc.grad(lambda z: np.sum(np.convolve(z[:n], z[n:]) ** 2))(z)
+    spectrum = np.fft.rfft(np.convolve(z[:n], z[n:]), 2 * n)
+    for k, size, other in ((0, n, z[n:]), (n, m, z[:n])):
+        want = 2 * np.fft.irfft(spectrum * np.conj(np.fft.rfft(other, 2 * n)), 2 * n)[:size]
+        close(gradient[k : k + size], want, 1e-11)
+
+
 def test_single_precision_and_mixed():
     x = rng.normal(size=N + M).astype("f4")
     J = jc.jacobian(lambda z: np.convolve(z[:N], z[N:]))(x)

@@ -22,6 +22,8 @@ from ..index import Affine, identity
 from ..node import Array, DType, Edges, Factor, Matrix, Node, Operation, Shape, Term, register
 from .peel import peel
 
+PIECE = 4096  # products that are summed at once
+
 
 class ConvolutionParams(NamedTuple):
     """Whether it is computed by Fourier transforms: faster for long arrays, with errors relative to the largest."""
@@ -76,11 +78,11 @@ def _correlate_evaluate(params: ConvolutionParams, a: Array, c: Array) -> Array:
         return np.asarray(fftconvolve(c, a[..., ::-1], mode="valid", axes=-1))
     batch = a.shape[:-1]
     if not batch:
-        return np.correlate(c, a)
+        return _correlated(a, c)
     result = np.zeros((*batch, m), a.dtype)
     if math.prod(batch) <= min(n, m):
         for where in np.ndindex(batch):
-            result[where] = np.correlate(c[where], a[where])
+            result[where] = _correlated(a[where], c[where])
     elif n < m:
         for i in range(n):
             result += a[..., i : i + 1] * c[..., i : i + m]
@@ -88,6 +90,16 @@ def _correlate_evaluate(params: ConvolutionParams, a: Array, c: Array) -> Array:
         for j in range(m):
             result[..., j] = np.add.reduce(a * c[..., j : j + n], axis=-1, dtype=a.dtype)
     return result
+
+
+def _correlated(a: Array, c: Array) -> Array:
+    """``np.correlate`` piece by piece: of longer ones BLAS shares each sum among threads, which takes longer."""
+    if a.size <= PIECE:
+        return np.correlate(c, a)
+    length = c.size - a.size
+    pieces = [slice(k, min(k + PIECE, a.size)) for k in range(0, a.size, PIECE)]
+    parts = [np.correlate(c[p.start : p.stop + length], a[p]) for p in pieces]
+    return np.add.reduce(parts, dtype=a.dtype)
 
 
 def _toeplitz_evaluate(params: BandedParams, a: Array) -> Array:
