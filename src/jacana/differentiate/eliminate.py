@@ -215,7 +215,7 @@ class _Edges:
                     maps = [factor.op.matrix for factor, _ in term.factors if factor.op.matrix is not None]
                     if maps and self.whole_maps:
                         large, self.unformed = False, True
-                    elif any([found.copies is not None for found in maps]):
+                    elif len(term.factors) == 1 and any([found.late for found in maps]):
                         large = False  # its zeros are looked at when it has been composed with what there is
                     for part in self._restricted(term) if large else (term,):
                         self._add(node, source, part)

@@ -146,9 +146,9 @@ class Matrix(NamedTuple):
     at which pairs of them it can be other than zero (None: it cannot tell); where structure is asked for, a mask.
 
     ``copies(matrix)``: of a matrix whose elements are copies of those of its first input, or zero: the term that says
-    where they are, its rows over the matrix and its columns over the input. Such a map is left whole while terms are
-    composed, and restricted to its places in the end. ``band(matrix)``: the least and the greatest ``row - column`` of
-    these places, if every pair between is one.
+    where they are, its rows over the matrix and its columns over the input. ``band(matrix)``: the least and the
+    greatest ``row - column`` of the places that can be other than zero, if every pair between is one. A map with either
+    is left whole while terms are composed, and restricted to its places in the end.
     """
 
     rows: Callable[[Node], int]
@@ -161,6 +161,11 @@ class Matrix(NamedTuple):
     reach: Callable[[Node], Any] | None = None
     copies: Callable[[Node], Term] | None = None
     band: Callable[[Node], tuple[int, int]] | None = None
+
+    @property
+    def late(self) -> bool:
+        """Whether the map is restricted to its places in the end only."""
+        return self.copies is not None or self.band is not None
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,4 +1,4 @@
-"""Parts of matrices that are made of copies, such as the band of a convolution: where they have entries.
+"""Parts of matrices of which the places are known, such as the band of a convolution: where they have entries.
 
 Such a matrix stays one factor of a term while terms are composed. A sum over its rows or columns has something to sum
 nearly everywhere; where it has not, that is structure, and said by a mask.
@@ -21,7 +21,7 @@ ENUMERATED = 2**22  # pairs of rows and columns up to which places are enumerate
 
 
 class Part(NamedTuple):
-    """Some rows and columns of a matrix that is made of copies, over the axes of a domain.
+    """Some rows and columns of a matrix that is left whole, over the axes of a domain.
 
     ``batch``: the axes that tell which matrix of several. ``band``: the least and the greatest ``row - column``.
     """
@@ -43,7 +43,7 @@ def parts_of_maps(factors: Iterable[Factor]) -> list[Part]:
     result = []
     for node, axes in factors:
         found = linear_map(node)
-        if found is not None and (record := found.matrix.op.matrix) is not None and record.copies is not None:
+        if found is not None and (record := found.matrix.op.matrix) is not None and record.late:
             names = dict(enumerate(axes))
             (row,), (col,) = found.rows, found.cols
             band = None if record.band is None else record.band(found.matrix)
@@ -52,9 +52,13 @@ def parts_of_maps(factors: Iterable[Factor]) -> list[Part]:
 
 
 def off_band(part: Part, domain: Sequence[int]) -> Factor | None:
-    """Where a part is in its band, over its rows and columns; None if that is everywhere, or too much to enumerate."""
+    """Where a part is in its band, over its rows and columns; None if that is everywhere, or too much to enumerate.
+
+    None as well where the matrix tells of its places itself.
+    """
     sizes = [domain[a] for a in part.axes]
-    if part.band is None or math.prod(sizes) > ENUMERATED:
+    assert part.matrix.op.matrix is not None
+    if part.band is None or part.matrix.op.matrix.support is not None or math.prod(sizes) > ENUMERATED:
         return None
     inside = _in_band(part, sizes)
     return None if inside.all() else (constant_array(inside), part.axes)

@@ -177,7 +177,7 @@ def _copied(matrix: Node, known: Known) -> Terms | None:
 
 def zeros_of_copies(matrix: Node, known: Known) -> Array | None:
     """Where a matrix that is made of copies can be other than zero; None if what it is made of has no zeros."""
-    if matrix.size > ASSEMBLED or _places_of(matrix.inputs[0], known) is None:
+    if matrix.size > ASSEMBLED or not matrix.inputs or _places_of(matrix.inputs[0], known) is None:
         return None
     _places_of(matrix, known)
     return _pattern(matrix, known)
