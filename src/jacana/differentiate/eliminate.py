@@ -22,7 +22,7 @@ from ..structure.formats import dense_node
 from ..structure.joining import Arrangement
 from ..structure.packing import overlaps, pack_terms
 from ..structure.support import restrict_to_factors, zeros_of_copies
-from ..structure.terms import Met, Terms, add_terms, compose_structure, compose_terms, normalise
+from ..structure.terms import Met, Terms, add_terms, compose_structure, compose_terms, known_array, normalise
 from .maps import opaque_map, through_maps
 from .unrolling import unrolled
 
@@ -194,8 +194,9 @@ class _Edges:
         forward, reverse = (float(sum(node.size for node in nodes)) for nodes in (self.inputs, self.outputs))
         return ("forward", forward * points) if forward < reverse else ("reverse", reverse * points)
 
-    def _met(self, factors: Sequence[Factor], found: Arrangement) -> tuple[Factor, ...]:
-        return met_parts(factors, found, lambda matrix: zeros_of_copies(matrix, self.places))
+    def _met(self, factors: Sequence[Factor], masks: Sequence[Factor], found: Arrangement) -> tuple[Factor, ...]:
+        known = [(array, axes) for node, axes in masks if (array := known_array(node)) is not None]
+        return met_parts(factors, known, found, lambda matrix: zeros_of_copies(matrix, self.places))
 
     def _connect(self, node: Node, active: set[Node]) -> None:
         for k in node.op.fixed:

@@ -65,26 +65,32 @@ def off_band(part: Part, domain: Sequence[int]) -> Factor | None:
 
 
 def met_parts(
-    factors: Sequence[Factor], found: Arrangement, zeros: Callable[[Node], Array | None]
+    factors: Sequence[Factor],
+    masks: Sequence[tuple[Array, tuple[int, ...]]],
+    found: Arrangement,
+    zeros: Callable[[Node], Array | None],
 ) -> tuple[Factor, ...]:
     """Where a sum has something to sum, as far as such matrices can tell: a mask over axes that are not summed.
 
-    ``zeros``: where a matrix can be other than zero, if its band does not tell all.
+    ``masks``: those of the sum that are known. ``zeros``: where a matrix can be other than zero, if its band does not
+    tell all.
     """
     domain, kept = found.domain, found.kept
+    masks = [(mask, axes) for mask, axes in masks if any(a >= kept for a in axes)]
     parts = [(p, zeros(p.matrix)) for p in parts_of_maps(factors) if any(a >= kept for a in p.axes)]
     parts = [(part, known) for part, known in parts if known is not None or part.band is not None]
     if not parts:
         return ()
-    if len(parts) == 1 and parts[0][1] is None and (only := _meets_band(parts[0][0], found)) is not None:
+    if len(parts) == 1 and parts[0][1] is None and not masks and (only := _meets_band(parts[0][0], found)) is not None:
         met, left = only
     else:
         used = [(*p.batch, *p.axes) if known is not None else p.axes for p, known in parts]
+        used += [axes for _, axes in masks]
         left = tuple(sorted({a for axes in used for a in axes if a < kept}))
         if any(math.prod(domain[a] for a in axes) > ENUMERATED for axes in (left, *used)):
             return ()
-        inside: list[object] = []
-        for (part, known), axes in zip(parts, used, strict=True):
+        inside: list[object] = [x for mask, axes in masks for x in (mask.astype(np.float32), axes)]
+        for (part, known), axes in zip(parts, used, strict=False):
             sizes = [domain[a] for a in axes]
             if known is None:
                 there = _in_band(part, sizes)

@@ -40,8 +40,8 @@ from .bands import off_band, parts_of_maps
 from .joining import Arrangement, arrange, join
 
 Terms = tuple[Term, ...]
-# Factors of a sum and its structure -> masks over the axes that are kept
-Met: TypeAlias = Callable[[Sequence[Factor], Arrangement], tuple[Factor, ...]]
+# Factors and masks of a sum, and its structure -> masks over the axes that are kept
+Met: TypeAlias = Callable[[Sequence[Factor], Sequence[Factor], Arrangement], tuple[Factor, ...]]
 
 FOLDED = 2**22  # elements up to which a mask that is known is computed at once
 ENLARGED = 4  # times the largest factor of a masked sum that the product of all may be
@@ -84,7 +84,7 @@ def _filled(found: Arrangement, factors: tuple[Factor, ...], masks: tuple[Factor
     masks = _folded(masks)
     if found.kept < len(found.domain):
         term = _sum_axes(found, factors, masks)
-        nothing = met(factors, found) if met is not None and factors else ()
+        nothing = met(factors, masks, found) if met is not None and factors else ()
         return _multiply_out(term._replace(masks=(*term.masks, *nothing)) if nothing else term)
     term = Term(found.domain, found.row, found.col, factors, masks)
     return term if len(factors) < 2 and len(masks) < 2 else _multiply_out(term)
