@@ -304,6 +304,16 @@ def _along(reference, value, h=1e-4):
             - (slope(value + 2 * h * value) - slope(value - 2 * h * value))) / (12 * h)  # fmt: skip
 
 
+def test_running_sums_of_few_inputs_are_never_formed():
+    t = np.linspace(0.0, 3.0, 100_000)
+    p = np.array([0.7, 1.3])
+    J = jc.jacobian(lambda p: np.cumsum(p[1] * np.exp(-p[0] * t)), format="csr")(p)  # a triangle of 10^10 elements
+    e = np.exp(-p[0] * t)
+    want = np.stack([np.cumsum(-p[1] * t * e), np.cumsum(e)], axis=1)
+    assert J.nnz == want.size
+    close(J.toarray(), want, 1e-12)
+
+
 def test_deconvolution_has_a_banded_hessian():
     n, m = 20, 120
     x = rng.normal(size=n + m)

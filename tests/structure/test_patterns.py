@@ -641,6 +641,18 @@ row(
     [((i, 0), (i, 1)) for i in range(4)] + [((i, 1), (i, 0)) for i in range(4)],
 )
 row(
+    "running sums of running sums",
+    lambda x: np.cumsum(np.sin(np.cumsum(np.cos(np.cumsum(x))))),
+    at(5),
+    [(i, j) for i, j in grid(5, 5) if j <= i],
+)
+row(
+    "part of a running sum of few",
+    lambda p: np.cumsum(np.concatenate((np.zeros(2), p[0] * np.arange(1.0, 4.0), p[1:])))[1:],
+    at(3),
+    [(i, j) for i, j in grid(6, 3) if i + 1 >= (2, 5, 6)[j]],
+)
+row(
     "central difference by convolve",
     lambda u: np.convolve(u, [1.0, 0.0, -1.0], "valid"),
     at(7),

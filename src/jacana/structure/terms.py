@@ -137,6 +137,13 @@ def _selected_apart(
     shared = {a for a in used if a not in summed}
     largest = max((math.prod(domain[a] for a in axes) for _, axes in touching), default=0)
     points = math.prod(domain[a] for a in {a for _, axes in (*touching, *masks) for a in axes})
+    arrays = [factor for factor in touching if linear_map(factor[0]) is None]
+    if len(arrays) == 1 < len(touching) and set(used) <= set(arrays[0][1]):
+        # One array that the mask is all about, times linear maps, which stay unformed.
+        node, axes = arrays[0]
+        mask = conjunction(masks, used, domain)
+        selected = select(align(mask, used, axes, domain), node, full(0.0, node.shape, node.dtype)), axes
+        return [selected if factor is arrays[0] else factor for factor in touching], mask, used
     if (
         len(touching) < 2
         or points < ENLARGED * largest
