@@ -99,7 +99,7 @@ def _correlated(a: Array, c: Array) -> Array:
     length = c.size - a.size
     pieces = [slice(k, min(k + PIECE, a.size)) for k in range(0, a.size, PIECE)]
     parts = [np.correlate(c[p.start : p.stop + length], a[p]) for p in pieces]
-    return np.add.reduce(parts, dtype=a.dtype)
+    return np.asarray(np.add.reduce(parts, dtype=a.dtype))
 
 
 def _toeplitz_evaluate(params: BandedParams, a: Array) -> Array:
