@@ -17,6 +17,7 @@ from jacana.graph.index import Affine, identity, rename
 from jacana.graph.node import Array, Node, Term, new_input, topological
 from jacana.graph.ops.cofactors import cofactor_terms
 from jacana.graph.ops.control import EdgeParams, LoopParams, make_body
+from jacana.graph.ops.convolution import BandedParams
 from jacana.graph.ops.custom import CustomParams
 from jacana.graph.ops.fourier import TrigonometricMatrixParams, WaveParams
 from jacana.graph.ops.implicit import ImplicitParams, MapParams, PartParams, Pattern, SystemParams
@@ -182,7 +183,19 @@ def _system(sparse: bool, transposed: bool, by_right: bool) -> tuple[Node, Array
     return op("system_map", values, build.constant_array(x), params=params), want
 
 
+def _diagonals(name: str, transforms: bool) -> tuple[Node, Array, dict[Node, Array]]:
+    """Toeplitz of three elements, or Hankel of six, with four columns."""
+    x, a = new_input((3 if name == "toeplitz" else 6,), F8), _RNG.normal(size=6)
+    known = a[: x.size]
+    i, j = np.indices((6 if name == "toeplitz" else 3, 4))
+    place = i - j if name == "toeplitz" else i + j
+    inside = (place >= 0) & (place < x.size)
+    want = np.where(inside, known[np.where(inside, place, 0)], 0.0)
+    return op(name, x, params=BandedParams(4, transforms)), want, {x: known}
+
+
 MATRICES = {
+    **{name: [_diagonals(name, t) for t in (False, True)] for name in ("toeplitz", "hankel")},
     "implicit_matrix": [(*_implicit(), {})],
     "system_map": [(*_system(*flags), {}) for flags in itertools.product((False, True), repeat=3)],
     "triangle": [(op("triangle", params=TriangleParams(n, F8)), np.tri(n), {}) for n in (4, 1)],

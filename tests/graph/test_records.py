@@ -40,6 +40,7 @@ from jacana.graph.node import LiteralParams, Node, new_input, topological
 from jacana.graph.ops import factors, linalg, matrix_functions, pivoted, spectral
 from jacana.graph.ops.complex import RECORDS as COMPLEX_RECORDS
 from jacana.graph.ops.contraction import ContractParams
+from jacana.graph.ops.convolution import ConvolutionParams
 from jacana.graph.ops.elementwise import CastParams
 from jacana.graph.ops.fourier import FourierParams, TrigonometricParams
 from jacana.graph.ops.movement import AssembleParams, IndexParams
@@ -580,6 +581,21 @@ def _trigonometric(name: str, kind: int, shape: tuple[int, ...]) -> Row:
     return Row([x], node, lambda v: getattr(scipy.fft, name)(v, kind))
 
 
+def _convolution(name: str, shape: tuple[int, ...], n: int, m: int, transforms: bool) -> Row:
+    inputs = [new_input((*shape, n), F8), new_input((*shape, m), F8)]
+
+    def reference(a: Array, b: Array) -> Array:
+        result = np.zeros((*shape, n + m - 1 if name == "convolve" else m - n + 1))
+        for i in range(n):
+            if name == "convolve":
+                result[..., i : i + m] += a[..., i, None] * b
+            else:
+                result += a[..., i, None] * b[..., i : i + m - n + 1]
+        return result
+
+    return Row(inputs, op(name, *inputs, params=ConvolutionParams(transforms)), reference)
+
+
 def _complex_cofactor(a: Array) -> Array:
     """Minors with their signs."""
     result = np.zeros_like(a)
@@ -714,6 +730,20 @@ ROWS: dict[str, list[Row]] = {
     "trigonometric": [
         _trigonometric(name, kind, shape)
         for name in ("dct", "dst") for kind in (1, 2, 3, 4) for shape in ((5,), (2, 4))
+    ],
+    "convolve": [
+        _convolution("convolve", shape, n, m, by)
+        for shape, n, m in [
+            ((), 3, 5), ((), 5, 2), ((), 1, 4), ((2,), 3, 2), ((2, 3), 2, 4), ((7,), 4, 2), ((0,), 2, 3),
+        ]
+        for by in (False, True)
+    ],
+    "correlate": [
+        _convolution("correlate", shape, n, m, by)
+        for shape, n, m in [
+            ((), 3, 5), ((), 5, 7), ((), 4, 4), ((2,), 3, 4), ((7,), 2, 5), ((7,), 4, 6), ((0,), 2, 3),
+        ]
+        for by in (False, True)
     ],
     "complex_det": [
         _complex_matrix("complex_det", np.linalg.det, s, F8) for s in [(3, 3), (1, 1), (2, 2, 2)]

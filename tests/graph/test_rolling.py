@@ -45,7 +45,8 @@ def check(function: Callable[..., Any], x: Any, *, rolled: bool = True, bits: bo
     tolerance = 1e-13 if value.dtype == np.float64 else 1e-5
     np.testing.assert_array_equal(jacobian.indices, expected.indices)
     np.testing.assert_array_equal(jacobian.indptr, expected.indptr)
-    np.testing.assert_allclose(jacobian.data, expected.data, rtol=tolerance)
+    rounding = 0.0 if bits else 1e-15 * np.abs(expected.data).max(initial=0.0)  # an entry may be a sum that cancels
+    np.testing.assert_allclose(jacobian.data, expected.data, rtol=tolerance, atol=rounding)
     np.testing.assert_allclose(value, function(x), rtol=1e-14)
     if jc.native_available() and rolled:
         with jc.executor("native"):
@@ -344,3 +345,106 @@ def test_states_of_a_recurrence_are_no_copies():
         return np.concatenate(states)
 
     check(f, X[:4], rolled=False)
+
+
+# --- sums that are added up term by term --------------------------------------------------------------------------
+
+TRIANGLES = np.random.default_rng(6).permuted(np.tile(np.arange(N), (2 * FEWEST, 1)), axis=1)[:, :3]
+PLACES = np.random.default_rng(7).uniform(0.5, 2.0, (N, 2))
+
+
+def area_energy(q: Any, weight: float) -> Any:
+    d, e = q[1] - q[0], q[2] - q[0]
+    area = d[0] * e[1] - d[1] * e[0]
+    return weight * area**2 - np.log(1.0 + d @ d) + 0.5 * np.sum(e * e)
+
+
+def summed(terms: Any) -> Any:
+    total = 0.0
+    for term in terms:
+        total += term
+    return total
+
+
+SUMS = {
+    "with +=": lambda x: summed((area_energy(x[t], 0.5 + k) for k, t in enumerate(TRIANGLES))),
+    "with sum": lambda x: sum(area_energy(x[t], 2.0) for t in TRIANGLES),
+    "without a start": lambda x: sum(
+        (area_energy(x[t], 2.0) for t in TRIANGLES[1:]), area_energy(x[TRIANGLES[0]], 2.0)
+    ),
+    "subtracted": lambda x: 3.0 - summed(-area_energy(x[t], 2.0) for t in TRIANGLES),
+    "of single numbers": lambda x: summed((x[i, 0] * np.exp(-x[j, 1]) for i, j, _ in TRIANGLES)),
+    "of small matrices": lambda x: sum(np.outer(x[i] - x[j], x[j]) for i, j, _ in TRIANGLES),
+    "of elements": lambda x: summed(x[i, 1] for i in range(N)),
+}
+
+
+@pytest.mark.parametrize("name", SUMS)
+def test_sums_term_by_term(name):
+    check(SUMS[name], PLACES, bits=name.startswith("of"))
+
+
+def test_terms_in_turn_and_from_the_other_side():
+    def turns(x):
+        total = np.sum(x)
+        for i, j, k in TRIANGLES:
+            total = x[i] @ x[j] + total
+            total -= np.sin(x[k, 0])
+        return total * x[0, 0]
+
+    def two(x):
+        first = sum(x[i] @ x[j] for i, j, _ in TRIANGLES)
+        second = sum(np.exp(x[j, 0]) for _, j, _ in TRIANGLES)
+        return first + second
+
+    check(turns, PLACES)
+    check(two, PLACES)
+
+
+def test_a_term_is_not_torn_apart():
+    # Each of them is tiny; the sums of what they are made of are not.
+    small = 1e-9 * np.arange(1.0, N + 1.0)
+
+    def f(x):
+        return sum((x[k] * small[k] + 1.0) - 1.0 for k in range(N))
+
+    with jc.executor("numpy"):
+        value, _ = jc.value_and_grad(f)(np.ones(N))
+    assert length(f, np.ones(N)) < 20
+    assert abs(value - f(np.ones(N))) < 1e-22
+
+
+def test_partial_sums_that_are_read_stay():
+    def running(x):
+        total, steps = 0.0, []
+        for k in range(N):
+            total = total + x[k] * x[k + 1]
+            steps.append(total)
+        return np.array(steps)
+
+    def fed_back(x):
+        total = x[0]
+        for k in range(N):
+            total = total + np.sin(total) * x[k]
+        return total
+
+    check(running, X, rolled=False)
+    check(fed_back, X, rolled=False)
+    check(lambda x: sum(x[k] ** 2 for k in range(FEWEST - 1)), X, rolled=False)
+
+
+def test_second_derivatives_of_a_sum_are_those_of_its_elements():
+    def energy(x):
+        return sum(area_energy(x[t], 2.0) for t in TRIANGLES)
+
+    hessian = jc.hessian(energy, format="csr")(PLACES)
+    want = np.zeros((PLACES.size, PLACES.size))
+    for t in TRIANGLES:
+        places = (2 * t[:, None] + [0, 1]).ravel()
+        element = jc.hessian(lambda q: area_energy(q, 2.0))(PLACES[t])
+        want[np.ix_(places, places)] += element.reshape(6, 6)
+    np.testing.assert_allclose(hessian.toarray(), want, rtol=1e-12, atol=1e-12)
+    assert hessian.nnz == len({(2 * i + a, 2 * j + b) for t in TRIANGLES for i in t for j in t for a in (0, 1)
+                               for b in (0, 1)})  # fmt: skip
+    structure = jc.hessian(energy, format="csr").structure(PLACES)
+    assert structure.nnz == hessian.nnz

@@ -568,12 +568,36 @@ row(
     at(5),
     [(i, j) for i, j in grid(4, 5) if j >= i],
 )
+WEIGHTS = np.array([[1.5, 0.0, -2.0], [0.5, 3.0, 0.0]])
+DATA = np.array([[1.5, 0.3, -2.0], [0.5, 3.0, 0.1], [1.0, 0.0, 2.0], [0.7, 1.1, -0.4]])
+row(
+    "small matrix with a third of zeros times vector",
+    lambda x: WEIGHTS @ x,
+    at(3),
+    [(i, j) for i, j in grid(2, 3) if WEIGHTS[i, j]],
+)
 row(
     "numbers with a zero times vector",
     lambda x: np.array([0.0, 1.0, 2.0, 3.0]) * x,
     at(4),
     [(k, k) for k in range(1, 4)],
     extra=[(0, 0)],
+    reason="zeros in arrays of numbers",
+)
+row(
+    "elements of an array of numbers, one of them zero",
+    lambda x: np.array([sum(WEIGHTS[i, j] * x[j] for j in range(3)) for i in range(2)]),
+    at(3),
+    [(i, j) for i, j in grid(2, 3) if WEIGHTS[i, j]],
+    extra=[(0, 1), (1, 2)],
+    reason="a product with a number that is zero by chance",
+)
+row(
+    "a matrix of data with a zero in it",
+    lambda x: DATA @ x,
+    at(3),
+    [(i, j) for i, j in grid(4, 3) if DATA[i, j]],
+    extra=[(2, 1)],
     reason="zeros in arrays of numbers",
 )
 
@@ -615,6 +639,18 @@ row(
     lambda x: np.cross(x, [0.0, 0.0, 1.0]),
     at(4, 3),
     [((i, 0), (i, 1)) for i in range(4)] + [((i, 1), (i, 0)) for i in range(4)],
+)
+row(
+    "running sums of running sums",
+    lambda x: np.cumsum(np.sin(np.cumsum(np.cos(np.cumsum(x))))),
+    at(5),
+    [(i, j) for i, j in grid(5, 5) if j <= i],
+)
+row(
+    "part of a running sum of few",
+    lambda p: np.cumsum(np.concatenate((np.zeros(2), p[0] * np.arange(1.0, 4.0), p[1:])))[1:],
+    at(3),
+    [(i, j) for i, j in grid(6, 3) if i + 1 >= (2, 5, 6)[j]],
 )
 row(
     "central difference by convolve",

@@ -16,11 +16,13 @@ from typing import Literal, TypeAlias
 
 from ..errors import UnsupportedOperationError
 from ..graph.index import Lookup, identity
-from ..graph.node import Node, Term, topological
+from ..graph.node import Factor, Node, Term, topological
+from ..structure.bands import met_parts, parts_of_maps
 from ..structure.formats import dense_node
+from ..structure.joining import Arrangement
 from ..structure.packing import overlaps, pack_terms
-from ..structure.support import restrict_to_factors
-from ..structure.terms import Terms, add_terms, compose_structure, compose_terms, normalise
+from ..structure.support import restrict_to_factors, zeros_of_copies
+from ..structure.terms import Met, Terms, add_terms, compose_structure, compose_terms, known_array, normalise
 from .maps import opaque_map, through_maps
 from .unrolling import unrolled
 
@@ -162,6 +164,8 @@ class _Edges:
         self.unrestricted, self.whole_maps, self.unformed = unrestricted, whole_maps, False
         self.join_rows = join_rows
         self.places: dict[Node, Terms | None] = {}  # where coefficients can be other than zero
+        # Where sums have nothing to sum is structure, if zeros are.
+        self.met: Met | None = None if whole_maps else self._met
         self.ends: set[Node] = set()  # the vertices at either end of an opaque linear map
         if not whole_maps:
             outputs = unrolled(outputs, inputs)
@@ -190,6 +194,10 @@ class _Edges:
         forward, reverse = (float(sum(node.size for node in nodes)) for nodes in (self.inputs, self.outputs))
         return ("forward", forward * points) if forward < reverse else ("reverse", reverse * points)
 
+    def _met(self, factors: Sequence[Factor], masks: Sequence[Factor], found: Arrangement) -> tuple[Factor, ...]:
+        known = [(array, axes) for node, axes in masks if (array := known_array(node)) is not None]
+        return met_parts(factors, known, found, lambda matrix: zeros_of_copies(matrix, self.places))
+
     def _connect(self, node: Node, active: set[Node]) -> None:
         for k in node.op.fixed:
             if node.inputs[k] in active:
@@ -205,8 +213,11 @@ class _Edges:
                         self._put(node, source, term)  # as it is: its matrix must be told from other factors
                         continue
                     large = math.prod(term.domain) > self.unrestricted
-                    if self.whole_maps and any([factor.op.matrix for factor, _ in term.factors]):
+                    maps = [factor.op.matrix for factor, _ in term.factors if factor.op.matrix is not None]
+                    if maps and self.whole_maps:
                         large, self.unformed = False, True
+                    elif len(term.factors) == 1 and any([found.late for found in maps]):
+                        large = False  # its zeros are looked at when it has been composed with what there is
                     for part in self._restricted(term) if large else (term,):
                         self._add(node, source, part)
 
@@ -344,7 +355,11 @@ class _Run:
                 if node in self.edges.ends:
                     found = through_maps(outer, inner, self._shape(to), node, source, self.structure_only)
                 else:
-                    found = _compose_bare(outer, inner) if self.structure_only else compose_terms(outer, inner)
+                    found = (
+                        _compose_bare(outer, inner)
+                        if self.structure_only
+                        else compose_terms(outer, inner, self.edges.met)
+                    )
                     found = self._gathered(found, to, source, outer, inner)
                 if found:
                     self._store(to, source, found)
@@ -409,8 +424,17 @@ class _Run:
             for source in self.edges.inputs:
                 if (k, source) in self.packed:
                     self._pack(k, source, self.before.get(k, {}).get(source, ()))
-        terms = tuple(tuple(self.before.get(k, {}).get(i, ()) for i in self.edges.inputs) for k in rows)
+        terms = tuple(tuple(self._final(self.before.get(k, {}).get(i, ())) for i in self.edges.inputs) for k in rows)
         return Elimination(terms, "cost" if order == "sweep" else order, self.cost, len(vertices), self.edges.unformed)
+
+    def _final(self, terms: Terms) -> Terms:
+        """The terms, with those restricted now whose linear maps were left whole."""
+        if self.edges.whole_maps or self.structure_only or not any([parts_of_maps(t.factors) for t in terms]):
+            return terms
+        known = self.edges.places
+        return add_terms(
+            part for t in terms for part in (restrict_to_factors(t, known) if parts_of_maps(t.factors) else (t,))
+        )
 
     def _sweep(self) -> None:
         """What is between the steps first, then step by step from the side of fewer elements.

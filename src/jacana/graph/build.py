@@ -27,6 +27,7 @@ from .node import (
     literal_value,
 )
 from .ops.contraction import ContractParams, contract
+from .ops.convolution import hankel, toeplitz
 from .ops.elementwise import CastParams, cast, multiply, number
 from .ops.movement import AssembleParams, IndexParams, assemble, index, injective
 from .ops.spectral import in_use
@@ -124,6 +125,10 @@ def index_node(source: Node, shape: Shape, indices: Sequence[Index]) -> Node:
         found = _read_part(source, shape, indices)
         if found is not None:
             return found
+    if source.op is toeplitz or source.op is hankel:
+        found = _read_copy(source, shape, indices)
+        if found is not None:
+            return found
     return index(source, params=IndexParams(shape, indices))
 
 
@@ -166,6 +171,17 @@ def _read_part(source: Node, shape: Shape, indices: tuple[Index, ...]) -> Node |
             if None not in chosen:
                 return index_node(part, shape, [e for e in chosen if e is not None])
     return None
+
+
+def _read_copy(source: Node, shape: Shape, indices: tuple[Index, ...]) -> Node | None:
+    """What an index reads of a matrix that is constant along diagonals, if it is no part of one to multiply by."""
+    *batch, row, col = indices
+    if math.prod(shape) == 0 or set(axes_of(row)).isdisjoint(axes_of(col)):
+        return None
+    (copied,) = source.inputs
+    place = substitute(Affine(0, ((0, 1), (1, -1 if source.op is toeplitz else 1))), (row, col), shape)
+    low, high = bounds(place, shape)
+    return index_node(copied, shape, (*batch, place)) if low >= 0 and high < copied.shape[-1] else None
 
 
 def broadcast_axes(node: Node, shape: Shape, axes: Sequence[int]) -> Node:

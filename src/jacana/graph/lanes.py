@@ -21,6 +21,7 @@ from .index import evaluate, from_table
 from .node import CONSTANT, INPUT, LITERAL, Array, Node
 from .ops.movement import index
 
+FEWEST = 16  # copies from which lanes pay
 MORE_WORK = 2  # how many times the elements of the copies may be computed (what some of them share is repeated)
 
 

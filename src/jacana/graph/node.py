@@ -144,6 +144,11 @@ class Matrix(NamedTuple):
     ``joint(matrix)``: of an opaque batch whose matrices may have the same columns, all as one matrix, with the axes of
     the batch among its rows. ``reach(matrix)``: of an opaque map, a function of places of rows and of columns that says
     at which pairs of them it can be other than zero (None: it cannot tell); where structure is asked for, a mask.
+
+    ``copies(matrix)``: of a matrix whose elements are copies of those of its first input, or zero: the term that says
+    where they are, its rows over the matrix and its columns over the input. ``band(matrix)``: the least and the
+    greatest ``row - column`` of the places that can be other than zero, if every pair between is one. A map with either
+    is left whole while terms are composed, and restricted to its places in the end.
     """
 
     rows: Callable[[Node], int]
@@ -154,6 +159,13 @@ class Matrix(NamedTuple):
     slots: Callable[[Node, bool], tuple[tuple[int, int], ...]] | None = None
     joint: Callable[[Node], Node] | None = None
     reach: Callable[[Node], Any] | None = None
+    copies: Callable[[Node], Term] | None = None
+    band: Callable[[Node], tuple[int, int]] | None = None
+
+    @property
+    def late(self) -> bool:
+        """Whether the map is restricted to its places in the end only."""
+        return self.copies is not None or self.band is not None
 
 
 @dataclass(frozen=True, eq=False)

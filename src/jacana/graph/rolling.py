@@ -6,7 +6,8 @@ to reads of the same arrays at whatever places, numbers of the same dtype, and a
 they are the same program over an axis: reads become one gather, whose places are affine or a table, different numbers
 one constant vector, and each operation one operation on vectors. Slices of one array that are put one after another
 become one part as well. Everything after that (derivatives, planning, code) then deals with one node where there were
-n. Lanes compute what the scalars computed, so the numbers stay the same. Copies over arrays are `graph/lanes.py`.
+n. Lanes compute what the scalars computed, so the numbers stay the same. Copies over arrays are `graph/lanes.py`,
+sums that are added up term by term `graph/sums.py`.
 """
 
 from __future__ import annotations
@@ -20,28 +21,33 @@ import numpy as np
 
 from .build import FrozenArray, assembled, broadcast_to, constant, index_node, movement_reshape
 from .index import Affine, Index, axis, evaluate, from_table
-from .lanes import Copies
+from .lanes import FEWEST, Copies
 from .node import LITERAL, Array, Node, Shape, topological
 from .ops.movement import AssembleParams, assemble, index
+from .sums import as_parts, long_sums
 
-FEWEST = 16  # copies from which rolling pays
 LONGEST_TURN = 64  # parts that a copy adds to one array
 MORE_WORK = 2  # how many times the operations of the scalars a rolled program may have (shared work is repeated)
 
 
 def roll(outputs: Sequence[Node]) -> list[Node]:
-    """The program with the scalar parts of its assembled arrays rolled into vectors where they are isomorphic."""
+    """The program with parts of its assembled arrays and terms of its sums rolled up where they are copies."""
     order = topological(outputs)
-    if not any(_rollable(node) for node in order):
+    copies = Copies(order, FEWEST)
+    sums = long_sums(order, outputs, copies)
+    if not sums and not any(_rollable(node) for node in order):
         return list(outputs)
     signatures = _Signatures()
-    copies = Copies(order, FEWEST)
     new: dict[Node, Node] = {}
     for node in order:
         inputs = tuple(new[i] for i in node.inputs)
         same = node if inputs == node.inputs else node.op(*inputs, params=node.params)
         if _rollable(same):
             same = _in_lanes(_rolled(same, signatures) if same.params.disjoint else same, copies)
+        elif node in sums:
+            parts = as_parts([-new[term] if minus else new[term] for term, minus in sums[node]], node)
+            joined = _in_lanes(parts, copies)
+            same = same if joined is parts else joined
         new[node] = same
     return [new[node] for node in outputs]
 

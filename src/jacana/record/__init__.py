@@ -8,6 +8,7 @@ from . import (
     complex_order,
     complex_spectra,
     contraction,
+    convolution,
     creation,
     distances,
     elementwise,
@@ -45,9 +46,9 @@ from .variable import Variable, as_node, raw, wrap_node
 # Each of these modules enters its functions in the tables of ``table`` when it is imported.
 _TABLES = (
     choosing, complex_arithmetic, complex_factors, complex_functions, complex_order, complex_spectra, contraction,
-    creation, distances, elementwise, factorizations, filters, fourier, functional, histograms, indexing, interpolation,
-    joining, linalg, linear_filters, matrices, missing, movement, norms, quantiles, reduction, scipy_linalg,
-    scipy_special, sets, statistics, ufuncs,
+    convolution, creation, distances, elementwise, factorizations, filters, fourier, functional, histograms, indexing,
+    interpolation, joining, linalg, linear_filters, matrices, missing, movement, norms, quantiles, reduction,
+    scipy_linalg, scipy_special, sets, statistics, ufuncs,
 )  # fmt: skip
 
 __all__ = [

@@ -7,18 +7,16 @@ from typing import Any
 
 import numpy as np
 
-from ..graph.build import assembled, cast_to
-from ..graph.index import Affine
+from ..graph.build import cast_to
 from ..graph.node import REGISTRY, Array
 from ..graph.ops.elementwise import BOOL
 from .indexing import plain_key
-from .lift import any_tracked, axis_in, call_on_constants, operand, plain_operand, with_zeros
+from .lift import any_tracked, axis_in, call_on_constants, operand, plain_operand
 from .location import unsupported
 from .table import UFUNCS, implements
 from .variable import raw, raw_deep, tracked, wrap_constant, wrap_node
 
 _MISSING: Any = np._NoValue
-SHIFTED = 16  # elements of a kernel up to which each has its own copy of the array
 
 
 @implements(np.where)
@@ -355,43 +353,6 @@ def polyval(p: Any, x: Any) -> Any:
     for k in range(np.shape(raw(p))[0]):
         y = y * x + p[k]
     return y
-
-
-@implements(np.convolve)
-def convolve(a: Any, v: Any, mode: str = "full") -> Any:
-    """The sum over shifted copies; of long kernels as one contraction of the windows of a padded array."""
-    a, v = np.atleast_1d(plain_operand(a)), np.atleast_1d(plain_operand(v))
-    if np.size(raw(v)) > np.size(raw(a)):
-        a, v = v, a
-    n, m = np.size(raw(a)), np.size(raw(v))
-    value = np.convolve(raw(a), raw(v), mode)  # type: ignore[call-overload]
-    if not any_tracked((a, v)):
-        return wrap_constant(value)
-    if tracked(v) is not None and mode != "valid":
-        # Products at the sum of their places: no entry for what a frame of zeros would multiply.
-        products = np.multiply.outer(a, v)
-        node = operand(products, (n, m), value.dtype)
-        places = (Affine(0, ((0, 1), (1, 1))),)
-        total = assembled([(node, places)], (n + m - 1,), value.dtype, disjoint=False)
-        whole = wrap_node(total, np.convolve(raw(a), raw(v)))
-        first = (m - 1) // 2 if mode == "same" else 0
-        return wrap_node(whole[first : first + value.size].node, value)
-    padded = np.pad(a, (m - 1, m - 1))
-    v = with_zeros(v)  # a central difference has no entry in the middle
-    if m <= SHIFTED:
-        full = sum(padded[m - 1 - k : n + 2 * m - 2 - k] * v[k] for k in range(m))
-    else:
-        full = np.einsum("ij,j->i", np.lib.stride_tricks.sliding_window_view(padded, m)[:, ::-1], v)
-    start = {"full": 0, "same": (m - 1) // 2, "valid": m - 1}[mode]
-    return wrap_node(full[start : start + value.size].node, value)
-
-
-@implements(np.correlate)
-def correlate(a: Any, v: Any, mode: str = "valid") -> Any:
-    """Convolution with the second array reversed."""
-    if np.size(raw(v)) > np.size(raw(a)):
-        return np.flip(convolve(v, np.flip(np.atleast_1d(plain_operand(a))), mode))
-    return convolve(a, np.flip(np.atleast_1d(plain_operand(v))), mode)
 
 
 @implements(np.meshgrid)

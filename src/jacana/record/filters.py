@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from .composed import as_numpy
+from .convolution import convolved, long_pair
 from .foreign import records
 from .lift import any_tracked, array_of, axis_in, plain_operand
 from .location import unsupported
@@ -327,7 +328,9 @@ _edges("prewitt", (1.0, 1.0, 1.0))
 # --- scipy.signal -----------------------------------------------------------------------------------------------
 
 
-def _convolved(a: Any, v: Any, mode: str, boundary: str = "constant", fill: Any = 0.0, late: bool = False) -> Any:
+def _convolved(
+    a: Any, v: Any, mode: str, boundary: str = "constant", fill: Any = 0.0, late: bool = False, method: str = "direct"
+) -> Any:
     """The convolution of two arrays of one rank.
 
     The result of mode "same" is as large as ``a``; ``late``: where it cannot be in the middle, it begins one later.
@@ -336,6 +339,8 @@ def _convolved(a: Any, v: Any, mode: str, boundary: str = "constant", fill: Any 
     if np.ndim(raw(a)) == np.ndim(raw(v)) == 0:
         return a * v
     large, small = np.shape(raw(a)), np.shape(raw(v))
+    if long_pair(a, v):
+        return _long(a, v, mode, method)
     if mode == "valid":
         return correlated(a, np.flip(v)) if large >= small else correlated(v, np.flip(a))
     size = [n + m - 1 for n, m in zip(large, small, strict=True)]
@@ -351,6 +356,19 @@ def _convolved(a: Any, v: Any, mode: str, boundary: str = "constant", fill: Any 
     return whole[tuple(slice(start, start + n) for start, n in zip(starts, large, strict=True))]
 
 
+def _long(a: Any, v: Any, mode: str, method: str) -> Any:
+    """Two long vectors, as one operation; transforms where SciPy would use them."""
+    from scipy import signal
+
+    one, other = np.asarray(raw(a)), np.asarray(raw(v))
+    if method == "auto":
+        method = signal.choose_conv_method(one, other, mode)
+    if mode == "valid" and one.size < other.size:
+        a, v = v, a
+    value = signal.convolve(one, other, mode, method)
+    return convolved(a, v, value, mode, (other.size - 1) // 2 if mode == "same" else 0, method == "fft")
+
+
 def _spread(a: Any, v: Any, size: Sequence[int]) -> Any:
     """All products of two arrays, each added where the sum of its places says."""
     if np.size(raw(v)) > np.size(raw(a)):
@@ -364,14 +382,14 @@ def _spread(a: Any, v: Any, size: Sequence[int]) -> Any:
 
 @_records(SIGNAL, "convolve")
 def signal_convolve(in1: Any, in2: Any, mode: str = "full", method: str = "auto") -> Any:
-    """By sums of products, whatever the method."""
-    return _convolved(in1, in2, mode)
+    """By sums of products, but for long vectors as the method says."""
+    return _convolved(in1, in2, mode, method=method)
 
 
 @_records(SIGNAL, "correlate")
 def signal_correlate(in1: Any, in2: Any, mode: str = "full", method: str = "auto") -> Any:
-    """By sums of products, whatever the method."""
-    return _convolved(in1, np.flip(plain_operand(in2)), mode)
+    """By sums of products, but for long vectors as the method says."""
+    return _convolved(in1, np.flip(plain_operand(in2)), mode, method=method)
 
 
 def _by_transforms(name: str) -> None:
@@ -380,7 +398,7 @@ def _by_transforms(name: str) -> None:
         """The same convolution: its derivative needs the products themselves."""
         if axes is not None:
             raise unsupported(f"scipy.signal.{name} with axes=")
-        return _convolved(in1, in2, mode)
+        return _convolved(in1, in2, mode, method="fft")
 
 
 _by_transforms("fftconvolve")

@@ -80,8 +80,8 @@ class Watches:
         for array, content in self._arrays:
             if not same_content(array, content):
                 return False
-        for array, nonzero in self._zeros:  # noqa: SIM110
-            if not np.array_equal(array != 0, nonzero):
+        for array, nonzero in self._zeros:
+            if array.shape != nonzero.shape or (array != 0).tobytes() != nonzero.tobytes():
                 return False
         return True
 

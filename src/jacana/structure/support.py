@@ -110,6 +110,8 @@ def _looked_through(node: Node) -> Sequence[Node]:
         return [part for part in node.inputs if part.ndim or part.op is index]
     if node.op is index:
         return node.inputs
+    if node.op.matrix is not None and node.op.matrix.copies is not None:
+        return node.inputs[:1]
     match node.op.name:
         case "negative" | "cast" | "multiply" | "inv" | "inv_or_nan":
             return node.inputs
@@ -127,6 +129,8 @@ def _places(node: Node, known: Known) -> Terms | None:
     if node.op is CONSTANT or node.op is INPUT:
         array = _known(node, 0)
         return None if array is None or array.all() else _nonzero(array)
+    if node.op.matrix is not None and node.op.matrix.copies is not None:
+        return _copied(node, known)
     if node.op.matrix is not None:
         return None if node.op.matrix.support is None else _normal(node.op.matrix.support(node))
     if node.op is assemble:
@@ -160,6 +164,23 @@ def _places(node: Node, known: Known) -> Terms | None:
             mask = node.op.evaluate(node.params, *patterns) > 0  # where elements meet that can all be other than zero
             return None if mask.all() else _nonzero(mask)
     return None
+
+
+def _copied(matrix: Node, known: Known) -> Terms | None:
+    """The places of a matrix that is made of copies: where they are of elements that can be other than zero."""
+    assert matrix.op.matrix is not None and matrix.op.matrix.copies is not None
+    copies, sources = matrix.op.matrix.copies(matrix), known[matrix.inputs[0]]
+    if sources is None:
+        return None if math.prod(copies.domain) == matrix.size else _normal([copies._replace(col=())])
+    return tuple(found for place in sources if (found := compose(copies, place)) is not None)
+
+
+def zeros_of_copies(matrix: Node, known: Known) -> Array | None:
+    """Where a matrix that is made of copies can be other than zero; None if what it is made of has no zeros."""
+    if matrix.size > ASSEMBLED or not matrix.inputs or _places_of(matrix.inputs[0], known) is None:
+        return None
+    _places_of(matrix, known)
+    return _pattern(matrix, known)
 
 
 def _pattern(node: Node, known: Known) -> Array:
@@ -297,4 +318,4 @@ def _known(node: Node, depth: int) -> Array | None:
     return np.asarray(node.op.evaluate(node.params, *values))
 
 
-__all__ = ["known_mask", "restrict_to_factors", "restrict_to_masks"]
+__all__ = ["known_mask", "restrict_to_factors", "restrict_to_masks", "zeros_of_copies"]

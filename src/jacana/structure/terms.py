@@ -8,7 +8,8 @@ terms on the index of the array between them; an axis left in neither row nor co
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeAlias
 
 import numpy as np
 
@@ -35,9 +36,12 @@ from ..graph.node import CONSTANT, INPUT, LITERAL, Array, Factor, Node, Term, li
 from ..graph.ops.elementwise import add, logical_and, logical_not, logical_or, not_equal, select
 from ..graph.ops.movement import index
 from ..graph.ops.reduction import AxesParams, reduce_any
+from .bands import off_band, parts_of_maps
 from .joining import Arrangement, arrange, join
 
 Terms = tuple[Term, ...]
+# Factors and masks of a sum, and its structure -> masks over the axes that are kept
+Met: TypeAlias = Callable[[Sequence[Factor], Sequence[Factor], Arrangement], tuple[Factor, ...]]
 
 FOLDED = 2**22  # elements up to which a mask that is known is computed at once
 ENLARGED = 4  # times the largest factor of a masked sum that the product of all may be
@@ -72,11 +76,16 @@ def _folded(masks: tuple[Factor, ...]) -> tuple[Factor, ...]:
     return tuple([(folded(node), axes) for node, axes in masks]) if masks else masks
 
 
-def _filled(found: Arrangement, factors: tuple[Factor, ...], masks: tuple[Factor, ...]) -> Term:
-    """The term of a structure and what multiplies it: axes at the end of the domain are summed."""
+def _filled(found: Arrangement, factors: tuple[Factor, ...], masks: tuple[Factor, ...], met: Met | None = None) -> Term:
+    """The term of a structure and what multiplies it: axes at the end of the domain are summed.
+
+    ``met``: says by masks where there is nothing to sum.
+    """
     masks = _folded(masks)
     if found.kept < len(found.domain):
-        return _multiply_out(_sum_axes(found, factors, masks))
+        term = _sum_axes(found, factors, masks)
+        nothing = met(factors, masks, found) if met is not None and factors else ()
+        return _multiply_out(term._replace(masks=(*term.masks, *nothing)) if nothing else term)
     term = Term(found.domain, found.row, found.col, factors, masks)
     return term if len(factors) < 2 and len(masks) < 2 else _multiply_out(term)
 
@@ -128,6 +137,13 @@ def _selected_apart(
     shared = {a for a in used if a not in summed}
     largest = max((math.prod(domain[a] for a in axes) for _, axes in touching), default=0)
     points = math.prod(domain[a] for a in {a for _, axes in (*touching, *masks) for a in axes})
+    arrays = [factor for factor in touching if linear_map(factor[0]) is None]
+    if len(arrays) == 1 < len(touching) and set(used) <= set(arrays[0][1]):
+        # One array that the mask is all about, times linear maps, which stay unformed.
+        node, axes = arrays[0]
+        mask = conjunction(masks, used, domain)
+        selected = select(align(mask, used, axes, domain), node, full(0.0, node.shape, node.dtype)), axes
+        return [selected if factor is arrays[0] else factor for factor in touching], mask, used
     if (
         len(touching) < 2
         or points < ENLARGED * largest
@@ -229,14 +245,14 @@ def coefficient(term: Term) -> Node:
     """Every entry of the term over its whole domain, with the mask applied: what is stored in the end."""
     axes = tuple(range(len(term.domain)))
     values = spread_product(term.factors, axes, term.domain)
-    masks = (*term.masks, *_places_of_maps(term.factors))
+    masks = (*term.masks, *_places_of_maps(term.factors, term.domain))
     if masks:
         mask = conjunction(masks, axes, term.domain)
         values = select(mask, values, full(0.0, term.domain, values.dtype))
     return values
 
 
-def _places_of_maps(factors: Sequence[Factor]) -> tuple[Factor, ...]:
+def _places_of_maps(factors: Sequence[Factor], domain: Sequence[int]) -> tuple[Factor, ...]:
     """Where linear maps of known places can be other than zero, where their other elements meet another factor.
 
     They are no numbers that an infinity in the other factor could turn into NaN, but places without an entry.
@@ -244,7 +260,8 @@ def _places_of_maps(factors: Sequence[Factor]) -> tuple[Factor, ...]:
     if len(factors) < 2:
         return ()
     maps = [(node, axes) for node, axes in factors if node.op.matrix is not None and node.op.matrix.support is not None]
-    return tuple((not_equal(node, full(0.0, node.shape, node.dtype)), axes) for node, axes in maps)
+    masks = tuple((not_equal(node, full(0.0, node.shape, node.dtype)), axes) for node, axes in maps)
+    return (*masks, *(mask for part in parts_of_maps(factors) if (mask := off_band(part, domain)) is not None))
 
 
 # --- addition ---------------------------------------------------------------------------------------------------
@@ -370,8 +387,11 @@ def at_points(term: Term, replacement: Sequence[Index], domain: tuple[int, ...])
 # --- composition ----------------------------------------------------------------------------------------------------
 
 
-def compose(outer: Term, inner: Term) -> Term | None:
-    """The term of ``b <- a`` from one of ``b <- u`` and one of ``u <- a``; None where they never meet."""
+def compose(outer: Term, inner: Term, met: Met | None = None) -> Term | None:
+    """The term of ``b <- a`` from one of ``b <- u`` and one of ``u <- a``; None where they never meet.
+
+    ``met``: what says by masks where there is nothing to sum, if that is to be structure.
+    """
     if not outer.domain and not inner.domain:
         if outer.col != inner.row:
             return None
@@ -391,6 +411,7 @@ def compose(outer: Term, inner: Term) -> Term | None:
         found,
         _both(outer.factors, inner.factors, found),
         _both(outer.masks, inner.masks, found) if outer.masks or inner.masks else (),
+        met,
     )
 
 
@@ -414,9 +435,9 @@ def compose_structure(outer: Term, inner: Term) -> Term | None:
     return None if found is None else Term(found.domain[: found.kept], found.row, found.col)
 
 
-def compose_terms(outer: Terms, inner: Terms) -> list[Term]:
+def compose_terms(outer: Terms, inner: Terms, met: Met | None = None) -> list[Term]:
     """Every pair that meets, in normal form, not yet added up."""
-    found = (compose(a, b) for a in outer for b in inner)
+    found = (compose(a, b, met) for a in outer for b in inner)
     return [term for term in found if term is not None]
 
 

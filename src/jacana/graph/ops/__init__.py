@@ -6,6 +6,7 @@ from . import (
     complex_linalg,
     contraction,
     control,
+    convolution,
     custom,
     elementwise,
     factors,
@@ -28,7 +29,8 @@ from . import (
 )
 
 __all__ = [
-    "cofactors", "complex", "complex_linalg", "contraction", "control", "custom", "elementwise", "factors", "flat",
-    "fourier", "implicit", "implicit_batch", "integral_batch", "integrals", "linalg", "matrix_functions", "minors",
-    "movement", "pivoted", "position", "reduction", "spectral", "spectral_functions", "spline",
+    "cofactors", "complex", "complex_linalg", "contraction", "control", "convolution", "custom", "elementwise",
+    "factors", "flat", "fourier", "implicit", "implicit_batch", "integral_batch", "integrals", "linalg",
+    "matrix_functions", "minors", "movement", "pivoted", "position", "reduction", "spectral", "spectral_functions",
+    "spline",
 ]  # fmt: skip

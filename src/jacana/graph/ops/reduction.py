@@ -138,7 +138,9 @@ triangle = register(
         evaluate=lambda params: np.tri(params.size, dtype=params.dtype),
         infer=lambda params: ((params.size, params.size), params.dtype),
         edges=lambda node: (),
-        matrix=Matrix(lambda matrix: 1, _triangle_product, _triangle_support),
+        matrix=Matrix(
+            lambda matrix: 1, _triangle_product, _triangle_support, band=lambda matrix: (0, matrix.params.size - 1)
+        ),
     )
 )
 
