@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 import scipy.special as sc
+from scipy.special import _ufuncs
 
-from ..build import cast_to
 from ..node import REGISTRY, DType, Node, Operation, Partial, Shape, register
 from .elementwise import (
     _edges,
@@ -82,7 +82,7 @@ def special(
     smooth: bool = True,
 ) -> None:
     """Enter a function under the ufunc of its name, if this version of SciPy has it as one."""
-    ufunc = getattr(sc, name, None)
+    ufunc = getattr(sc, name, None) or getattr(_ufuncs, name, None)
     if ufunc is None:
         return
 
@@ -213,26 +213,6 @@ special(
     "binom", [(3.2, 6.0), (0.3, 2.8)], _binomial_partials,
     at=[((1.0, 2.0), (0.5, -0.5)), ((0.0, 2.0), (-0.5, 0.5))],
 )  # fmt: skip
-
-
-def _gamma_density(a: Node, x: Node) -> Node:
-    return exp(S("xlogy", a - 1.0, x) - x - S("gammaln", a))
-
-
-def _beta_density(a: Node, b: Node, x: Node) -> Node:
-    return exp(S("xlogy", a - 1.0, x) + S("xlog1py", b - 1.0, -x) - S("betaln", a, b))
-
-
-special("gammainc", [POSITIVE, POSITIVE], lambda a, x, y: (None, _gamma_density(a, x)), fixed=(0,))
-special("gammaincc", [POSITIVE, POSITIVE], lambda a, x, y: (None, -_gamma_density(a, x)), fixed=(0,))
-special("gammaincinv", [POSITIVE, UNIT_INTERVAL], lambda a, p, y: (None, 1.0 / _gamma_density(a, y)), fixed=(0,))
-special("gammainccinv", [POSITIVE, UNIT_INTERVAL], lambda a, p, y: (None, -1.0 / _gamma_density(a, y)), fixed=(0,))
-_AB = [POSITIVE, POSITIVE, UNIT_INTERVAL]
-special("betainc", _AB, lambda a, b, x, y: (None, None, _beta_density(a, b, x)), fixed=(0, 1))
-special("betaincc", _AB, lambda a, b, x, y: (None, None, -_beta_density(a, b, x)), fixed=(0, 1))
-special("betaincinv", _AB, lambda a, b, p, y: (None, None, 1.0 / _beta_density(a, b, y)), fixed=(0, 1))
-special("betaincinvc", _AB, lambda a, b, p, y: (None, None, -1.0 / _beta_density(a, b, y)), fixed=(0, 1))
-special("betainccinv", _AB, lambda a, b, p, y: (None, None, -1.0 / _beta_density(a, b, y)), fixed=(0, 1))
 
 
 # --- error function and normal distribution ---------------------------------------------------------------------
@@ -375,73 +355,5 @@ def _inverse_boxcox(x: Node, p: Node, power: Node) -> Sequence[Partial]:
 special("inv_boxcox", [(-0.3, 1.0), (0.3, 1.5)], lambda x, p, y: _inverse_boxcox(x, p, y),
         at=[((0.5, 0.0), (math.exp(0.5), -0.125 * math.exp(0.5)))])  # fmt: skip
 special("inv_boxcox1p", [(-0.3, 1.0), (0.3, 1.5)], lambda x, p, y: _inverse_boxcox(x, p, y + 1.0))
-
-# --- distributions ----------------------------------------------------------------------------------------------
-
-
-def _gdtr_partials(a: Node, b: Node, x: Node, y: Node) -> Sequence[Partial]:
-    density = _gamma_density(b, a * x)
-    return x * density, None, a * density
-
-
-def _negated(partials: Callable[..., Sequence[Partial]]) -> Callable[..., Sequence[Partial]]:
-    return lambda *nodes: tuple(None if p is None else -p for p in partials(*nodes))  # type: ignore[operator]
-
-
-def _chi_square_density(v: Node, x: Node) -> Node:
-    return 0.5 * _gamma_density(0.5 * v, 0.5 * x)
-
-
-def _f_density(n: Node, d: Node, x: Node) -> Node:
-    z = n * x / (n * x + d)
-    return _beta_density(0.5 * n, 0.5 * d, z) * (n * d) / ((n * x + d) * (n * x + d))
-
-
-def _t_density(v: Node, t: Node) -> Node:
-    return exp(-0.5 * (v + 1.0) * log1p(t * t / v) - S("betaln", number(0.5, v), 0.5 * v)) / sqrt(v)
-
-
-_F = [(1.0, 5.0), (1.0, 5.0), POSITIVE]
-special("gdtr", [POSITIVE] * 3, _gdtr_partials, fixed=(1,))
-special("gdtrc", [POSITIVE] * 3, _negated(_gdtr_partials), fixed=(1,))
-special("chdtr", [(1.0, 5.0), POSITIVE], lambda v, x, y: (None, _chi_square_density(v, x)), fixed=(0,))
-special("chdtrc", [(1.0, 5.0), POSITIVE], lambda v, x, y: (None, -_chi_square_density(v, x)), fixed=(0,))
-special("chdtri", [(1.0, 5.0), UNIT_INTERVAL], lambda v, p, y: (None, -1.0 / _chi_square_density(v, y)), fixed=(0,))
-special("fdtr", _F, lambda n, d, x, y: (None, None, _f_density(n, d, x)), fixed=(0, 1))
-special("fdtrc", _F, lambda n, d, x, y: (None, None, -_f_density(n, d, x)), fixed=(0, 1))
-special("fdtri", [*_F[:2], UNIT_INTERVAL], lambda n, d, p, y: (None, None, 1.0 / _f_density(n, d, y)), fixed=(0, 1))
-special("stdtr", [(1.0, 5.0), REAL], lambda v, t, y: (None, _t_density(v, t)), fixed=(0,))
-special("stdtrit", [(1.0, 5.0), UNIT_INTERVAL], lambda v, p, y: (None, 1.0 / _t_density(v, y)), fixed=(0,))
-
-
-def _poisson(k: Node, m: Node) -> Node:
-    whole = floor(k)
-    return exp(S("xlogy", whole, m) - m - S("gammaln", whole + 1.0))
-
-
-def _binomial(k: Node, n: Node, p: Node) -> Node:
-    # The derivative by p of a sum of binomial probabilities is a density of a beta distribution.
-    first, trials = floor(cast_to(k, p.dtype)) + 1.0, cast_to(n, p.dtype)
-    return _beta_density(first, trials - first + 1.0, p)
-
-
-def _negative_binomial(k: Node, n: Node, p: Node) -> Node:
-    return _beta_density(cast_to(n, p.dtype), floor(cast_to(k, p.dtype)) + 1.0, p)
-
-
-_TRIALS = [(2.0, 2.0), (6.0, 6.0), UNIT_INTERVAL]
-for _name, _density, _sign in (
-    ("bdtr", _binomial, -1.0), ("bdtrc", _binomial, 1.0),
-    ("nbdtr", _negative_binomial, 1.0), ("nbdtrc", _negative_binomial, -1.0),
-):  # fmt: skip
-    special(
-        _name,
-        _TRIALS,
-        lambda k, n, p, y, density=_density, by=_sign: (None, None, by * density(k, n, p)),
-        fixed=(0, 1),
-        integers=(0, 1),
-    )
-special("pdtr", [(1.2, 4.8), POSITIVE], lambda k, m, y: (None, -_poisson(k, m)), fixed=(0,))
-special("pdtrc", [(1.2, 4.8), POSITIVE], lambda k, m, y: (None, _poisson(k, m)), fixed=(0,))
 
 __all__ = ["SPECIAL", "S", "Special", "one", "special", "special_name"]

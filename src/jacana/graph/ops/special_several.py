@@ -24,14 +24,13 @@ from .special import (
     UNIT_INTERVAL,
     S,
     _bell,
-    _chi_square_density,
-    _gamma_density,
     by_series,
     polynomial,
     safe_where,
     special,
 )
 from .special import special_name as named
+from .special_distributions import chi_square_density
 
 
 @dataclass(frozen=True)
@@ -210,16 +209,6 @@ for _name, _value in (
 # --- inverse distributions -------------------------------------------------------------------------------------------
 
 
-def _scaled_density(a: Node, b: Node, x: Node) -> Node:
-    return a * _gamma_density(b, a * x)
-
-
-special("gdtrix", [POSITIVE, POSITIVE, UNIT_INTERVAL], lambda a, b, p, y: (
-    -y / a, None, 1.0 / _scaled_density(a, b, y)), fixed=(1,))  # fmt: skip
-special("gdtria", [UNIT_INTERVAL, POSITIVE, POSITIVE], lambda p, b, x, y: (
-    1.0 / (x * _gamma_density(b, x * y)), None, -y / x), fixed=(1,))  # fmt: skip
-special("pdtri", [(2.0, 2.0), UNIT_INTERVAL], lambda k, p, y: (
-    None, -1.0 / _gamma_density(cast_to(k, p.dtype) + 1.0, y)), fixed=(0,), integers=(0,))  # fmt: skip
 special("nrdtrimn", [UNIT_INTERVAL, POSITIVE, REAL], lambda p, s, x, y: (
     -s / _bell(S("ndtri", p)), -S("ndtri", p), number(1.0, x)))  # fmt: skip
 special("nrdtrisd", [REAL, (0.6, 0.9), (2.5, 4.0)], lambda mean, p, x, y: (
@@ -232,7 +221,7 @@ def _non_central_density(x: Node, v: Node, c: Node) -> Node:
         gap = sqrt(x) - sqrt(c)
         return 0.5 * exp(-0.5 * gap * gap + 0.25 * (v - 2.0) * log(x / c)) * S("ive", 0.5 * v - 1.0, sqrt(c * x))
 
-    return safe_where(equal(c, number(0.0, c)), formula, c, 1.0, _chi_square_density(v, x))
+    return safe_where(equal(c, number(0.0, c)), formula, c, 1.0, chi_square_density(v, x))
 
 
 special("chndtr", [POSITIVE, (1.5, 4.0), POSITIVE], lambda x, v, c, y: (
