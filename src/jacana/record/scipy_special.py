@@ -183,8 +183,6 @@ def _derivatives(name: str, function: str, sign: float, alternate: bool = False)
     @_records(name)
     def handler(v: Any, z: Any, n: int = 1) -> Any:
         """The n-th derivative of a Bessel function, by those of neighbouring orders (DLMF 10.6.7)."""
-        if any_tracked((v,)):
-            raise unsupported(f"scipy.special.{name} by its order")
         bessel = getattr(_scipy(), function)
         if n == 0:
             return bessel(v, z)

@@ -7,53 +7,70 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import scipy.special as sc
 
 from ..build import cast_to
-from ..node import Node, Partial
-from .elementwise import absolute, cos, equal, exp, log, maximum, number, select, sign, sin, sqrt
-from .special import POSITIVE, REAL, SPECIAL, S, by_series, one, polynomial, safe_where, special
+from ..node import Node, Operation, Partial, register
+from . import bessel_orders as orders
+from .elementwise import _edges, absolute, cos, equal, exp, log, maximum, number, select, sign, sin, sqrt
+from .special import POSITIVE, REAL, SPECIAL, S, by_series, one, polynomial, safe_where, special, special_name
 
 # --- Bessel functions (DLMF 10.6, 10.29) ------------------------------------------------------------------------
 
 _ORDER = (0.2, 3.5)
 
 
-def _half_difference(name: str) -> None:
-    special(
-        name,
-        [_ORDER, POSITIVE],
-        lambda v, z, y: (None, 0.5 * (S(name, v - 1.0, z) - S(name, v + 1.0, z))),
-        fixed=(0,),
+class OrderParams(NamedTuple):
+    """How many times it is differentiated by its order."""
+
+    times: int
+
+    def batched(self) -> OrderParams:
+        """The same for a batch: everything is element by element."""
+        return self
+
+
+def _bessel(name: str, value: Callable[..., Any], below: float, above: float, itself: Callable[..., Any]) -> None:
+    """A function with the slope ``below * f(v - 1) + above * f(v + 1) + itself(z) * f(v)``, and so all that come of it.
+
+    The derivatives by the order have the same slopes as the function.
+    """
+
+    def slope(v: Node, z: Node, y: Node, count: int) -> Node:
+        found = below * at(v - 1.0, z, count) + above * at(v + 1.0, z, count)
+        factor = itself(z)
+        return found if factor is None else found + factor * y
+
+    def at(v: Node, z: Node, count: int) -> Node:
+        return by_order(v, z, params=OrderParams(count)) if count else S(name, v, z)
+
+    def partials(v: Node, z: Node, y: Node) -> Sequence[Partial]:
+        count = y.params.times if y.op is by_order else 0
+        return at(v, z, count + 1), slope(v, z, y, count)
+
+    by_order = register(
+        Operation(
+            name=special_name(f"{name}_by_order"),
+            family="special",
+            evaluate=lambda params, *arrays: value(params.times, *arrays),
+            infer=lambda params, v, z: (v.shape, v.dtype),
+            edges=_edges(partials),
+            cost=5000.0,
+        )
     )
+    special(name, [_ORDER, POSITIVE], partials)
 
 
-def _half_sum(name: str, factor: float) -> None:
-    special(
-        name,
-        [_ORDER, POSITIVE],
-        lambda v, z, y: (None, factor * (S(name, v - 1.0, z) + S(name, v + 1.0, z))),
-        fixed=(0,),
-    )
-
-
-for _name in ("jv", "yv", "jve", "yve"):
-    _half_difference(_name)  # of real arguments the scaled ones have scale one
-_half_sum("iv", 0.5)
-_half_sum("kv", -0.5)
-special(
-    "ive",
-    [_ORDER, POSITIVE],
-    lambda v, z, y: (None, 0.5 * (S("ive", v - 1.0, z) + S("ive", v + 1.0, z)) - sign(z) * y),
-    fixed=(0,),
-)
-special(
-    "kve",
-    [_ORDER, POSITIVE],
-    lambda v, z, y: (None, y - 0.5 * (S("kve", v - 1.0, z) + S("kve", v + 1.0, z))),
-    fixed=(0,),
-)
+for _name, _value in (
+    ("jv", orders.jv_by_order), ("jve", orders.jv_by_order), ("yv", orders.yv_by_order), ("yve", orders.yv_by_order),
+):  # fmt: skip
+    _bessel(_name, _value, 0.5, -0.5, lambda z: None)  # of real arguments the scaled ones have scale one
+_bessel("iv", orders.iv_by_order, 0.5, 0.5, lambda z: None)
+_bessel("kv", orders.kv_by_order, -0.5, -0.5, lambda z: None)
+_bessel("ive", orders.ive_by_order, 0.5, 0.5, lambda z: -sign(z))
+_bessel("kve", orders.kve_by_order, -0.5, -0.5, lambda z: number(1.0, z))
 for _name, _general in (("jn", "jv"), ("kn", "kv"), ("yn", "yv")):
     if getattr(sc, _name) not in SPECIAL:
         _sign = -0.5 if _name == "kn" else 0.5
