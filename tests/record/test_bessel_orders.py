@@ -39,7 +39,7 @@ def slopes(function, v, n, step=STEP):
 def test_by_order(name, n):
     v, x = (grid.ravel() for grid in np.meshgrid(ORDERS, AT))
     if n == 2 or name in ("ive", "kve"):
-        v, x = v[::2], x[::2]
+        v, x = v[::4], x[::4]
     found = getattr(bessel_orders, f"{name}_by_order")(n, v, x)
     seen = 0
     with mp.workdps(80):
@@ -53,7 +53,7 @@ def test_by_order(name, n):
                 scale = mp.hypot(wanted, slopes(lambda v, at=at, other=other: other(v, mp.mpf(at)), mp.mpf(order), n))
             assert abs(value - wanted) < 3e-13 * scale, (order, at, value, float(wanted))
             seen += 1
-    assert seen > 60
+    assert seen > 30
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)

@@ -130,11 +130,60 @@ def test_second_derivatives_where_a_factor_is_zero():
     np.testing.assert_allclose(jc.hessian(lambda v: sc.xlog1py(v[0], v[1]))(at), [[0.0, 1 / 3], [1 / 3, 0.0]])
 
 
-@pytest.mark.parametrize("call", [lambda v: sc.elliprf(v, 0.4, 0.7), lambda v: sc.elliprc(v, 0.7)])
-def test_second_derivatives_without_a_rule_are_refused(call):
-    assert np.isfinite(jc.grad(call)(0.5))
-    with pytest.raises(jc.UnsupportedOperationError, match=r"scipy.special.elliprd by its argument 2"):
-        jc.hessian(call)(0.5)
+CARLSON = {
+    "elliprf": (sc.elliprf, mpmath.elliprf, 3),
+    "elliprc": (sc.elliprc, mpmath.elliprc, 2),
+    "elliprd": (sc.elliprd, mpmath.elliprd, 3),
+    "elliprg": (sc.elliprg, mpmath.elliprg, 3),
+    "elliprj": (sc.elliprj, mpmath.elliprj, 4),
+}
+
+
+@pytest.mark.parametrize(
+    "point", [(0.5, 1.2, 0.7, 0.9), (1.0, 1.0, 1.0, 1.0), (1e-6, 3.0, 4e4, 0.2), (2.0, 2.0, 0.1, 5.0)]
+)
+@pytest.mark.parametrize("name", CARLSON)
+def test_elliptic_integrals_of_carlson(name, point):
+    function, reference, count = CARLSON[name]
+    at = np.array(point[:count])
+    slopes = jc.grad(lambda v: function(*v))(at)
+    curves = jc.hessian(lambda v: function(*v))(at)
+    with mpmath.workdps(60):
+        places = tuple(map(mpmath.mpf, at))
+        options = {"h": min(places) * mpmath.mpf(10) ** -15}
+        for i, row in enumerate(np.eye(count, dtype=int)):
+            wanted = float(mpmath.re(mpmath.diff(reference, places, tuple(map(int, row)), **options)))
+            np.testing.assert_allclose(slopes[i], wanted, rtol=1e-13)
+            for j, other in enumerate(np.eye(count, dtype=int)):
+                wanted = float(mpmath.re(mpmath.diff(reference, places, tuple(map(int, row + other)), **options)))
+                np.testing.assert_allclose(curves[i, j], wanted, rtol=1e-11)
+
+
+@pytest.mark.parametrize("point", [(0.5, -1.2), (3.0, -0.01)])
+def test_principal_value_of_the_elementary_integral(point):
+    found = jc.grad(lambda v: sc.elliprc(v[0], v[1]))(np.array(point))
+    with mpmath.workdps(30):
+        exact = lambda x, y: mpmath.re(mpmath.elliprc(x, y))  # noqa: E731
+        wanted = [float(mpmath.diff(exact, point, n)) for n in ((1, 0), (0, 1))]
+    np.testing.assert_allclose(found, wanted, rtol=1e-12)
+    # R_C(x, y) with y < 0 is sqrt(x / (x - y)) R_C(x - y, -y)
+    other = lambda v: np.sqrt(v[0] / (v[0] - v[1])) * sc.elliprc(v[0] - v[1], -v[1])  # noqa: E731
+    curves = (jc.hessian(f)(np.array(point)) for f in (lambda v: sc.elliprc(v[0], v[1]), other))
+    np.testing.assert_allclose(*curves, rtol=1e-11)
+
+
+def test_elliptic_integrals_where_an_argument_is_zero():
+    slopes = jc.grad(lambda v: sc.elliprf(v[0], v[1], v[2]))(np.array([0.0, 1.0, 2.0]))
+    assert slopes[0] == -np.inf
+    with mpmath.workdps(40):
+        wanted = [float(mpmath.diff(lambda y, z: mpmath.elliprf(0, y, z), (1, 2), n)) for n in ((1, 0), (0, 1))]
+    np.testing.assert_allclose(slopes[1:], wanted, rtol=1e-14)
+    scales = np.array([1e-200, 1e150, 3.0])
+    found = jc.grad(lambda v: sc.elliprf(v[0], v[1], v[2]))(scales)
+    with mpmath.workdps(40):
+        wanted = [float(-mpmath.elliprd(*np.roll(scales, -k - 1)) / 6) for k in range(3)]
+    np.testing.assert_allclose(found, wanted, rtol=1e-12)
+    assert np.all(np.isnan(jc.grad(lambda v: sc.elliprj(1.0, 2.0, 3.0, v))(np.array(-0.5))))
 
 
 @pytest.mark.parametrize("df", [1.5, 2.0, 5.0])

@@ -265,7 +265,7 @@ def _ordinary(n: int, v: Array, x: Array, which: int) -> Array:
     size = np.abs(v)
     found = _j_and_y(n, size, x)
     turned = np.flatnonzero(v < 0.0)
-    result = found[which]
+    result: Array = found[which]
     if turned.size:  # J cos - Y sin, and J sin + Y cos, of the order -v
         total = np.zeros(turned.size)
         for k in range(n + 1):

@@ -89,15 +89,22 @@ def special(
     def infer(params: Any, *nodes: Node) -> tuple[Shape, DType]:
         assert all(node.shape == nodes[0].shape for node in nodes), nodes
         kinds = [node.dtype for node in nodes]
+        if integers and isinstance(ufunc, np.ufunc):  # whole numbers beside float32 are none that make it float64
+            return nodes[0].shape, np.result_type(*(kind for k, kind in enumerate(kinds) if k not in integers))
         if isinstance(ufunc, np.ufunc):
             return nodes[0].shape, ufunc.resolve_dtypes((*kinds, None))[-1]
         return nodes[0].shape, np.result_type(*kinds)
+
+    def evaluate(params: Any, *arrays: Any) -> Any:
+        if not integers:
+            return ufunc(*arrays)
+        return np.asarray(ufunc(*arrays)).astype(arrays[-1].dtype, copy=False)
 
     operation = register(
         Operation(
             name=special_name(name),
             family="special",
-            evaluate=lambda params, *arrays: ufunc(*arrays),
+            evaluate=evaluate,
             infer=infer,
             edges=_edges(partials),
             cost=50.0,
@@ -181,16 +188,34 @@ special(
     "poch", [POSITIVE, POSITIVE], _rising_partials,
     at=[((0.0, 2.0), (1.0, 0.0)), ((-1.0, 3.0), (-1.0, 0.0)), ((-3.0, 2.0), (-5.0, None))],
 )  # fmt: skip
+
+
+def _psi_gap(a: Node, total: Node) -> Node:
+    """``psi(a) - psi(total)``, reflected (DLMF 5.5.4) where both are whole numbers below one: the poles cancel."""
+    zero = number(0.0, a)
+    at_poles = [logical_and(z <= zero, equal(z, floor(z))) for z in (a, total)]
+    both = logical_and(*at_poles)
+    first, second = (select(both, 1.0 - z, z) for z in (a, total))
+    return S("psi", first) - S("psi", second)
+
+
+def _beta_partials(a: Node, b: Node, y: Node) -> Sequence[Partial]:
+    # Where it is zero, a + b is a pole of psi.
+    total = a + b
+    none = equal(y, number(0.0, y))
+    crossing = S("gamma", a) * S("gamma", b) * _rgamma_slope(total, S("rgamma", total))
+    return tuple(select(none, crossing, y * _psi_gap(z, total)) for z in (a, b))
+
+
 special(
-    "beta",
-    [POSITIVE, POSITIVE],
-    lambda a, b, y: (y * (S("psi", a) - S("psi", a + b)), y * (S("psi", b) - S("psi", a + b))),
-)
+    "beta", [POSITIVE, POSITIVE], _beta_partials,
+    at=[((-3.0, 2.0), (5.0 / 36.0, None)), ((2.0, -2.0), (None, 0.75)),
+        ((-0.5, -0.5), (-4.0 * math.pi, -4.0 * math.pi))],
+)  # fmt: skip
 special(
-    "betaln",
-    [POSITIVE, POSITIVE],
-    lambda a, b, y: (S("psi", a) - S("psi", a + b), S("psi", b) - S("psi", a + b)),
-)
+    "betaln", [POSITIVE, POSITIVE], lambda a, b, y: tuple(_psi_gap(z, a + b) for z in (a, b)),
+    at=[((-3.0, 2.0), (5.0 / 6.0, None))],
+)  # fmt: skip
 
 
 def _binomial_partials(n: Node, k: Node, y: Node) -> Sequence[Partial]:

@@ -191,7 +191,7 @@ def _spence_slope(x: Node, y: Node) -> Node:
 one("spence", POSITIVE, _spence_slope, at=[((1.0,), (-1.0,))])
 one("wrightomega", REAL, lambda x, y: y / (1.0 + y))
 
-# --- elliptic integrals (DLMF 19.4, 19.18) ----------------------------------------------------------------------
+# --- elliptic integrals (DLMF 19.4) ----------------------------------------------------------------------
 
 
 def _near_zero(m: Node, formula: Callable[[Node], Node], a: float, b: float, factor: float) -> Node:
@@ -262,20 +262,6 @@ one("ellipe", (-0.9, 0.9), _complete_e, at=[((0.0,), (-math.pi / 8,))])
 one("ellipkm1", (0.1, 0.9), lambda p, y: -_complete_k(1.0 - p, y))
 special("ellipkinc", [(0.1, 1.4), (0.1, 0.9)], _incomplete_k, at=[((1.0, 0.0), (1.0, (2 - math.sin(2)) / 8))])
 special("ellipeinc", [(0.1, 1.4), (0.1, 0.9)], _incomplete_e, at=[((1.0, 0.0), (1.0, -(2 - math.sin(2)) / 8))])
-special(
-    "elliprf",
-    [POSITIVE] * 3,
-    lambda x, y, z, f: tuple(S("elliprd", *others) * (-1.0 / 6.0) for others in ((y, z, x), (x, z, y), (x, y, z))),
-)
-special("elliprc", [POSITIVE] * 2, lambda x, y, f: (S("elliprd", y, y, x) * (-1.0 / 6.0), _rc_by_second(x, y)))
-
-
-def _rc_by_second(x: Node, y: Node) -> Node:
-    # The two equal arguments of R_F(x, y, y) move together.
-    return S("elliprd", x, y, y) * (-1.0 / 3.0)
-
-
-special("elliprd", [POSITIVE] * 3, lambda x, y, z, f: (None, None, None), fixed=(0, 1, 2))
 
 
 def _agm_partials(a: Node, b: Node, y: Node) -> Sequence[Partial]:
