@@ -10,10 +10,10 @@ from record_helpers import check
 
 import jacana as jc
 from jacana.graph.node import REGISTRY
-from jacana.graph.ops import carlson, special_families, special_several
+from jacana.graph.ops import special_families, special_several
 from jacana.graph.ops.special import SPECIAL, special_name
 
-assert carlson and special_families and special_several
+assert special_families and special_several
 KNOWN = {known.ufunc.__name__: known for known in SPECIAL.values() if isinstance(known.ufunc, np.ufunc)}
 
 

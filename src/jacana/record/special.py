@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..graph.ops import carlson, complex_special, special_families, special_several
+from ..graph.ops import complex_special, special_families, special_several
 from ..graph.ops.special import SPECIAL, Special
 from .complex_arithmetic import enter_record
 from .lift import any_tracked, array_of, operand, plain_operand
@@ -73,4 +73,4 @@ for _ufunc, _operation in complex_special.RECORDS.items():
     if all(kinds[0] in "FDG" for kinds in _ufunc.types):
         UFUNCS.setdefault(_ufunc, of_complex)  # of real numbers it is complex, too
 
-__all__ = ["carlson", "special_families"]
+__all__ = ["special_families"]

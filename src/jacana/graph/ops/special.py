@@ -31,6 +31,7 @@ from .elementwise import (
     log,
     log1p,
     logical_and,
+    logical_not,
     logical_or,
     number,
     remainder,
@@ -226,7 +227,10 @@ def _binomial_partials(n: Node, k: Node, y: Node) -> Sequence[Partial]:
     first, second = S("rgamma", chosen), S("rgamma", rest)
     first_slope, second_slope = _rgamma_slope(chosen, first), _rgamma_slope(rest, second)
     half = number(0.5, n)
-    outside = logical_and(logical_or(chosen < half, rest < half), logical_and(top > half, n < number(_LARGE, n)))
+    zero = number(0.0, n)
+    pole = logical_and(top <= zero, equal(top, floor(top)))
+    near = logical_and(absolute(n) < number(_LARGE, n), logical_not(pole))
+    outside = logical_and(logical_or(chosen < half, rest < half), near)
     whole = S("gamma", top)
     return (
         select(outside, y * S("psi", top) + whole * first * second_slope, by_n),
@@ -250,13 +254,21 @@ def _bell(x: Node) -> Node:
 
 one("erf", REAL, lambda x, y: exp(-(x * x)) * (2.0 / ROOT_PI))
 one("erfc", REAL, lambda x, y: exp(-(x * x)) * (-2.0 / ROOT_PI))
-one("erfcx", REAL, lambda x, y: 2.0 * x * y - 2.0 / ROOT_PI)
 one("erfi", REAL, lambda x, y: exp(x * x) * (2.0 / ROOT_PI))
-one("dawsn", REAL, lambda x, y: 1.0 - 2.0 * x * y)
 one("erfinv", (-0.9, 0.9), lambda x, y: exp(y * y) * (0.5 * ROOT_PI))
 one("erfcinv", (0.1, 1.9), lambda x, y: exp(y * y) * (-0.5 * ROOT_PI))
 one("ndtr", REAL, lambda x, y: _bell(x))
-one("log_ndtr", REAL, lambda x, y: exp(-0.5 * (x * x) - y) * (1.0 / ROOT_TWO_PI))
+
+
+def _log_normal_slope(x: Node, y: Node) -> Node:
+    """By the scaled complementary error function below zero, where the other quotient is one of nothings."""
+    below = x < 0.0
+    inner = select(below, x, number(0.0, x))
+    scaled = math.sqrt(2.0 / math.pi) / S("erfcx", inner * -math.sqrt(0.5))
+    return select(below, scaled, exp(-0.5 * (x * x) - y) * (1.0 / ROOT_TWO_PI))
+
+
+one("log_ndtr", REAL, _log_normal_slope)
 one("ndtri", UNIT_INTERVAL, lambda p, y: 1.0 / _bell(y))
 one("ndtri_exp", (-3.0, -0.1), lambda p, y: exp(p + 0.5 * (y * y)) * ROOT_TWO_PI)
 special(
@@ -307,8 +319,8 @@ def _huber_partials(delta: Node, r: Node, y: Node) -> Sequence[Partial]:
 def _pseudo_huber_partials(delta: Node, r: Node, y: Node) -> Sequence[Partial]:
     ratio = r / delta
     root = sqrt(1.0 + ratio * ratio)
-    # 2 delta (root - 1), without the difference of near numbers.
-    return 2.0 * delta * (ratio * ratio) / (root + 1.0) - ratio * r / root, r / root
+    square = ratio * ratio / (root + 1.0)  # root - 1, without the difference of near numbers
+    return delta * square * square / root, r / root
 
 
 special("huber", [POSITIVE, REAL], _huber_partials, at=[((1.0, 1.0), (0.0, 1.0)), ((1.0, -3.0), (2.0, -1.0))])

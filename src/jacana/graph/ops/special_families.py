@@ -1,6 +1,6 @@
-"""Bessel, Struve, Kelvin, elliptic, hypergeometric functions and orthogonal polynomials of ``scipy.special``.
+"""Bessel, Struve, Kelvin, hypergeometric functions and orthogonal polynomials of ``scipy.special``.
 
-Formulas: NIST Digital Library of Mathematical Functions, https://dlmf.nist.gov, chapters 6, 10, 11, 13, 15, 18 and 19.
+Formulas: NIST Digital Library of Mathematical Functions, https://dlmf.nist.gov, chapters 6, 10, 11, 13, 15 and 18.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import scipy.special as sc
 from ..build import cast_to
 from ..node import Node, Operation, Partial, register
 from . import bessel_orders as orders
-from .elementwise import _edges, absolute, cos, equal, exp, log, maximum, number, select, sign, sin, sqrt
+from .elementwise import _edges, absolute, equal, exp, log, maximum, number, select, sign
 from .special import POSITIVE, REAL, SPECIAL, S, by_series, one, polynomial, safe_where, special, special_name
 
 # --- Bessel functions (DLMF 10.6, 10.29) ------------------------------------------------------------------------
@@ -190,89 +190,6 @@ def _spence_slope(x: Node, y: Node) -> Node:
 
 one("spence", POSITIVE, _spence_slope, at=[((1.0,), (-1.0,))])
 one("wrightomega", REAL, lambda x, y: y / (1.0 + y))
-
-# --- elliptic integrals (DLMF 19.4) ----------------------------------------------------------------------
-
-
-def _near_zero(m: Node, formula: Callable[[Node], Node], a: float, b: float, factor: float) -> Node:
-    """A formula that cancels where m is small, and there ``factor * 2F1(a, b; 2; m)``."""
-    small = absolute(m) < number(0.25, m)
-    inner = select(small, m, number(0.0, m))
-    series = S("hyp2f1", number(a, m), number(b, m), number(2.0, m), inner) * factor
-    return safe_where(small, formula, m, 0.5, series)
-
-
-def _complete_k(m: Node, y: Node) -> Node:
-    return _near_zero(
-        m, lambda m: (S("ellipe", m) / (1.0 - m) - S("ellipk", m)) / (2.0 * m), 1.5, 1.5, math.pi / 8
-    )  # fmt: skip
-
-
-def _complete_e(m: Node, y: Node) -> Node:
-    return _near_zero(m, lambda m: (S("ellipe", m) - S("ellipk", m)) / (2.0 * m), 0.5, 1.5, -math.pi / 8)
-
-
-_TERMS = 10  # of the series in m, from |m| = 0.02 on below rounding
-
-
-def _small_parameter(phi: Node, m: Node, first: float) -> Node:
-    """The derivative by m of the integral over ``(1 - m sin^2)^-first``, by its series in m (DLMF 19.5)."""
-    s, c = sin(phi), cos(phi)
-    power, integral = c * s, 0.5 * (phi - c * s)  # of sin^2
-    weight, scale = first, number(1.0, m)
-    total: Node | None = None
-    for k in range(1, _TERMS + 1):
-        term = integral * scale * (k * weight)
-        total = term if total is None else total + term
-        power, scale = power * (s * s), scale * m
-        integral = ((2 * k + 1.0) * integral - power) * (1.0 / (2 * k + 2.0))
-        weight *= (first + k) / (k + 1.0)
-    assert total is not None
-    return total
-
-
-def _by_parameter(phi: Node, m: Node, formula: Callable[[Node], Node], first: float) -> Node:
-    small = absolute(m) < number(0.02, m)
-    inner = select(small, m, number(0.0, m))
-    return safe_where(small, formula, m, 0.5, _small_parameter(phi, inner, first))
-
-
-def _incomplete_k(phi: Node, m: Node, y: Node) -> Sequence[Partial]:
-    s = sin(phi)
-    root = sqrt(1.0 - m * s * s)
-
-    def regular(m: Node) -> Node:
-        slope = S("ellipeinc", phi, m) / (2.0 * m * (1.0 - m)) - S("ellipkinc", phi, m) / (2.0 * m)
-        return slope - sin(2.0 * phi) / (4.0 * (1.0 - m) * sqrt(1.0 - m * s * s))
-
-    return 1.0 / root, _by_parameter(phi, m, regular, 0.5)
-
-
-def _incomplete_e(phi: Node, m: Node, y: Node) -> Sequence[Partial]:
-    s = sin(phi)
-
-    def regular(m: Node) -> Node:
-        return (S("ellipeinc", phi, m) - S("ellipkinc", phi, m)) / (2.0 * m)
-
-    return sqrt(1.0 - m * s * s), _by_parameter(phi, m, regular, -0.5)
-
-
-one("ellipk", (-0.9, 0.9), _complete_k, at=[((0.0,), (math.pi / 8,))])
-one("ellipe", (-0.9, 0.9), _complete_e, at=[((0.0,), (-math.pi / 8,))])
-one("ellipkm1", (0.1, 0.9), lambda p, y: -_complete_k(1.0 - p, y))
-special("ellipkinc", [(0.1, 1.4), (0.1, 0.9)], _incomplete_k, at=[((1.0, 0.0), (1.0, (2 - math.sin(2)) / 8))])
-special("ellipeinc", [(0.1, 1.4), (0.1, 0.9)], _incomplete_e, at=[((1.0, 0.0), (1.0, -(2 - math.sin(2)) / 8))])
-
-
-def _agm_partials(a: Node, b: Node, y: Node) -> Sequence[Partial]:
-    # agm(a, b) = pi/4 (a + b) / K(m) with m = ((a - b) / (a + b))^2 (DLMF 19.8.5), which is smooth where a = b.
-    total = a + b
-    t = (a - b) / total
-    slope = 16.0 / math.pi * y * y * t * _complete_k(t * t, y) / (total * total * total)
-    return y / total - slope * b, y / total + slope * a
-
-
-special("agm", [POSITIVE] * 2, _agm_partials)
 
 # --- hypergeometric functions (DLMF 13.3, 15.5) -----------------------------------------------------------------
 

@@ -1,23 +1,27 @@
-"""Carlson's elliptic integrals with derivatives of every order: each derivative is an integral of the same kind.
+"""Elliptic integrals. Carlson's have derivatives of every order, each of which is an integral of the same kind.
 
-All of them are ``factor * integral of t^m (t + x)^-p (t + y)^-q ... over t > 0``. With t = exp(w) the integrand is
-analytic where the imaginary part of w is below pi, and decays like an exponential on both sides, so that the
-trapezoidal rule finds the integral to rounding (L. N. Trefethen and J. A. C. Weideman, SIAM Review 56, 2014, part 5).
+Those of Legendre's by the parameter m are such integrals, too, and smooth wherever they are. All of Carlson's are
+``factor * integral of t^m (t + x)^-p (t + y)^-q ... over t > 0``. With t = exp(w) the integrand is analytic where the
+imaginary part of w is below pi, and decays like an exponential on both sides, so that the trapezoidal rule finds the
+integral to rounding (L. N. Trefethen and J. A. C. Weideman, SIAM Review 56, 2014, section 5).
 
-Formulas: NIST Digital Library of Mathematical Functions, https://dlmf.nist.gov, sections 19.16, 19.18 and 19.20.
+Formulas: NIST Digital Library of Mathematical Functions, https://dlmf.nist.gov, chapter 19.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from ..node import Array, Node, Operation, Partial, register
-from .elementwise import _edges, number, select, sqrt
+from .elementwise import _edges, cos, equal, floor, number, remainder, select, sin, sqrt
 from .shape_derivatives import _elementwise, _in_chunks
-from .special import POSITIVE, special, special_name
+from .special import POSITIVE, S, one, special, special_name
+
+# --- Carlson's --------------------------------------------------------------------------------------------------------
 
 _STEP = 0.4  # of which the error is exp(-2 pi^2 / step)
 _DECAY = 38.0  # powers of e down to which the integrand counts
@@ -121,4 +125,62 @@ def _complete(x: Node, y: Node, z: Node, f: Node) -> Sequence[Partial]:
 
 special("elliprg", [POSITIVE] * 3, _complete)
 
-__all__ = ["integral"]
+
+# --- Legendre's, and the arithmetic-geometric mean --------------------------------------------------------------------
+
+
+def _k_slope(rest: Node) -> Node:
+    """The derivative by m of the complete integral of the first kind, of ``rest = 1 - m`` (19.25.1)."""
+    return S("elliprd", number(0.0, rest), number(1.0, rest), rest) * (1.0 / 6.0)
+
+
+def _e_slope(rest: Node) -> Node:
+    """The same of the second kind."""
+    return S("elliprd", number(0.0, rest), rest, number(1.0, rest)) * (-1.0 / 6.0)
+
+
+def _by_parameter(phi: Node, m: Node, first: bool) -> Node:
+    """The derivative by m of an incomplete integral (19.25.5, 19.25.9): of whole periods, and of what is left."""
+    zero, unit = number(0.0, m), number(1.0, m)
+    periods = floor(phi * (1.0 / math.pi) + 0.5)
+    none = equal(periods, zero)
+    sign = 1.0 - 2.0 * remainder(periods, number(2.0, m))
+    s, c = sin(phi), cos(phi)
+    rest = 1.0 - m * (s * s)
+    part = S("elliprd", c * c, unit, rest) if first else -S("elliprd", c * c, rest, unit)
+    whole = select(none, number(0.5, m), 1.0 - m)
+    turns = select(none, zero, 2.0 * periods * (_k_slope(whole) if first else _e_slope(whole)))
+    return turns + sign * (s * s * s) * part * (1.0 / 6.0)
+
+
+def first_kind_by_parameter(phi: Node, m: Node) -> Node:
+    """The derivative of ``scipy.special.ellipkinc(phi, m)`` by m."""
+    return _by_parameter(phi, m, True)
+
+
+def _incomplete(phi: Node, m: Node, first: bool) -> Sequence[Partial]:
+    s = sin(phi)
+    root = sqrt(1.0 - m * s * s)
+    return 1.0 / root if first else root, _by_parameter(phi, m, first)
+
+
+one("ellipk", (-0.9, 0.9), lambda m, y: _k_slope(1.0 - m), at=[((0.0,), (math.pi / 8,))])
+one("ellipe", (-0.9, 0.9), lambda m, y: _e_slope(1.0 - m), at=[((0.0,), (-math.pi / 8,))])
+one("ellipkm1", (0.1, 0.9), lambda p, y: -_k_slope(p))
+special("ellipkinc", [(0.1, 1.4), (0.1, 0.9)], lambda phi, m, y: _incomplete(phi, m, True),
+        at=[((1.0, 0.0), (1.0, (2 - math.sin(2)) / 8))])  # fmt: skip
+special("ellipeinc", [(0.1, 1.4), (0.1, 0.9)], lambda phi, m, y: _incomplete(phi, m, False),
+        at=[((1.0, 0.0), (1.0, -(2 - math.sin(2)) / 8))])  # fmt: skip
+
+
+def _agm_partials(a: Node, b: Node, y: Node) -> Sequence[Partial]:
+    # agm(a, b) = pi/4 (a + b) / K(m) with 1 - m = 4 a b / (a + b)^2 (19.8.5), which is smooth where a = b.
+    total = a + b
+    slope = 16.0 / math.pi * y * y * ((a - b) / total) * _k_slope(4.0 * (a / total) * (b / total))
+    slope = slope / (total * total * total)
+    return y / total - slope * b, y / total + slope * a
+
+
+special("agm", [POSITIVE] * 2, _agm_partials)
+
+__all__ = ["first_kind_by_parameter", "integral"]
