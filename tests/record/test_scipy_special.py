@@ -95,7 +95,7 @@ def test_functions_of_integers_stay_what_they_are():
         (lambda x: sc.polygamma(x, 1.0), "by its order"),
         (lambda x: sc.spherical_jn(x, 1.0), "by its order"),
         (lambda x: sc.pbdv(x, 1.0)[0], "by its argument 0"),
-        (lambda x: sc.zeta(x), "by its argument 0"),
+        (lambda x: sc.zeta(x), "numbers up to 1"),
         (lambda x: sc.roots_jacobi(3, x[0], 1.0), "weight"),
     ],
 )
@@ -239,3 +239,26 @@ def test_diric_near_multiples_of_a_turn(n):
     value, jacobian = jc.value_and_jacobian(lambda x: sc.diric(x, n))(x)
     np.testing.assert_allclose(value, sc.diric(x, n), rtol=1e-10)
     np.testing.assert_allclose(np.diag(jacobian), [*slopes, 0.0], rtol=1e-11, atol=1e-15)
+
+
+@pytest.mark.parametrize("q", [1e-3, 0.6, 1.0, 7.5, 1e4])
+def test_zeta_by_its_first_argument(q):
+    for s in (1.0001, 1.5, 2.0, 7.3, 40.0, 90.0):
+        if s * np.log10(q) < -200:
+            continue
+        with mpmath.workdps(110):
+            h, at = mpmath.mpf(10) ** -14, mpmath.mpf(s)
+            values = [mpmath.zeta(at + k * h, mpmath.mpf(q)) for k in (-2, -1, 0, 1, 2)]
+            first = (8 * (values[3] - values[1]) - (values[4] - values[0])) / (12 * h)
+            second = (16 * (values[1] + values[3]) - values[0] - values[4] - 30 * values[2]) / (12 * h**2)
+            mixed = -sum(w * (at + k * h) * mpmath.zeta(at + k * h + 1, q) for k, w in ((1, 1), (-1, -1))) / (2 * h)
+        curves = jc.hessian(lambda v: sc.zeta(v[0], v[1]))(np.array([s, q]))
+        np.testing.assert_allclose(jc.grad(lambda s: sc.zeta(s, q))(s), float(first), rtol=1e-12)
+        np.testing.assert_allclose(curves[0], [float(second), float(mixed)], rtol=1e-11)
+
+
+def test_zeta_of_riemann():
+    with mpmath.workdps(30):
+        wanted = [float(mpmath.zeta(v, derivative=1)) for v in (1.2, 3.0)]
+    np.testing.assert_allclose(np.diag(jc.jacobian(sc.zeta)(np.array([1.2, 3.0]))), wanted, rtol=1e-13)
+    np.testing.assert_allclose(np.diag(jc.jacobian(sc.zetac)(np.array([1.2, 3.0]))), wanted, rtol=1e-13)

@@ -130,11 +130,16 @@ def polygamma(n: Any, x: Any) -> Any:
 
 @records(SPECIAL, "zeta")
 def zeta(x: Any, q: Any = None, out: Any = None) -> Any:
-    """The zeta function of Hurwitz, by its second argument."""
+    """The zeta function of Hurwitz, or of Riemann to the right of its pole."""
     from ..graph.ops.special import S
 
-    if any_tracked((x,)) or out is not None:
-        raise unsupported("scipy.special.zeta by its argument 0, or with out=")
+    if out is not None or is_complex(x):
+        raise unsupported("scipy.special.zeta of complex numbers, or with out=")
+    x = plain_operand(x)
+    if q is None:
+        if not np.all(x > 1):
+            raise unsupported("scipy.special.zeta of numbers up to 1")
+        q = 1.0
     value = np.asarray(_scipy().zeta(raw_deep(x), raw_deep(q)))
     node = S("zeta", *(operand(plain_operand(v), value.shape, value.dtype) for v in (x, q)))
     return wrap_node(node, value[()])

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.special as sc
@@ -40,6 +40,7 @@ from .elementwise import (
     sin,
     sqrt,
 )
+from .hurwitz import zeta_by_order
 
 Interval = tuple[float, float]
 REAL: Interval = (-2.0, 2.0)
@@ -147,7 +148,37 @@ def polynomial(x: Node, coefficients: Sequence[float]) -> Node:
 
 # --- gamma and relatives ----------------------------------------------------------------------------------------
 
-special("zeta", [(1.5, 4.0), POSITIVE], lambda x, q, y: (None, -x * S("zeta", x + 1.0, q)), fixed=(0,))
+
+class TimesParams(NamedTuple):
+    """How many times it is differentiated."""
+
+    times: int
+
+    def batched(self) -> TimesParams:
+        """The same for a batch: everything is element by element."""
+        return self
+
+
+def _zeta_slopes(x: Node, q: Node, n: int) -> Sequence[Partial]:
+    def of(x: Node, n: int) -> Node:
+        return _zeta_by_order(x, q, params=TimesParams(n)) if n else S("zeta", x, q)
+
+    by_q = -x * of(x + 1.0, n)  # and its derivatives by x
+    return of(x, n + 1), by_q - float(n) * of(x + 1.0, n - 1) if n else by_q
+
+
+_zeta_by_order = register(
+    Operation(
+        name=special_name("zeta_by_order"),
+        family="special",
+        evaluate=lambda params, x, q: zeta_by_order(params.times, x, q),
+        infer=lambda params, x, q: (x.shape, x.dtype),
+        edges=_edges(lambda x, q, y: _zeta_slopes(x, q, y.params.times)),
+        cost=1000.0,
+    )
+)
+special("zeta", [(1.5, 4.0), POSITIVE], lambda x, q, y: _zeta_slopes(x, q, 0))
+one("zetac", (1.5, 4.0), lambda x, y: _zeta_slopes(x, number(1.0, x), 0)[0])
 for _psi in ("psi", "digamma"):
     if getattr(sc, _psi) not in SPECIAL:
         one(_psi, POSITIVE, lambda x, y: S("zeta", number(2.0, x), x))

@@ -25,6 +25,7 @@ from .special import POSITIVE, S, one, special, special_name
 
 _STEP = 0.4  # of which the error is exp(-2 pi^2 / step)
 _DECAY = 38.0  # powers of e down to which the integrand counts
+_AT_ONCE = 2**19  # nodes of all elements together: a few megabytes
 _MOST = 6000  # nodes: enough for arguments from the smallest to the largest number
 
 
@@ -50,6 +51,9 @@ def _value(params: IntegralParams, *arrays: Array) -> Array:
         start = low - _DECAY / np.maximum(at_zero, 1e-3)
         end = high + _DECAY / (sum(powers) - m - 1.0)
         count = int(min(np.nanmax((end - start) / _STEP, initial=1.0), _MOST)) + 2
+        if count * start.size > _AT_ONCE and start.size > 1:
+            half = start.size // 2
+            return np.concatenate([part(*(c[:half] for c in columns)), part(*(c[half:] for c in columns))])
         step = (end - start) / (count - 1)
         w = start[:, None] + step[:, None] * np.arange(count)
         t = np.exp(w)

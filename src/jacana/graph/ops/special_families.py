@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import scipy.special as sc
 
@@ -15,21 +15,23 @@ from ..build import cast_to
 from ..node import Node, Operation, Partial, register
 from . import bessel_orders as orders
 from .elementwise import _edges, absolute, equal, exp, log, maximum, number, select, sign
-from .special import POSITIVE, REAL, SPECIAL, S, by_series, one, polynomial, safe_where, special, special_name
+from .special import (
+    POSITIVE,
+    REAL,
+    SPECIAL,
+    S,
+    TimesParams,
+    by_series,
+    one,
+    polynomial,
+    safe_where,
+    special,
+    special_name,
+)
 
 # --- Bessel functions (DLMF 10.6, 10.29) ------------------------------------------------------------------------
 
 _ORDER = (0.2, 3.5)
-
-
-class OrderParams(NamedTuple):
-    """How many times it is differentiated by its order."""
-
-    times: int
-
-    def batched(self) -> OrderParams:
-        """The same for a batch: everything is element by element."""
-        return self
 
 
 def _bessel(name: str, value: Callable[..., Any], below: float, above: float, itself: Callable[..., Any]) -> None:
@@ -44,7 +46,7 @@ def _bessel(name: str, value: Callable[..., Any], below: float, above: float, it
         return found if factor is None else found + factor * y
 
     def at(v: Node, z: Node, count: int) -> Node:
-        return by_order(v, z, params=OrderParams(count)) if count else S(name, v, z)
+        return by_order(v, z, params=TimesParams(count)) if count else S(name, v, z)
 
     def partials(v: Node, z: Node, y: Node) -> Sequence[Partial]:
         count = y.params.times if y.op is by_order else 0

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import scipy.special as sc
@@ -23,6 +23,7 @@ from .special import (
     ROOT_PI,
     UNIT_INTERVAL,
     S,
+    TimesParams,
     _bell,
     by_series,
     one,
@@ -251,16 +252,6 @@ special("eval_sh_jacobi", [(3.0, 3.0), (2.5, 2.5), (1.5, 1.5), UNIT_INTERVAL], _
         integers=(0,))  # fmt: skip
 special("lpmv", [(1.0, 1.0), (2.0, 2.0), (-0.9, 0.9)], lambda m, v, x, y: (
     None, None, (v * x * y - (v + m) * S("lpmv", m, v - 1.0, x)) / (x * x - 1.0)), fixed=(0, 1))  # fmt: skip
-
-
-class TimesParams(NamedTuple):
-    """How many times it is differentiated."""
-
-    times: int
-
-    def batched(self) -> TimesParams:
-        """The same for a batch: everything is element by element."""
-        return self
 
 
 _FAR = 6.5  # from where on the asymptotic series of w is exact, of its derivatives a bit farther
