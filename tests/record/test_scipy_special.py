@@ -262,3 +262,37 @@ def test_zeta_of_riemann():
         wanted = [float(mpmath.zeta(v, derivative=1)) for v in (1.2, 3.0)]
     np.testing.assert_allclose(np.diag(jc.jacobian(sc.zeta)(np.array([1.2, 3.0]))), wanted, rtol=1e-13)
     np.testing.assert_allclose(np.diag(jc.jacobian(sc.zetac)(np.array([1.2, 3.0]))), wanted, rtol=1e-13)
+
+
+HYPERGEOMETRIC = [
+    (sc.hyp0f1, mpmath.hyp0f1, (0.3, -20.0)),
+    (sc.hyp0f1, mpmath.hyp0f1, (7.5, 150.0)),
+    (sc.hyp1f1, mpmath.hyp1f1, (0.4, 1.7, -30.0)),
+    (sc.hyp1f1, mpmath.hyp1f1, (-2.0, 0.3, 5.0)),
+    (sc.hyp1f1, mpmath.hyp1f1, (2.5, 9.0, 200.0)),
+    (sc.hyp2f1, mpmath.hyp2f1, (0.4, 1.2, 2.3, 0.95)),
+    (sc.hyp2f1, mpmath.hyp2f1, (0.4, 1.2, 2.3, -40.0)),
+    (sc.hyp2f1, mpmath.hyp2f1, (-3.0, 1.2, 0.7, 0.5)),
+    (sc.hyp2f1, mpmath.hyp2f1, (0.0, 1.2, 0.7, -0.5)),
+]
+
+
+@pytest.mark.parametrize(("function", "reference", "point"), HYPERGEOMETRIC)
+def test_hypergeometric_functions_by_their_parameters(function, reference, point):
+    at, last = np.array(point), len(point) - 1
+    slopes = jc.grad(lambda v: function(*v))(at)
+    mixed = jc.grad(lambda v: jc.grad(lambda z: function(*v[:-1], z))(v[-1]))
+    with mpmath.workdps(40):
+        for k, row in enumerate(np.eye(last + 1, dtype=int)):
+            wanted = float(mpmath.diff(reference, point, tuple(map(int, row))))
+            np.testing.assert_allclose(slopes[k], wanted, rtol=1e-11)
+            order = row.copy()
+            order[last] += 1
+            wanted = float(mpmath.diff(reference, point, tuple(map(int, order))))
+            np.testing.assert_allclose(mixed(at)[k], wanted, rtol=1e-10, atol=1e-14)
+
+
+def test_hypergeometric_functions_where_digits_are_lost():
+    assert np.isnan(jc.grad(sc.hyp0f1)(0.3, -900.0))
+    assert np.isnan(jc.grad(sc.hyp2f1)(0.3, 0.4, 1.5, 0.9999999))
+    assert np.isfinite(jc.grad(sc.hyp2f1, argnums=3)(0.3, 0.4, 1.5, 0.9999999))

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import scipy.special as sc
 
 from ..build import cast_to
 from ..node import Node, Operation, Partial, register
 from . import bessel_orders as orders
+from . import hypergeometric as series
 from .elementwise import _edges, absolute, equal, exp, log, maximum, number, select, sign
 from .special import (
     POSITIVE,
@@ -195,21 +196,68 @@ one("wrightomega", REAL, lambda x, y: y / (1.0 + y))
 
 # --- hypergeometric functions (DLMF 13.3, 15.5) -----------------------------------------------------------------
 
-special("hyp0f1", [POSITIVE, REAL], lambda v, z, y: (None, S("hyp0f1", v + 1.0, z) / v), fixed=(0,))
-special(
-    "hyp1f1", [REAL, POSITIVE, REAL], lambda a, b, z, y: (None, None, a / b * S("hyp1f1", a + 1.0, b + 1.0, z)),
-    fixed=(0, 1),
-)  # fmt: skip
+
+class ParameterParams(NamedTuple):
+    """By which of its parameters it is differentiated."""
+
+    place: int
+
+    def batched(self) -> ParameterParams:
+        """The same for a batch: everything is element by element."""
+        return self
+
+
+def _hypergeometric(name: str, value: Callable[..., Any], upper: int, domain: Sequence[tuple[float, float]]) -> None:
+    """By z it is ``a .../b ...`` times itself with parameters one greater (16.3.1); by a parameter only once."""
+    count = len(domain) - 1
+
+    def step(given: Sequence[Node]) -> tuple[Node, list[Node]]:
+        *parameters, z = given
+        factor = number(1.0, z)
+        for k, p in enumerate(parameters):
+            factor = factor * p if k < upper else factor / p
+        return factor, [*(p + 1.0 for p in parameters), z]
+
+    def by(given: Sequence[Node], place: int) -> Node:
+        return by_parameter(*given, params=ParameterParams(place))
+
+    def partials(*nodes: Node) -> Sequence[Partial]:
+        *given, _ = nodes
+        factor, moved = step(given)
+        return (*(by(given, k) for k in range(count)), factor * S(name, *moved))
+
+    def again(*nodes: Node) -> Sequence[Partial]:
+        *given, y = nodes
+        place = y.params.place
+        factor, moved = step(given)
+        parameter = given[place]
+        if place < upper:  # of the factor, without a division by it
+            inner, _ = step([number(1.0, parameter) if k == place else p for k, p in enumerate(given)])
+        else:
+            inner = -factor / parameter
+        return (*(None for _ in range(count)), inner * S(name, *moved) + factor * by(moved, place))
+
+    by_parameter = register(
+        Operation(
+            name=special_name(f"{name}_by_parameter"),
+            family="special",
+            evaluate=lambda params, *arrays: value(params.place, *arrays),
+            infer=lambda params, *nodes: (nodes[0].shape, nodes[0].dtype),
+            edges=_edges(again),
+            cost=5000.0,
+            fixed=tuple(range(count)),
+        )
+    )
+    special(name, domain, partials)
+
+
+_hypergeometric("hyp0f1", series.hyp0f1_by_parameter, 0, [POSITIVE, REAL])
+_hypergeometric("hyp1f1", series.hyp1f1_by_parameter, 1, [REAL, POSITIVE, REAL])
+_hypergeometric("hyp2f1", series.hyp2f1_by_parameter, 2, [REAL, REAL, POSITIVE, (-0.8, 0.8)])
 special(
     "hyperu", [POSITIVE, POSITIVE, POSITIVE], lambda a, b, z, y: (None, None, -a * S("hyperu", a + 1.0, b + 1.0, z)),
     fixed=(0, 1),
 )  # fmt: skip
-special(
-    "hyp2f1",
-    [REAL, REAL, POSITIVE, (-0.8, 0.8)],
-    lambda a, b, c, z, y: (None, None, None, a * b / c * S("hyp2f1", a + 1.0, b + 1.0, c + 1.0, z)),
-    fixed=(0, 1, 2),
-)
 
 # --- orthogonal polynomials (DLMF 18.9) -------------------------------------------------------------------------
 
