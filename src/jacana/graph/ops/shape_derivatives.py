@@ -165,14 +165,29 @@ def _gamma_by_series(n: int, a: Array, x: Array) -> Array:
     return np.asarray(x**a * sc.rgamma(a + 1.0) * total)
 
 
+def _either(mask: Array, yes: Callable[..., Array], no: Callable[..., Array], *arrays: Array) -> Array:
+    """One or the other function, each where it is asked for."""
+    if mask.all():
+        return yes(*arrays)
+    if not mask.any():
+        return no(*arrays)
+    result: Array = np.empty(mask.shape)
+    result[mask] = yes(*(a[mask] for a in arrays))
+    result[~mask] = no(*(a[~mask] for a in arrays))
+    return result
+
+
 def _gamma_weight(a: Array, x: Array) -> Array:
     """``x^a exp(-x) / gamma(a + 1)``."""
-    large = a >= _LARGE
-    z = np.where(large, a, _LARGE)
-    far = np.exp(z * _log_less(x / z, (x - z) / z) - _stirling(z)) / np.sqrt(2.0 * math.pi * z)
-    few = np.where(large, 1.0, a)
-    result: Array = np.where(large, far, np.exp(-x) * x**few * sc.rgamma(few + 1.0))
-    return result
+
+    def far(a: Array, x: Array) -> Array:
+        result: Array = np.exp(a * _log_less(x / a, (x - a) / a) - _stirling(a)) / np.sqrt(2.0 * math.pi * a)
+        return result
+
+    def near(a: Array, x: Array) -> Array:
+        return np.asarray(np.exp(-x) * x**a * sc.rgamma(a + 1.0))
+
+    return _either(a >= _LARGE, far, near, a, x)
 
 
 def _log_over_mean(a: Array, x: Array) -> Array:
@@ -246,13 +261,17 @@ def _log_beta(a: Array, b: Array) -> Array:
 
 def _beta_log_weight(a: Array, b: Array, x: Array, y: Array, log_x: Array, log_y: Array) -> Array:
     """The logarithm of ``x^a y^b / beta(a, b)``."""
-    large = (a >= _LARGE) & (b >= _LARGE)
-    p, q = np.where(large, a, _LARGE), np.where(large, b, _LARGE)
-    away = q * x - p * y
-    far = p * _log_less((p + q) * x / p, away / p) + q * _log_less((p + q) * y / q, -away / q)
-    far = far + 0.5 * np.log(p / (p + q) * q / (2.0 * math.pi)) + _stirling(p + q) - _stirling(p) - _stirling(q)
-    result: Array = np.where(large, far, a * log_x + b * log_y - _log_beta(a, b))
-    return result
+
+    def far(a: Array, b: Array, x: Array, y: Array, log_x: Array, log_y: Array) -> Array:
+        away = b * x - a * y
+        found = a * _log_less((a + b) * x / a, away / a) + b * _log_less((a + b) * y / b, -away / b)
+        found = found + 0.5 * np.log(a / (a + b) * b / (2.0 * math.pi))
+        return np.asarray(found + _stirling(a + b) - _stirling(a) - _stirling(b))
+
+    def near(a: Array, b: Array, x: Array, y: Array, log_x: Array, log_y: Array) -> Array:
+        return np.asarray(a * log_x + b * log_y - _log_beta(a, b))
+
+    return _either((a >= _LARGE) & (b >= _LARGE), far, near, a, b, x, y, log_x, log_y)
 
 
 def _spread(length: Array, nodes: tuple[Array, Array]) -> tuple[Array, Array]:
@@ -427,9 +446,12 @@ def gamma_density(n: int, a: Array, x: Array) -> Array:
     """The n-th derivative by a of ``x**(a - 1) exp(-x) / gamma(a)``."""
 
     def rows(a: Array, x: Array) -> Array:
-        at = _log_over_mean(a, x)
-        polynomials = bell(at, [-_polygamma(k, a + 1.0) for k in range(1, n + 1)])
-        found = _gamma_weight(a, x) / x * (a * polynomials[n] + (n * polynomials[n - 1] if n else 0.0))
+        found = _gamma_weight(a, x) / x
+        if n:
+            polynomials = bell(_log_over_mean(a, x), [-_polygamma(k, a + 1.0) for k in range(1, n)])
+            found = found * (a * polynomials[n] + n * polynomials[n - 1])
+        else:
+            found = found * a
         found = np.where((a < 0.0) | (x < 0.0), np.nan, np.where((x == np.inf) & (a < np.inf), 0.0, found))
         # At zero it is a power of zero, over gamma(a): that of 0 is infinite.
         infinite = np.where(a < 0.0, -np.inf, np.inf) * (-1.0) ** n
@@ -444,9 +466,11 @@ def beta_density(m: int, n: int, a: Array, b: Array, x: Array, y: Array) -> Arra
 
     def rows(a: Array, b: Array, x: Array, y: Array) -> Array:
         log_x, log_y = _logarithms(x, y)
-        u, v = log_x + _polygamma_difference(0, a, b), log_y + _polygamma_difference(0, b, a)
 
-        found = np.exp(_beta_log_weight(a, b, x, y, log_x, log_y)) / (x * y) * _beta_numbers(m, n, u, v, a, b)
+        found = np.exp(_beta_log_weight(a, b, x, y, log_x, log_y)) / (x * y)
+        if m or n:
+            u, v = log_x + _polygamma_difference(0, a, b), log_y + _polygamma_difference(0, b, a)
+            found = found * _beta_numbers(m, n, u, v, a, b)
         found = np.where((a > 0.0) & (b > 0.0) & (x >= 0.0) & (y >= 0.0), found, np.nan)
         left, right = _beta_density_at_end(m, n, a, b), _beta_density_at_end(n, m, b, a)
         return np.where(x == 0.0, left, np.where(y == 0.0, right, found))

@@ -270,13 +270,16 @@ def _faddeeva(n: int, x: Any, y: Any) -> Any:
         following = -2.0 * z * found - 2.0 * k * before + (2j / ROOT_PI if k == 0 else 0.0)
         before, found = found, following
     far = (np.abs(z) > _FAR + 0.25 * n) & (z.imag >= 0.0) & np.isfinite(z)
-    inverse = 1.0 / np.where(far, z, 1.0)
-    square = 0.5 * inverse * inverse
-    total: Any = np.zeros_like(z)
-    for k in range(_TERMS, -1, -1):  # of (2k - 1)!! / (2 z^2)^k / z, whose n-th derivatives have these factors
-        factor = (-1.0) ** n * math.prod(range(2 * k + 1, 2 * k + n + 1))
-        total = factor + (2 * k + 1) * square * (total if k < _TERMS else 0.0)
-    return np.where(far, 1j / ROOT_PI * inverse ** (n + 1) * total, found)
+    if far.any():
+        inverse = 1.0 / z[far]
+        square = 0.5 * inverse * inverse
+        total: Any = np.zeros_like(inverse)
+        for k in range(_TERMS, -1, -1):  # of (2k - 1)!! / (2 z^2)^k / z, whose n-th derivatives have these factors
+            factor = (-1.0) ** n * math.prod(range(2 * k + 1, 2 * k + n + 1))
+            total = factor + (2 * k + 1) * square * (total if k < _TERMS else 0.0)
+        found = np.array(found)
+        found[far] = 1j / ROOT_PI * inverse ** (n + 1) * total
+    return found
 
 
 def _of_faddeeva(imaginary: bool) -> Operation:
