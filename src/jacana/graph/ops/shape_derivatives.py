@@ -252,11 +252,13 @@ def _logarithms(x: Array, y: Array) -> tuple[Array, Array]:
 
 def _log_beta(a: Array, b: Array) -> Array:
     """``log(beta(a, b))`` where not both are large: by differences of Stirling's formula if one is."""
-    low, high = np.minimum(a, b), np.maximum(a, b)
-    z = np.maximum(high, _LARGE)
-    ratio = (z - 0.5) * np.log1p(low / z) + low * (np.log(z + low) - 1.0) + _stirling(z + low) - _stirling(z)
-    result: Array = np.where(high < _LARGE, sc.betaln(a, b), sc.gammaln(low) - ratio)
-    return result
+
+    def one_is(a: Array, b: Array) -> Array:
+        low, z = np.minimum(a, b), np.maximum(a, b)
+        ratio = (z - 0.5) * np.log1p(low / z) + low * (np.log(z + low) - 1.0) + _stirling(z + low) - _stirling(z)
+        return np.asarray(sc.gammaln(low) - ratio)
+
+    return _either(np.maximum(a, b) >= _LARGE, one_is, lambda a, b: np.asarray(sc.betaln(a, b)), a, b)
 
 
 def _beta_log_weight(a: Array, b: Array, x: Array, y: Array, log_x: Array, log_y: Array) -> Array:
