@@ -31,7 +31,7 @@ value with that of the library itself and the whole Jacobian with differences of
 by `python tests/coverage/page.py`, and a test fails if it is stale, or if a function is missing. The calls were made
 with x, y: vectors; s: a number; A: a matrix 2 x 3; T: 4 x 2; G: 3 x 3; S: symmetric and positive definite; each call
 is differentiated by all of these that it names. (`sc`: scipy.special, `la`: scipy.linalg, `fft`: scipy.fft.) A plain
-number among the arguments of a special function is mostly one by which there is no rule: if it depends on what is
+number among the arguments of a special function may be one by which there is no rule: if it depends on what is
 differentiated by, the call is refused.
 
 *zero* means: integers, booleans or steps, whose derivative is zero wherever there is one. They can be computed with,

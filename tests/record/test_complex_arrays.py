@@ -308,3 +308,13 @@ def test_flat_follows_the_order_of_the_values_it_is_written_by():
     compiled = jc.compile(f)
     for point in ([0.1, 0.9, 0.5], [0.9, 0.5, 0.1], [0.5, 0.1, 0.9]):
         np.testing.assert_array_equal(compiled(np.array(point)), f(np.array(point)))
+
+
+def test_complex_numbers_are_not_put_into_real_arrays():
+    with pytest.raises(TypeError, match="not 'complex'"):
+        jc.jacobian(lambda x: np.insert(x, 1, 1j))(np.array([1.0, 2.0]))
+    with pytest.warns(np.exceptions.ComplexWarning):
+        found = jc.jacobian(lambda x: np.insert(np.array([1.0, 2.0]), 1, x * (2 + 1j)))(np.array(1.0))
+    np.testing.assert_array_equal(found, [0.0, 2.0, 0.0])
+    found = jc.jacobian(lambda x: np.insert(np.array([1j, 2.0]), 1, x * (2 + 1j)))(np.array(1.0))
+    np.testing.assert_array_equal(found, [0.0, 2 + 1j, 0.0])

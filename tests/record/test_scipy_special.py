@@ -95,7 +95,7 @@ def test_functions_of_integers_stay_what_they_are():
         (lambda x: sc.polygamma(x, 1.0), "by its order"),
         (lambda x: sc.spherical_jn(x, 1.0), "by its order"),
         (lambda x: sc.pbdv(x, 1.0)[0], "by its argument 0"),
-        (lambda x: sc.zeta(x), "by its argument 0"),
+        (lambda x: sc.zeta(x), "numbers up to 1"),
         (lambda x: sc.roots_jacobi(3, x[0], 1.0), "weight"),
     ],
 )
@@ -130,11 +130,60 @@ def test_second_derivatives_where_a_factor_is_zero():
     np.testing.assert_allclose(jc.hessian(lambda v: sc.xlog1py(v[0], v[1]))(at), [[0.0, 1 / 3], [1 / 3, 0.0]])
 
 
-@pytest.mark.parametrize("call", [lambda v: sc.elliprf(v, 0.4, 0.7), lambda v: sc.elliprc(v, 0.7)])
-def test_second_derivatives_without_a_rule_are_refused(call):
-    assert np.isfinite(jc.grad(call)(0.5))
-    with pytest.raises(jc.UnsupportedOperationError, match=r"scipy.special.elliprd by its argument 2"):
-        jc.hessian(call)(0.5)
+CARLSON = {
+    "elliprf": (sc.elliprf, mpmath.elliprf, 3),
+    "elliprc": (sc.elliprc, mpmath.elliprc, 2),
+    "elliprd": (sc.elliprd, mpmath.elliprd, 3),
+    "elliprg": (sc.elliprg, mpmath.elliprg, 3),
+    "elliprj": (sc.elliprj, mpmath.elliprj, 4),
+}
+
+
+@pytest.mark.parametrize(
+    "point", [(0.5, 1.2, 0.7, 0.9), (1.0, 1.0, 1.0, 1.0), (1e-6, 3.0, 4e4, 0.2), (2.0, 2.0, 0.1, 5.0)]
+)
+@pytest.mark.parametrize("name", CARLSON)
+def test_elliptic_integrals_of_carlson(name, point):
+    function, reference, count = CARLSON[name]
+    at = np.array(point[:count])
+    slopes = jc.grad(lambda v: function(*v))(at)
+    curves = jc.hessian(lambda v: function(*v))(at)
+    with mpmath.workdps(60):
+        places = tuple(map(mpmath.mpf, at))
+        options = {"h": min(places) * mpmath.mpf(10) ** -15}
+        for i, row in enumerate(np.eye(count, dtype=int)):
+            wanted = float(mpmath.re(mpmath.diff(reference, places, tuple(map(int, row)), **options)))
+            np.testing.assert_allclose(slopes[i], wanted, rtol=1e-13)
+            for j, other in enumerate(np.eye(count, dtype=int)):
+                wanted = float(mpmath.re(mpmath.diff(reference, places, tuple(map(int, row + other)), **options)))
+                np.testing.assert_allclose(curves[i, j], wanted, rtol=1e-11)
+
+
+@pytest.mark.parametrize("point", [(0.5, -1.2), (3.0, -0.01)])
+def test_principal_value_of_the_elementary_integral(point):
+    found = jc.grad(lambda v: sc.elliprc(v[0], v[1]))(np.array(point))
+    with mpmath.workdps(30):
+        exact = lambda x, y: mpmath.re(mpmath.elliprc(x, y))  # noqa: E731
+        wanted = [float(mpmath.diff(exact, point, n)) for n in ((1, 0), (0, 1))]
+    np.testing.assert_allclose(found, wanted, rtol=1e-12)
+    # R_C(x, y) with y < 0 is sqrt(x / (x - y)) R_C(x - y, -y)
+    other = lambda v: np.sqrt(v[0] / (v[0] - v[1])) * sc.elliprc(v[0] - v[1], -v[1])  # noqa: E731
+    curves = (jc.hessian(f)(np.array(point)) for f in (lambda v: sc.elliprc(v[0], v[1]), other))
+    np.testing.assert_allclose(*curves, rtol=1e-11)
+
+
+def test_elliptic_integrals_where_an_argument_is_zero():
+    slopes = jc.grad(lambda v: sc.elliprf(v[0], v[1], v[2]))(np.array([0.0, 1.0, 2.0]))
+    assert slopes[0] == -np.inf
+    with mpmath.workdps(40):
+        wanted = [float(mpmath.diff(lambda y, z: mpmath.elliprf(0, y, z), (1, 2), n)) for n in ((1, 0), (0, 1))]
+    np.testing.assert_allclose(slopes[1:], wanted, rtol=1e-14)
+    scales = np.array([1e-200, 1e150, 3.0])
+    found = jc.grad(lambda v: sc.elliprf(v[0], v[1], v[2]))(scales)
+    with mpmath.workdps(40):
+        wanted = [float(-mpmath.elliprd(*np.roll(scales, -k - 1)) / 6) for k in range(3)]
+    np.testing.assert_allclose(found, wanted, rtol=1e-12)
+    assert np.all(np.isnan(jc.grad(lambda v: sc.elliprj(1.0, 2.0, 3.0, v))(np.array(-0.5))))
 
 
 @pytest.mark.parametrize("df", [1.5, 2.0, 5.0])
@@ -190,3 +239,60 @@ def test_diric_near_multiples_of_a_turn(n):
     value, jacobian = jc.value_and_jacobian(lambda x: sc.diric(x, n))(x)
     np.testing.assert_allclose(value, sc.diric(x, n), rtol=1e-10)
     np.testing.assert_allclose(np.diag(jacobian), [*slopes, 0.0], rtol=1e-11, atol=1e-15)
+
+
+@pytest.mark.parametrize("q", [1e-3, 0.6, 1.0, 7.5, 1e4])
+def test_zeta_by_its_first_argument(q):
+    for s in (1.0001, 1.5, 2.0, 7.3, 40.0, 90.0):
+        if s * np.log10(q) < -200:
+            continue
+        with mpmath.workdps(110):
+            h, at = mpmath.mpf(10) ** -14, mpmath.mpf(s)
+            values = [mpmath.zeta(at + k * h, mpmath.mpf(q)) for k in (-2, -1, 0, 1, 2)]
+            first = (8 * (values[3] - values[1]) - (values[4] - values[0])) / (12 * h)
+            second = (16 * (values[1] + values[3]) - values[0] - values[4] - 30 * values[2]) / (12 * h**2)
+            mixed = -sum(w * (at + k * h) * mpmath.zeta(at + k * h + 1, q) for k, w in ((1, 1), (-1, -1))) / (2 * h)
+        curves = jc.hessian(lambda v: sc.zeta(v[0], v[1]))(np.array([s, q]))
+        np.testing.assert_allclose(jc.grad(lambda s: sc.zeta(s, q))(s), float(first), rtol=1e-12)
+        np.testing.assert_allclose(curves[0], [float(second), float(mixed)], rtol=1e-11)
+
+
+def test_zeta_of_riemann():
+    with mpmath.workdps(30):
+        wanted = [float(mpmath.zeta(v, derivative=1)) for v in (1.2, 3.0)]
+    np.testing.assert_allclose(np.diag(jc.jacobian(sc.zeta)(np.array([1.2, 3.0]))), wanted, rtol=1e-13)
+    np.testing.assert_allclose(np.diag(jc.jacobian(sc.zetac)(np.array([1.2, 3.0]))), wanted, rtol=1e-13)
+
+
+HYPERGEOMETRIC = [
+    (sc.hyp0f1, mpmath.hyp0f1, (0.3, -20.0)),
+    (sc.hyp0f1, mpmath.hyp0f1, (7.5, 150.0)),
+    (sc.hyp1f1, mpmath.hyp1f1, (0.4, 1.7, -30.0)),
+    (sc.hyp1f1, mpmath.hyp1f1, (-2.0, 0.3, 5.0)),
+    (sc.hyp1f1, mpmath.hyp1f1, (2.5, 9.0, 200.0)),
+    (sc.hyp2f1, mpmath.hyp2f1, (0.4, 1.2, 2.3, 0.95)),
+    (sc.hyp2f1, mpmath.hyp2f1, (0.4, 1.2, 2.3, -40.0)),
+    (sc.hyp2f1, mpmath.hyp2f1, (-3.0, 1.2, 0.7, 0.5)),
+    (sc.hyp2f1, mpmath.hyp2f1, (0.0, 1.2, 0.7, -0.5)),
+]
+
+
+@pytest.mark.parametrize(("function", "reference", "point"), HYPERGEOMETRIC)
+def test_hypergeometric_functions_by_their_parameters(function, reference, point):
+    at, last = np.array(point), len(point) - 1
+    slopes = jc.grad(lambda v: function(*v))(at)
+    mixed = jc.grad(lambda v: jc.grad(lambda z: function(*v[:-1], z))(v[-1]))
+    with mpmath.workdps(40):
+        for k, row in enumerate(np.eye(last + 1, dtype=int)):
+            wanted = float(mpmath.diff(reference, point, tuple(map(int, row))))
+            np.testing.assert_allclose(slopes[k], wanted, rtol=1e-11)
+            order = row.copy()
+            order[last] += 1
+            wanted = float(mpmath.diff(reference, point, tuple(map(int, order))))
+            np.testing.assert_allclose(mixed(at)[k], wanted, rtol=1e-10, atol=1e-14)
+
+
+def test_hypergeometric_functions_where_digits_are_lost():
+    assert np.isnan(jc.grad(sc.hyp0f1)(0.3, -900.0))
+    assert np.isnan(jc.grad(sc.hyp2f1)(0.3, 0.4, 1.5, 0.9999999))
+    assert np.isfinite(jc.grad(sc.hyp2f1, argnums=3)(0.3, 0.4, 1.5, 0.9999999))

@@ -100,3 +100,53 @@ def test_far_quantiles_of_logarithms():
     with mp.workdps(30):
         slope = float(mp.diff(lambda t: mp.log(mp.ncdf(t)), mp.mpf(y)))
     np.testing.assert_allclose(jc.grad(sc.ndtri_exp)(-1000.0), 1 / slope, rtol=1e-10)
+
+
+def fn(kind, m):
+    return mp.ellipfun(kind, mp.mpf(1.2), m=m)
+
+
+def huber(d):
+    return d * d * (mp.sqrt(1 + (mp.mpf(1e-3) / d) ** 2) - 1)
+
+
+def voigt(x, s, g):
+    z = (x + 1j * mp.mpf(g)) / (s * mp.sqrt(2))
+    return mp.re(mp.exp(-z * z) * mp.erfc(-1j * z)) / (s * mp.sqrt(2 * mp.pi))
+
+
+# Where differences of near numbers, or 0 / 0, would come of plainer formulas: function, exact one, points.
+DIFFERENCES = {
+    "erfcx": (sc.erfcx, lambda x: mp.exp(x * x) * mp.erfc(x), [-2.0, 0.0, 7.9, 9.5, 50.0, 1e4]),
+    "dawsn": (sc.dawsn, lambda x: mp.sqrt(mp.pi) / 2 * mp.exp(-x * x) * mp.erfi(x), [0.3, 8.5, -9.5, 50.0, 200.0]),
+    "log_ndtr": (sc.log_ndtr, lambda x: mp.log(mp.erfc(-x / mp.sqrt(2)) / 2), [-1e3, -40.0, -1e-3, 1e-3, 5.0]),
+    "ellipkm1": (sc.ellipkm1, lambda p: mp.ellipk(1 - p), [1e-12, 1e-3, 0.999, 1.0, 3.0]),
+    "ellipk": (sc.ellipk, mp.ellipk, [-1e6, 1e-10, 0.9999]),
+    "ellipkinc by m": (lambda m: sc.ellipkinc(1.2, m), lambda m: mp.ellipf(mp.mpf(1.2), m), [-1e3, 0.0, 0.9999, 1.0]),
+    "ellipeinc by m": (lambda m: sc.ellipeinc(-1.2, m), lambda m: mp.ellipe(-mp.mpf(1.2), m), [-1e3, 0.0, 0.9999, 1.0]),
+    "ellipkinc by m, periods": (lambda m: sc.ellipkinc(8.3, m), lambda m: mp.ellipf(mp.mpf(8.3), m), [-2.0, 0.0, 0.99]),
+    "ellipkinc by phi": (lambda p: sc.ellipkinc(p, 0.7), lambda p: mp.ellipf(p, mp.mpf(0.7)), [0.0, 1.57, 3.2, -7.0]),
+    "sn by m": (lambda m: sc.ellipj(1.2, m)[0], lambda m: fn("sn", m), [0.0, 1e-9, 1e-3, 0.5, 0.9999]),
+    "cn by m": (lambda m: sc.ellipj(1.2, m)[1], lambda m: fn("cn", m), [0.0, 1e-9, 1e-3, 0.5, 0.9999]),
+    "dn by m": (lambda m: sc.ellipj(1.2, m)[2], lambda m: fn("dn", m), [0.0, 1e-9, 1e-3, 0.5, 0.9999]),
+    "agm": (lambda a: sc.agm(a, 1.0), lambda a: mp.agm(a, 1), [1e-10, 1.0, 1.0 + 1e-9, 1e8]),
+    "pseudo_huber by delta": (lambda d: sc.pseudo_huber(d, 1e-3), huber, [1e-4, 1.0, 1e3]),
+    "voigt by width": (lambda s: sc.voigt_profile(0.3, s, 0.5), lambda s: voigt(mp.mpf(0.3), s, 0.5), [1e-4, 0.05, 2]),
+    "voigt by x": (lambda x: sc.voigt_profile(x, 0.01, 0.02), lambda x: voigt(x, mp.mpf(0.01), 0.02), [-0.3, 0.01, 5]),
+    "binom": (lambda n: sc.binom(n, 2.5), lambda n: mp.binomial(n, mp.mpf(2.5)), [-0.5, 0.3, 2.5, -3.3]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", DIFFERENCES)
+def test_without_differences_of_near_numbers(name):
+    function, exact, points = DIFFERENCES[name]
+    with mp.workdps(110):
+        for x in points:
+            step = mp.mpf(10) ** -15 * (abs(mp.mpf(x)) or 1)
+            values = [mp.re(exact(mp.mpf(x) + k * step)) for k in (-2, -1, 0, 1, 2)]
+            first = (8 * (values[3] - values[1]) - (values[4] - values[0])) / (12 * step)
+            second = (16 * (values[1] + values[3]) - values[0] - values[4] - 30 * values[2]) / (12 * step**2)
+            found = derivatives(function, float(x), 2)[1:]
+            scale = max(abs(float(first)) * 1e-13, 1e-300)
+            np.testing.assert_allclose(found[0], float(first), rtol=1e-11, atol=scale, err_msg=f"at {x}")
+            np.testing.assert_allclose(found[1], float(second), rtol=1e-9, atol=scale, err_msg=f"twice at {x}")

@@ -86,6 +86,7 @@ def _both(function: Callable[..., Any], places: Sequence[int]) -> Callable[..., 
     return handler
 
 
+_INTO: tuple[Callable[..., Any], ...] = (np.insert, np.put, np.place, np.putmask, np.put_along_axis)
 _BOTH: dict[tuple[int, ...], tuple[Callable[..., Any], ...]] = {
     (0,): (
         np.reshape, np.ravel, np.transpose, np.swapaxes, np.moveaxis, np.rollaxis, np.expand_dims, np.squeeze,
@@ -97,13 +98,31 @@ _BOTH: dict[tuple[int, ...], tuple[Callable[..., Any], ...]] = {
     ),
     (0, 1): (np.append, np.linspace, np.fill_diagonal),
     (0, 1, 2): (np.ediff1d,),
-    (0, 2): (np.insert, np.put, np.place, np.putmask, np.put_along_axis),
+    (0, 2): _INTO,
     (1,): (np.choose, np.compress, np.extract),
     (1, 2): (np.select,),
 }  # fmt: skip
 for _places, _functions in _BOTH.items():
     for _function in _functions:
         COMPLEX_FUNCTIONS[_function] = _both(_function, _places)
+
+
+def _into(function: Callable[..., Any]) -> Callable[..., Any]:
+    """What is put into a real array: NumPy refuses complex numbers, or warns and takes their real parts."""
+    both = COMPLEX_FUNCTIONS[function]
+
+    @functools.wraps(function)
+    def handler(arr: Any, where: Any, values: Any, *args: Any, **kwargs: Any) -> Any:
+        if is_complex(arr):
+            return both(arr, where, values, *args, **kwargs)
+        function(np.array(raw_deep(arr)), raw_deep(where), raw_deep(values), *args, **kwargs)
+        return function(arr, where, np.real(values), *args, **kwargs)
+
+    return handler
+
+
+for _function in _INTO:
+    COMPLEX_FUNCTIONS[_function] = _into(_function)
 COMPLEX_FUNCTIONS[np.diff] = _both(np.diff, (0, 3, 4))
 if hasattr(np, "unstack"):
     COMPLEX_FUNCTIONS[np.unstack] = _both(np.unstack, (0,))

@@ -130,11 +130,16 @@ def polygamma(n: Any, x: Any) -> Any:
 
 @records(SPECIAL, "zeta")
 def zeta(x: Any, q: Any = None, out: Any = None) -> Any:
-    """The zeta function of Hurwitz, by its second argument."""
+    """The zeta function of Hurwitz, or of Riemann to the right of its pole."""
     from ..graph.ops.special import S
 
-    if any_tracked((x,)) or out is not None:
-        raise unsupported("scipy.special.zeta by its argument 0, or with out=")
+    if out is not None or is_complex(x):
+        raise unsupported("scipy.special.zeta of complex numbers, or with out=")
+    x = plain_operand(x)
+    if q is None:
+        if not np.all(x > 1):
+            raise unsupported("scipy.special.zeta of numbers up to 1")
+        q = 1.0
     value = np.asarray(_scipy().zeta(raw_deep(x), raw_deep(q)))
     node = S("zeta", *(operand(plain_operand(v), value.shape, value.dtype) for v in (x, q)))
     return wrap_node(node, value[()])
@@ -183,8 +188,6 @@ def _derivatives(name: str, function: str, sign: float, alternate: bool = False)
     @_records(name)
     def handler(v: Any, z: Any, n: int = 1) -> Any:
         """The n-th derivative of a Bessel function, by those of neighbouring orders (DLMF 10.6.7)."""
-        if any_tracked((v,)):
-            raise unsupported(f"scipy.special.{name} by its order")
         bessel = getattr(_scipy(), function)
         if n == 0:
             return bessel(v, z)

@@ -12,12 +12,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.special as sc
+from scipy.special import _ufuncs
 
-from ..build import cast_to
 from ..node import REGISTRY, DType, Node, Operation, Partial, Shape, register
 from .elementwise import (
     _edges,
@@ -31,6 +31,7 @@ from .elementwise import (
     log,
     log1p,
     logical_and,
+    logical_not,
     logical_or,
     number,
     remainder,
@@ -39,6 +40,7 @@ from .elementwise import (
     sin,
     sqrt,
 )
+from .hurwitz import zeta_by_order
 
 Interval = tuple[float, float]
 REAL: Interval = (-2.0, 2.0)
@@ -82,22 +84,29 @@ def special(
     smooth: bool = True,
 ) -> None:
     """Enter a function under the ufunc of its name, if this version of SciPy has it as one."""
-    ufunc = getattr(sc, name, None)
+    ufunc = getattr(sc, name, None) or getattr(_ufuncs, name, None)
     if ufunc is None:
         return
 
     def infer(params: Any, *nodes: Node) -> tuple[Shape, DType]:
         assert all(node.shape == nodes[0].shape for node in nodes), nodes
         kinds = [node.dtype for node in nodes]
+        if integers and isinstance(ufunc, np.ufunc):  # whole numbers beside float32 are none that make it float64
+            return nodes[0].shape, np.result_type(*(kind for k, kind in enumerate(kinds) if k not in integers))
         if isinstance(ufunc, np.ufunc):
             return nodes[0].shape, ufunc.resolve_dtypes((*kinds, None))[-1]
         return nodes[0].shape, np.result_type(*kinds)
+
+    def evaluate(params: Any, *arrays: Any) -> Any:
+        if not integers:
+            return ufunc(*arrays)
+        return np.asarray(ufunc(*arrays)).astype(arrays[-1].dtype, copy=False)
 
     operation = register(
         Operation(
             name=special_name(name),
             family="special",
-            evaluate=lambda params, *arrays: ufunc(*arrays),
+            evaluate=evaluate,
             infer=infer,
             edges=_edges(partials),
             cost=50.0,
@@ -139,7 +148,37 @@ def polynomial(x: Node, coefficients: Sequence[float]) -> Node:
 
 # --- gamma and relatives ----------------------------------------------------------------------------------------
 
-special("zeta", [(1.5, 4.0), POSITIVE], lambda x, q, y: (None, -x * S("zeta", x + 1.0, q)), fixed=(0,))
+
+class TimesParams(NamedTuple):
+    """How many times it is differentiated."""
+
+    times: int
+
+    def batched(self) -> TimesParams:
+        """The same for a batch: everything is element by element."""
+        return self
+
+
+def _zeta_slopes(x: Node, q: Node, n: int) -> Sequence[Partial]:
+    def of(x: Node, n: int) -> Node:
+        return _zeta_by_order(x, q, params=TimesParams(n)) if n else S("zeta", x, q)
+
+    by_q = -x * of(x + 1.0, n)  # and its derivatives by x
+    return of(x, n + 1), by_q - float(n) * of(x + 1.0, n - 1) if n else by_q
+
+
+_zeta_by_order = register(
+    Operation(
+        name=special_name("zeta_by_order"),
+        family="special",
+        evaluate=lambda params, x, q: zeta_by_order(params.times, x, q),
+        infer=lambda params, x, q: (x.shape, x.dtype),
+        edges=_edges(lambda x, q, y: _zeta_slopes(x, q, y.params.times)),
+        cost=1000.0,
+    )
+)
+special("zeta", [(1.5, 4.0), POSITIVE], lambda x, q, y: _zeta_slopes(x, q, 0))
+one("zetac", (1.5, 4.0), lambda x, y: _zeta_slopes(x, number(1.0, x), 0)[0])
 for _psi in ("psi", "digamma"):
     if getattr(sc, _psi) not in SPECIAL:
         one(_psi, POSITIVE, lambda x, y: S("zeta", number(2.0, x), x))
@@ -181,16 +220,34 @@ special(
     "poch", [POSITIVE, POSITIVE], _rising_partials,
     at=[((0.0, 2.0), (1.0, 0.0)), ((-1.0, 3.0), (-1.0, 0.0)), ((-3.0, 2.0), (-5.0, None))],
 )  # fmt: skip
+
+
+def _psi_gap(a: Node, total: Node) -> Node:
+    """``psi(a) - psi(total)``, reflected (DLMF 5.5.4) where both are whole numbers below one: the poles cancel."""
+    zero = number(0.0, a)
+    at_poles = [logical_and(z <= zero, equal(z, floor(z))) for z in (a, total)]
+    both = logical_and(*at_poles)
+    first, second = (select(both, 1.0 - z, z) for z in (a, total))
+    return S("psi", first) - S("psi", second)
+
+
+def _beta_partials(a: Node, b: Node, y: Node) -> Sequence[Partial]:
+    # Where it is zero, a + b is a pole of psi.
+    total = a + b
+    none = equal(y, number(0.0, y))
+    crossing = S("gamma", a) * S("gamma", b) * _rgamma_slope(total, S("rgamma", total))
+    return tuple(select(none, crossing, y * _psi_gap(z, total)) for z in (a, b))
+
+
 special(
-    "beta",
-    [POSITIVE, POSITIVE],
-    lambda a, b, y: (y * (S("psi", a) - S("psi", a + b)), y * (S("psi", b) - S("psi", a + b))),
-)
+    "beta", [POSITIVE, POSITIVE], _beta_partials,
+    at=[((-3.0, 2.0), (5.0 / 36.0, None)), ((2.0, -2.0), (None, 0.75)),
+        ((-0.5, -0.5), (-4.0 * math.pi, -4.0 * math.pi))],
+)  # fmt: skip
 special(
-    "betaln",
-    [POSITIVE, POSITIVE],
-    lambda a, b, y: (S("psi", a) - S("psi", a + b), S("psi", b) - S("psi", a + b)),
-)
+    "betaln", [POSITIVE, POSITIVE], lambda a, b, y: tuple(_psi_gap(z, a + b) for z in (a, b)),
+    at=[((-3.0, 2.0), (5.0 / 6.0, None))],
+)  # fmt: skip
 
 
 def _binomial_partials(n: Node, k: Node, y: Node) -> Sequence[Partial]:
@@ -201,7 +258,10 @@ def _binomial_partials(n: Node, k: Node, y: Node) -> Sequence[Partial]:
     first, second = S("rgamma", chosen), S("rgamma", rest)
     first_slope, second_slope = _rgamma_slope(chosen, first), _rgamma_slope(rest, second)
     half = number(0.5, n)
-    outside = logical_and(logical_or(chosen < half, rest < half), logical_and(top > half, n < number(_LARGE, n)))
+    zero = number(0.0, n)
+    pole = logical_and(top <= zero, equal(top, floor(top)))
+    near = logical_and(absolute(n) < number(_LARGE, n), logical_not(pole))
+    outside = logical_and(logical_or(chosen < half, rest < half), near)
     whole = S("gamma", top)
     return (
         select(outside, y * S("psi", top) + whole * first * second_slope, by_n),
@@ -215,26 +275,6 @@ special(
 )  # fmt: skip
 
 
-def _gamma_density(a: Node, x: Node) -> Node:
-    return exp(S("xlogy", a - 1.0, x) - x - S("gammaln", a))
-
-
-def _beta_density(a: Node, b: Node, x: Node) -> Node:
-    return exp(S("xlogy", a - 1.0, x) + S("xlog1py", b - 1.0, -x) - S("betaln", a, b))
-
-
-special("gammainc", [POSITIVE, POSITIVE], lambda a, x, y: (None, _gamma_density(a, x)), fixed=(0,))
-special("gammaincc", [POSITIVE, POSITIVE], lambda a, x, y: (None, -_gamma_density(a, x)), fixed=(0,))
-special("gammaincinv", [POSITIVE, UNIT_INTERVAL], lambda a, p, y: (None, 1.0 / _gamma_density(a, y)), fixed=(0,))
-special("gammainccinv", [POSITIVE, UNIT_INTERVAL], lambda a, p, y: (None, -1.0 / _gamma_density(a, y)), fixed=(0,))
-_AB = [POSITIVE, POSITIVE, UNIT_INTERVAL]
-special("betainc", _AB, lambda a, b, x, y: (None, None, _beta_density(a, b, x)), fixed=(0, 1))
-special("betaincc", _AB, lambda a, b, x, y: (None, None, -_beta_density(a, b, x)), fixed=(0, 1))
-special("betaincinv", _AB, lambda a, b, p, y: (None, None, 1.0 / _beta_density(a, b, y)), fixed=(0, 1))
-special("betaincinvc", _AB, lambda a, b, p, y: (None, None, -1.0 / _beta_density(a, b, y)), fixed=(0, 1))
-special("betainccinv", _AB, lambda a, b, p, y: (None, None, -1.0 / _beta_density(a, b, y)), fixed=(0, 1))
-
-
 # --- error function and normal distribution ---------------------------------------------------------------------
 
 
@@ -245,13 +285,21 @@ def _bell(x: Node) -> Node:
 
 one("erf", REAL, lambda x, y: exp(-(x * x)) * (2.0 / ROOT_PI))
 one("erfc", REAL, lambda x, y: exp(-(x * x)) * (-2.0 / ROOT_PI))
-one("erfcx", REAL, lambda x, y: 2.0 * x * y - 2.0 / ROOT_PI)
 one("erfi", REAL, lambda x, y: exp(x * x) * (2.0 / ROOT_PI))
-one("dawsn", REAL, lambda x, y: 1.0 - 2.0 * x * y)
 one("erfinv", (-0.9, 0.9), lambda x, y: exp(y * y) * (0.5 * ROOT_PI))
 one("erfcinv", (0.1, 1.9), lambda x, y: exp(y * y) * (-0.5 * ROOT_PI))
 one("ndtr", REAL, lambda x, y: _bell(x))
-one("log_ndtr", REAL, lambda x, y: exp(-0.5 * (x * x) - y) * (1.0 / ROOT_TWO_PI))
+
+
+def _log_normal_slope(x: Node, y: Node) -> Node:
+    """By the scaled complementary error function below zero, where the other quotient is one of nothings."""
+    below = x < 0.0
+    inner = select(below, x, number(0.0, x))
+    scaled = math.sqrt(2.0 / math.pi) / S("erfcx", inner * -math.sqrt(0.5))
+    return select(below, scaled, exp(-0.5 * (x * x) - y) * (1.0 / ROOT_TWO_PI))
+
+
+one("log_ndtr", REAL, _log_normal_slope)
 one("ndtri", UNIT_INTERVAL, lambda p, y: 1.0 / _bell(y))
 one("ndtri_exp", (-3.0, -0.1), lambda p, y: exp(p + 0.5 * (y * y)) * ROOT_TWO_PI)
 special(
@@ -302,8 +350,8 @@ def _huber_partials(delta: Node, r: Node, y: Node) -> Sequence[Partial]:
 def _pseudo_huber_partials(delta: Node, r: Node, y: Node) -> Sequence[Partial]:
     ratio = r / delta
     root = sqrt(1.0 + ratio * ratio)
-    # 2 delta (root - 1), without the difference of near numbers.
-    return 2.0 * delta * (ratio * ratio) / (root + 1.0) - ratio * r / root, r / root
+    square = ratio * ratio / (root + 1.0)  # root - 1, without the difference of near numbers
+    return delta * square * square / root, r / root
 
 
 special("huber", [POSITIVE, REAL], _huber_partials, at=[((1.0, 1.0), (0.0, 1.0)), ((1.0, -3.0), (2.0, -1.0))])
@@ -375,73 +423,5 @@ def _inverse_boxcox(x: Node, p: Node, power: Node) -> Sequence[Partial]:
 special("inv_boxcox", [(-0.3, 1.0), (0.3, 1.5)], lambda x, p, y: _inverse_boxcox(x, p, y),
         at=[((0.5, 0.0), (math.exp(0.5), -0.125 * math.exp(0.5)))])  # fmt: skip
 special("inv_boxcox1p", [(-0.3, 1.0), (0.3, 1.5)], lambda x, p, y: _inverse_boxcox(x, p, y + 1.0))
-
-# --- distributions ----------------------------------------------------------------------------------------------
-
-
-def _gdtr_partials(a: Node, b: Node, x: Node, y: Node) -> Sequence[Partial]:
-    density = _gamma_density(b, a * x)
-    return x * density, None, a * density
-
-
-def _negated(partials: Callable[..., Sequence[Partial]]) -> Callable[..., Sequence[Partial]]:
-    return lambda *nodes: tuple(None if p is None else -p for p in partials(*nodes))  # type: ignore[operator]
-
-
-def _chi_square_density(v: Node, x: Node) -> Node:
-    return 0.5 * _gamma_density(0.5 * v, 0.5 * x)
-
-
-def _f_density(n: Node, d: Node, x: Node) -> Node:
-    z = n * x / (n * x + d)
-    return _beta_density(0.5 * n, 0.5 * d, z) * (n * d) / ((n * x + d) * (n * x + d))
-
-
-def _t_density(v: Node, t: Node) -> Node:
-    return exp(-0.5 * (v + 1.0) * log1p(t * t / v) - S("betaln", number(0.5, v), 0.5 * v)) / sqrt(v)
-
-
-_F = [(1.0, 5.0), (1.0, 5.0), POSITIVE]
-special("gdtr", [POSITIVE] * 3, _gdtr_partials, fixed=(1,))
-special("gdtrc", [POSITIVE] * 3, _negated(_gdtr_partials), fixed=(1,))
-special("chdtr", [(1.0, 5.0), POSITIVE], lambda v, x, y: (None, _chi_square_density(v, x)), fixed=(0,))
-special("chdtrc", [(1.0, 5.0), POSITIVE], lambda v, x, y: (None, -_chi_square_density(v, x)), fixed=(0,))
-special("chdtri", [(1.0, 5.0), UNIT_INTERVAL], lambda v, p, y: (None, -1.0 / _chi_square_density(v, y)), fixed=(0,))
-special("fdtr", _F, lambda n, d, x, y: (None, None, _f_density(n, d, x)), fixed=(0, 1))
-special("fdtrc", _F, lambda n, d, x, y: (None, None, -_f_density(n, d, x)), fixed=(0, 1))
-special("fdtri", [*_F[:2], UNIT_INTERVAL], lambda n, d, p, y: (None, None, 1.0 / _f_density(n, d, y)), fixed=(0, 1))
-special("stdtr", [(1.0, 5.0), REAL], lambda v, t, y: (None, _t_density(v, t)), fixed=(0,))
-special("stdtrit", [(1.0, 5.0), UNIT_INTERVAL], lambda v, p, y: (None, 1.0 / _t_density(v, y)), fixed=(0,))
-
-
-def _poisson(k: Node, m: Node) -> Node:
-    whole = floor(k)
-    return exp(S("xlogy", whole, m) - m - S("gammaln", whole + 1.0))
-
-
-def _binomial(k: Node, n: Node, p: Node) -> Node:
-    # The derivative by p of a sum of binomial probabilities is a density of a beta distribution.
-    first, trials = floor(cast_to(k, p.dtype)) + 1.0, cast_to(n, p.dtype)
-    return _beta_density(first, trials - first + 1.0, p)
-
-
-def _negative_binomial(k: Node, n: Node, p: Node) -> Node:
-    return _beta_density(cast_to(n, p.dtype), floor(cast_to(k, p.dtype)) + 1.0, p)
-
-
-_TRIALS = [(2.0, 2.0), (6.0, 6.0), UNIT_INTERVAL]
-for _name, _density, _sign in (
-    ("bdtr", _binomial, -1.0), ("bdtrc", _binomial, 1.0),
-    ("nbdtr", _negative_binomial, 1.0), ("nbdtrc", _negative_binomial, -1.0),
-):  # fmt: skip
-    special(
-        _name,
-        _TRIALS,
-        lambda k, n, p, y, density=_density, by=_sign: (None, None, by * density(k, n, p)),
-        fixed=(0, 1),
-        integers=(0, 1),
-    )
-special("pdtr", [(1.2, 4.8), POSITIVE], lambda k, m, y: (None, -_poisson(k, m)), fixed=(0,))
-special("pdtrc", [(1.2, 4.8), POSITIVE], lambda k, m, y: (None, _poisson(k, m)), fixed=(0,))
 
 __all__ = ["SPECIAL", "S", "Special", "one", "special", "special_name"]

@@ -1,59 +1,79 @@
-"""Bessel, Struve, Kelvin, elliptic, hypergeometric functions and orthogonal polynomials of ``scipy.special``.
+"""Bessel, Struve, Kelvin, hypergeometric functions and orthogonal polynomials of ``scipy.special``.
 
-Formulas: NIST Digital Library of Mathematical Functions, https://dlmf.nist.gov, chapters 6, 10, 11, 13, 15, 18 and 19.
+Formulas: NIST Digital Library of Mathematical Functions, https://dlmf.nist.gov, chapters 6, 10, 11, 13, 15 and 18.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import scipy.special as sc
 
 from ..build import cast_to
-from ..node import Node, Partial
-from .elementwise import absolute, cos, equal, exp, log, maximum, number, select, sign, sin, sqrt
-from .special import POSITIVE, REAL, SPECIAL, S, by_series, one, polynomial, safe_where, special
+from ..node import Node, Operation, Partial, register
+from . import bessel_orders as orders
+from . import hypergeometric as series
+from .elementwise import _edges, absolute, equal, exp, log, maximum, number, select, sign
+from .special import (
+    POSITIVE,
+    REAL,
+    SPECIAL,
+    S,
+    TimesParams,
+    by_series,
+    one,
+    polynomial,
+    safe_where,
+    special,
+    special_name,
+)
 
 # --- Bessel functions (DLMF 10.6, 10.29) ------------------------------------------------------------------------
 
 _ORDER = (0.2, 3.5)
 
 
-def _half_difference(name: str) -> None:
-    special(
-        name,
-        [_ORDER, POSITIVE],
-        lambda v, z, y: (None, 0.5 * (S(name, v - 1.0, z) - S(name, v + 1.0, z))),
-        fixed=(0,),
+def _bessel(name: str, value: Callable[..., Any], below: float, above: float, itself: Callable[..., Any]) -> None:
+    """A function with the slope ``below * f(v - 1) + above * f(v + 1) + itself(z) * f(v)``, and so all that come of it.
+
+    The derivatives by the order have the same slopes as the function.
+    """
+
+    def slope(v: Node, z: Node, y: Node, count: int) -> Node:
+        found = below * at(v - 1.0, z, count) + above * at(v + 1.0, z, count)
+        factor = itself(z)
+        return found if factor is None else found + factor * y
+
+    def at(v: Node, z: Node, count: int) -> Node:
+        return by_order(v, z, params=TimesParams(count)) if count else S(name, v, z)
+
+    def partials(v: Node, z: Node, y: Node) -> Sequence[Partial]:
+        count = y.params.times if y.op is by_order else 0
+        return at(v, z, count + 1), slope(v, z, y, count)
+
+    by_order = register(
+        Operation(
+            name=special_name(f"{name}_by_order"),
+            family="special",
+            evaluate=lambda params, *arrays: value(params.times, *arrays),
+            infer=lambda params, v, z: (v.shape, v.dtype),
+            edges=_edges(partials),
+            cost=5000.0,
+        )
     )
+    special(name, [_ORDER, POSITIVE], partials)
 
 
-def _half_sum(name: str, factor: float) -> None:
-    special(
-        name,
-        [_ORDER, POSITIVE],
-        lambda v, z, y: (None, factor * (S(name, v - 1.0, z) + S(name, v + 1.0, z))),
-        fixed=(0,),
-    )
-
-
-for _name in ("jv", "yv", "jve", "yve"):
-    _half_difference(_name)  # of real arguments the scaled ones have scale one
-_half_sum("iv", 0.5)
-_half_sum("kv", -0.5)
-special(
-    "ive",
-    [_ORDER, POSITIVE],
-    lambda v, z, y: (None, 0.5 * (S("ive", v - 1.0, z) + S("ive", v + 1.0, z)) - sign(z) * y),
-    fixed=(0,),
-)
-special(
-    "kve",
-    [_ORDER, POSITIVE],
-    lambda v, z, y: (None, y - 0.5 * (S("kve", v - 1.0, z) + S("kve", v + 1.0, z))),
-    fixed=(0,),
-)
+for _name, _value in (
+    ("jv", orders.jv_by_order), ("jve", orders.jv_by_order), ("yv", orders.yv_by_order), ("yve", orders.yv_by_order),
+):  # fmt: skip
+    _bessel(_name, _value, 0.5, -0.5, lambda z: None)  # of real arguments the scaled ones have scale one
+_bessel("iv", orders.iv_by_order, 0.5, 0.5, lambda z: None)
+_bessel("kv", orders.kv_by_order, -0.5, -0.5, lambda z: None)
+_bessel("ive", orders.ive_by_order, 0.5, 0.5, lambda z: -sign(z))
+_bessel("kve", orders.kve_by_order, -0.5, -0.5, lambda z: number(1.0, z))
 for _name, _general in (("jn", "jv"), ("kn", "kv"), ("yn", "yv")):
     if getattr(sc, _name) not in SPECIAL:
         _sign = -0.5 if _name == "kn" else 0.5
@@ -174,120 +194,70 @@ def _spence_slope(x: Node, y: Node) -> Node:
 one("spence", POSITIVE, _spence_slope, at=[((1.0,), (-1.0,))])
 one("wrightomega", REAL, lambda x, y: y / (1.0 + y))
 
-# --- elliptic integrals (DLMF 19.4, 19.18) ----------------------------------------------------------------------
-
-
-def _near_zero(m: Node, formula: Callable[[Node], Node], a: float, b: float, factor: float) -> Node:
-    """A formula that cancels where m is small, and there ``factor * 2F1(a, b; 2; m)``."""
-    small = absolute(m) < number(0.25, m)
-    inner = select(small, m, number(0.0, m))
-    series = S("hyp2f1", number(a, m), number(b, m), number(2.0, m), inner) * factor
-    return safe_where(small, formula, m, 0.5, series)
-
-
-def _complete_k(m: Node, y: Node) -> Node:
-    return _near_zero(
-        m, lambda m: (S("ellipe", m) / (1.0 - m) - S("ellipk", m)) / (2.0 * m), 1.5, 1.5, math.pi / 8
-    )  # fmt: skip
-
-
-def _complete_e(m: Node, y: Node) -> Node:
-    return _near_zero(m, lambda m: (S("ellipe", m) - S("ellipk", m)) / (2.0 * m), 0.5, 1.5, -math.pi / 8)
-
-
-_TERMS = 10  # of the series in m, from |m| = 0.02 on below rounding
-
-
-def _small_parameter(phi: Node, m: Node, first: float) -> Node:
-    """The derivative by m of the integral over ``(1 - m sin^2)^-first``, by its series in m (DLMF 19.5)."""
-    s, c = sin(phi), cos(phi)
-    power, integral = c * s, 0.5 * (phi - c * s)  # of sin^2
-    weight, scale = first, number(1.0, m)
-    total: Node | None = None
-    for k in range(1, _TERMS + 1):
-        term = integral * scale * (k * weight)
-        total = term if total is None else total + term
-        power, scale = power * (s * s), scale * m
-        integral = ((2 * k + 1.0) * integral - power) * (1.0 / (2 * k + 2.0))
-        weight *= (first + k) / (k + 1.0)
-    assert total is not None
-    return total
-
-
-def _by_parameter(phi: Node, m: Node, formula: Callable[[Node], Node], first: float) -> Node:
-    small = absolute(m) < number(0.02, m)
-    inner = select(small, m, number(0.0, m))
-    return safe_where(small, formula, m, 0.5, _small_parameter(phi, inner, first))
-
-
-def _incomplete_k(phi: Node, m: Node, y: Node) -> Sequence[Partial]:
-    s = sin(phi)
-    root = sqrt(1.0 - m * s * s)
-
-    def regular(m: Node) -> Node:
-        slope = S("ellipeinc", phi, m) / (2.0 * m * (1.0 - m)) - S("ellipkinc", phi, m) / (2.0 * m)
-        return slope - sin(2.0 * phi) / (4.0 * (1.0 - m) * sqrt(1.0 - m * s * s))
-
-    return 1.0 / root, _by_parameter(phi, m, regular, 0.5)
-
-
-def _incomplete_e(phi: Node, m: Node, y: Node) -> Sequence[Partial]:
-    s = sin(phi)
-
-    def regular(m: Node) -> Node:
-        return (S("ellipeinc", phi, m) - S("ellipkinc", phi, m)) / (2.0 * m)
-
-    return sqrt(1.0 - m * s * s), _by_parameter(phi, m, regular, -0.5)
-
-
-one("ellipk", (-0.9, 0.9), _complete_k, at=[((0.0,), (math.pi / 8,))])
-one("ellipe", (-0.9, 0.9), _complete_e, at=[((0.0,), (-math.pi / 8,))])
-one("ellipkm1", (0.1, 0.9), lambda p, y: -_complete_k(1.0 - p, y))
-special("ellipkinc", [(0.1, 1.4), (0.1, 0.9)], _incomplete_k, at=[((1.0, 0.0), (1.0, (2 - math.sin(2)) / 8))])
-special("ellipeinc", [(0.1, 1.4), (0.1, 0.9)], _incomplete_e, at=[((1.0, 0.0), (1.0, -(2 - math.sin(2)) / 8))])
-special(
-    "elliprf",
-    [POSITIVE] * 3,
-    lambda x, y, z, f: tuple(S("elliprd", *others) * (-1.0 / 6.0) for others in ((y, z, x), (x, z, y), (x, y, z))),
-)
-special("elliprc", [POSITIVE] * 2, lambda x, y, f: (S("elliprd", y, y, x) * (-1.0 / 6.0), _rc_by_second(x, y)))
-
-
-def _rc_by_second(x: Node, y: Node) -> Node:
-    # The two equal arguments of R_F(x, y, y) move together.
-    return S("elliprd", x, y, y) * (-1.0 / 3.0)
-
-
-special("elliprd", [POSITIVE] * 3, lambda x, y, z, f: (None, None, None), fixed=(0, 1, 2))
-
-
-def _agm_partials(a: Node, b: Node, y: Node) -> Sequence[Partial]:
-    # agm(a, b) = pi/4 (a + b) / K(m) with m = ((a - b) / (a + b))^2 (DLMF 19.8.5), which is smooth where a = b.
-    total = a + b
-    t = (a - b) / total
-    slope = 16.0 / math.pi * y * y * t * _complete_k(t * t, y) / (total * total * total)
-    return y / total - slope * b, y / total + slope * a
-
-
-special("agm", [POSITIVE] * 2, _agm_partials)
-
 # --- hypergeometric functions (DLMF 13.3, 15.5) -----------------------------------------------------------------
 
-special("hyp0f1", [POSITIVE, REAL], lambda v, z, y: (None, S("hyp0f1", v + 1.0, z) / v), fixed=(0,))
-special(
-    "hyp1f1", [REAL, POSITIVE, REAL], lambda a, b, z, y: (None, None, a / b * S("hyp1f1", a + 1.0, b + 1.0, z)),
-    fixed=(0, 1),
-)  # fmt: skip
+
+class ParameterParams(NamedTuple):
+    """By which of its parameters it is differentiated."""
+
+    place: int
+
+    def batched(self) -> ParameterParams:
+        """The same for a batch: everything is element by element."""
+        return self
+
+
+def _hypergeometric(name: str, value: Callable[..., Any], upper: int, domain: Sequence[tuple[float, float]]) -> None:
+    """By z it is ``a .../b ...`` times itself with parameters one greater (16.3.1); by a parameter only once."""
+    count = len(domain) - 1
+
+    def step(given: Sequence[Node]) -> tuple[Node, list[Node]]:
+        *parameters, z = given
+        factor = number(1.0, z)
+        for k, p in enumerate(parameters):
+            factor = factor * p if k < upper else factor / p
+        return factor, [*(p + 1.0 for p in parameters), z]
+
+    def by(given: Sequence[Node], place: int) -> Node:
+        return by_parameter(*given, params=ParameterParams(place))
+
+    def partials(*nodes: Node) -> Sequence[Partial]:
+        *given, _ = nodes
+        factor, moved = step(given)
+        return (*(by(given, k) for k in range(count)), factor * S(name, *moved))
+
+    def again(*nodes: Node) -> Sequence[Partial]:
+        *given, y = nodes
+        place = y.params.place
+        factor, moved = step(given)
+        parameter = given[place]
+        if place < upper:  # of the factor, without a division by it
+            inner, _ = step([number(1.0, parameter) if k == place else p for k, p in enumerate(given)])
+        else:
+            inner = -factor / parameter
+        return (*(None for _ in range(count)), inner * S(name, *moved) + factor * by(moved, place))
+
+    by_parameter = register(
+        Operation(
+            name=special_name(f"{name}_by_parameter"),
+            family="special",
+            evaluate=lambda params, *arrays: value(params.place, *arrays),
+            infer=lambda params, *nodes: (nodes[0].shape, nodes[0].dtype),
+            edges=_edges(again),
+            cost=5000.0,
+            fixed=tuple(range(count)),
+        )
+    )
+    special(name, domain, partials)
+
+
+_hypergeometric("hyp0f1", series.hyp0f1_by_parameter, 0, [POSITIVE, REAL])
+_hypergeometric("hyp1f1", series.hyp1f1_by_parameter, 1, [REAL, POSITIVE, REAL])
+_hypergeometric("hyp2f1", series.hyp2f1_by_parameter, 2, [REAL, REAL, POSITIVE, (-0.8, 0.8)])
 special(
     "hyperu", [POSITIVE, POSITIVE, POSITIVE], lambda a, b, z, y: (None, None, -a * S("hyperu", a + 1.0, b + 1.0, z)),
     fixed=(0, 1),
 )  # fmt: skip
-special(
-    "hyp2f1",
-    [REAL, REAL, POSITIVE, (-0.8, 0.8)],
-    lambda a, b, c, z, y: (None, None, None, a * b / c * S("hyp2f1", a + 1.0, b + 1.0, c + 1.0, z)),
-    fixed=(0, 1, 2),
-)
 
 # --- orthogonal polynomials (DLMF 18.9) -------------------------------------------------------------------------
 

@@ -23,15 +23,17 @@ from .special import (
     ROOT_PI,
     UNIT_INTERVAL,
     S,
+    TimesParams,
     _bell,
-    _chi_square_density,
-    _gamma_density,
     by_series,
+    one,
     polynomial,
     safe_where,
     special,
 )
 from .special import special_name as named
+from .special_distributions import chi_square_density
+from .special_elliptic import first_kind_by_parameter
 
 
 @dataclass(frozen=True)
@@ -146,7 +148,7 @@ _several(
     },
 )
 
-# --- elliptic functions (22.13); the derivative by m: from 22.16 ------------------------------------------------------
+# --- elliptic functions (22.13); the derivative by m: of 22.16.11 -----------------------------------------------------
 
 
 def _jacobi(part: str, u: Node, m: Node) -> Node:
@@ -154,9 +156,8 @@ def _jacobi(part: str, u: Node, m: Node) -> Node:
 
 
 def _amplitude_by_m(u: Node, m: Node) -> Node:
-    sn, cn, dn = (_jacobi(part, u, m) for part in ("sn", "cn", "dn"))
-    integral = S("ellipeinc", _jacobi("ph", u, m), m)
-    return (((1.0 - m) * u - integral) * dn + m * sn * cn) / (2.0 * m * (1.0 - m))
+    # u is the integral of the first kind up to the amplitude: it stays.
+    return -_jacobi("dn", u, m) * first_kind_by_parameter(_jacobi("ph", u, m), m)
 
 
 _several(
@@ -210,16 +211,6 @@ for _name, _value in (
 # --- inverse distributions -------------------------------------------------------------------------------------------
 
 
-def _scaled_density(a: Node, b: Node, x: Node) -> Node:
-    return a * _gamma_density(b, a * x)
-
-
-special("gdtrix", [POSITIVE, POSITIVE, UNIT_INTERVAL], lambda a, b, p, y: (
-    -y / a, None, 1.0 / _scaled_density(a, b, y)), fixed=(1,))  # fmt: skip
-special("gdtria", [UNIT_INTERVAL, POSITIVE, POSITIVE], lambda p, b, x, y: (
-    1.0 / (x * _gamma_density(b, x * y)), None, -y / x), fixed=(1,))  # fmt: skip
-special("pdtri", [(2.0, 2.0), UNIT_INTERVAL], lambda k, p, y: (
-    None, -1.0 / _gamma_density(cast_to(k, p.dtype) + 1.0, y)), fixed=(0,), integers=(0,))  # fmt: skip
 special("nrdtrimn", [UNIT_INTERVAL, POSITIVE, REAL], lambda p, s, x, y: (
     -s / _bell(S("ndtri", p)), -S("ndtri", p), number(1.0, x)))  # fmt: skip
 special("nrdtrisd", [REAL, (0.6, 0.9), (2.5, 4.0)], lambda mean, p, x, y: (
@@ -232,7 +223,7 @@ def _non_central_density(x: Node, v: Node, c: Node) -> Node:
         gap = sqrt(x) - sqrt(c)
         return 0.5 * exp(-0.5 * gap * gap + 0.25 * (v - 2.0) * log(x / c)) * S("ive", 0.5 * v - 1.0, sqrt(c * x))
 
-    return safe_where(equal(c, number(0.0, c)), formula, c, 1.0, _chi_square_density(v, x))
+    return safe_where(equal(c, number(0.0, c)), formula, c, 1.0, chi_square_density(v, x))
 
 
 special("chndtr", [POSITIVE, (1.5, 4.0), POSITIVE], lambda x, v, c, y: (
@@ -263,24 +254,64 @@ special("lpmv", [(1.0, 1.0), (2.0, 2.0), (-0.9, 0.9)], lambda m, v, x, y: (
     None, None, (v * x * y - (v + m) * S("lpmv", m, v - 1.0, x)) / (x * x - 1.0)), fixed=(0, 1))  # fmt: skip
 
 
-def _faddeeva_slopes(x: Node, y: Node) -> tuple[Node, Node]:
-    """The derivatives by x of the real and the imaginary part of w(x + iy) (7.10)."""
-    real, imaginary = _faddeeva_real(x, y), _faddeeva_imag(x, y)
-    return -2.0 * (x * real - y * imaginary), 2.0 / ROOT_PI - 2.0 * (x * imaginary + y * real)
+_FAR = 6.5  # from where on the asymptotic series of w is exact, of its derivatives a bit farther
+_TERMS = 34
 
 
-def _real_partials(x: Node, y: Node, result: Node) -> Sequence[Partial]:
-    by_real, by_imaginary = _faddeeva_slopes(x, y)
-    return by_real, -by_imaginary
+def _faddeeva(n: int, x: Any, y: Any) -> Any:
+    """The n-th derivative of w(x + iy): by recurrence (7.10.2), and by its asymptotic series (7.12.1) far from zero.
+
+    There the recurrence is a difference of near numbers.
+    """
+    z = np.asarray(x, dtype=float) + 1j * np.asarray(y, dtype=float)
+    before: Any = np.zeros_like(z)
+    found: Any = sc.wofz(z)
+    for k in range(n):
+        following = -2.0 * z * found - 2.0 * k * before + (2j / ROOT_PI if k == 0 else 0.0)
+        before, found = found, following
+    far = (np.abs(z) > _FAR + 0.25 * n) & (z.imag >= 0.0) & np.isfinite(z)
+    if far.any():
+        inverse = 1.0 / z[far]
+        square = 0.5 * inverse * inverse
+        total: Any = np.zeros_like(inverse)
+        for k in range(_TERMS, -1, -1):  # of (2k - 1)!! / (2 z^2)^k / z, whose n-th derivatives have these factors
+            factor = (-1.0) ** n * math.prod(range(2 * k + 1, 2 * k + n + 1))
+            total = factor + (2 * k + 1) * square * (total if k < _TERMS else 0.0)
+        found = np.array(found)
+        found[far] = 1j / ROOT_PI * inverse ** (n + 1) * total
+    return found
 
 
-def _imag_partials(x: Node, y: Node, result: Node) -> Sequence[Partial]:
-    by_real, by_imaginary = _faddeeva_slopes(x, y)
-    return by_imaginary, by_real
+def _of_faddeeva(imaginary: bool) -> Operation:
+    def evaluate(params: TimesParams, x: Any, y: Any) -> Any:
+        with np.errstate(all="ignore"):
+            found = _faddeeva(params.times, x, y)
+        return (found.imag if imaginary else found.real).astype(x.dtype)
+
+    def partials(x: Node, y: Node, result: Node) -> Sequence[Partial]:
+        n = result.params.times + 1
+        re, im = faddeeva(x, y, n)
+        return (im, re) if imaginary else (re, -im)
+
+    return register(
+        Operation(
+            name=named("faddeeva_imag" if imaginary else "faddeeva_real"),
+            family="special",
+            evaluate=evaluate,
+            infer=_same,
+            edges=_edges(partials),
+            cost=200.0,
+        )
+    )
 
 
-_faddeeva_real = _record("faddeeva_real", lambda x, y: sc.wofz(x + 1j * y).real.astype(x.dtype), _real_partials)
-_faddeeva_imag = _record("faddeeva_imag", lambda x, y: sc.wofz(x + 1j * y).imag.astype(x.dtype), _imag_partials)
+_faddeeva_real, _faddeeva_imag = _of_faddeeva(False), _of_faddeeva(True)
+
+
+def faddeeva(x: Node, y: Node, n: int) -> tuple[Node, Node]:
+    """The real and the imaginary part of the n-th derivative of w(x + iy)."""
+    params = TimesParams(n)
+    return _faddeeva_real(x, y, params=params), _faddeeva_imag(x, y, params=params)
 
 
 def _voigt_partials(x: Node, s: Node, g: Node, y: Node) -> Sequence[Partial]:
@@ -290,20 +321,18 @@ def _voigt_partials(x: Node, s: Node, g: Node, y: Node) -> Sequence[Partial]:
     density = 1.0 / (math.pi * size * size)
     limits = (-2.0 * x * g * density, s * g * (6.0 * (x * x) - 2.0 * (g * g)) * density / size,
               (x * x - g * g) * density)  # fmt: skip
-    others = _voigt_with_width(x, select(cauchy, number(1.0, s), s), g, y)
+    width = select(cauchy, number(1.0, s), s)
+    scale = 1.0 / (width * math.sqrt(2.0))
+    first_real, first_imag = faddeeva(x * scale, g * scale, 1)
+    second, _ = faddeeva(x * scale, g * scale, 2)
+    factor = scale * scale * (1.0 / ROOT_PI)
+    others = (first_real * factor, second * factor * (scale * width), -first_imag * factor)
     return tuple(select(cauchy, a, b) for a, b in zip(limits, others, strict=True))
 
 
-def _voigt_with_width(x: Node, s: Node, g: Node, y: Node) -> tuple[Node, Node, Node]:
-    scale = 1.0 / (s * math.sqrt(2.0))
-    by_x, by_width = _real_partials(x * scale, g * scale, y)
-    density = 1.0 / (s * math.sqrt(2.0 * math.pi))
-    assert isinstance(by_x, Node) and isinstance(by_width, Node)
-    along, across = by_x * scale * density, by_width * scale * density
-    return along, -(y + x * along + g * across) / s, across
-
-
 special("voigt_profile", [REAL, POSITIVE, POSITIVE], _voigt_partials)
+one("erfcx", REAL, lambda x, y: -faddeeva(number(0.0, x), x, 1)[1])
+one("dawsn", REAL, lambda x, y: faddeeva(x, number(0.0, x), 1)[1] * (0.5 * ROOT_PI))
 
 
 _SIGNS = {"spherical_jn": (1, -1), "spherical_yn": (1, -1), "spherical_in": (1, 1), "spherical_kn": (-1, -1)}
