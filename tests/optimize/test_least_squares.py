@@ -689,13 +689,3 @@ def test_a_deficient_rank_within_bounds():
         )
         assert fit.success and fit.x[0] + fit.x[1] == pytest.approx(1.0, rel=1e-8), fit
         assert fit.x[2] == pytest.approx(0.3, rel=1e-8)
-
-
-def test_reflection_of_a_step_of_deficient_rank():
-    """The Jacobian at 0 has rank 1 of 2, and the step of least length leaves the bounds."""
-    fit = jc.least_squares(
-        lambda x: np.stack([x[0] + x[1] - 3.0, x[0] + x[1] + (x[0] * x[1]) ** 2 - 3.0]),
-        [0.1, 0.0],
-        bounds=(-1.0, [1.0, 4.0]),
-    )
-    assert fit.cost < 1e-20
