@@ -61,9 +61,16 @@ def test_solved_counts_four_digits():
 
 
 def test_number_solved():
-    """Ceres solves 41; all of Freudenstein and Roth, all of Gulf and a start that overflows are out of reach."""
-    fits = [(problem, fitted(problem)) for problem in FREE]
-    assert sum(fit is not None and problem.solved(2.0 * fit.cost) for problem, fit in fits) >= 42
+    """Ceres solves 41; all of Freudenstein and Roth, all of Gulf and a start that overflows are out of reach.
+
+    Biggs' start is symmetric in two pairs of parameters, and so is a local minimum at 0.00566: the rounding errors of
+    the machine decide whether a search leaves the symmetric valley. A start beside it is solved wherever it lies.
+    """
+    biggs = next(problem for problem in FREE if problem.name == "Biggs")
+    others = [(problem, fitted(problem)) for problem in FREE if problem is not biggs]
+    assert sum(fit is not None and problem.solved(2.0 * fit.cost) for problem, fit in others) >= 41
+    beside = biggs.start * (1.0 + 1e-10 * np.random.default_rng(0).standard_normal((10, 6)))
+    assert all(biggs.solved(2.0 * jc.least_squares(biggs.residual, start).cost) for start in beside)
 
 
 def test_number_solved_with_bounds():

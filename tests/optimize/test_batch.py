@@ -377,3 +377,21 @@ def test_no_step_goes_uphill_where_it_is_cut_at_bounds(loss):
         assert (after.cost <= before.cost * (1.0 + 1e-12)).all()
         assert (after.flat >= lower).all()
         assert (after.flat <= upper).all()
+
+
+@pytest.mark.parametrize("settings", [{}, {"bounds": (0.0, 5.0)}, {"loss": "soft_l1"}])
+def test_no_fits_at_all(settings):
+    """An empty selection of many data sets is a batch like any other, but for what it says of residuals."""
+    fits = jc.fit_batch(misfit, np.ones((0, 3)), args=(np.ones((0, 13)),), shared=(T,), **settings)
+    assert fits.x.shape == (0, 3) and fits.success.shape == (0,) and fits.residuals == 0
+    assert fits.covariance.shape == (0, 3, 3) and fits.standard_errors.shape == (0, 3)
+    assert fits.message.tolist() == [] and fits.message.dtype.kind == "U"
+    assert repr(fits) == "<BatchResult 0 of 0 fits converged, 3 parameters each>"
+    named = jc.fit_batch(
+        lambda p, y: p["a"] * y - p["b"][0], {"a": np.ones(0), "b": np.ones((0, 2))}, args=(np.ones((0, 4)),)
+    )
+    assert named.x["a"].shape == (0,) and named.x["b"].shape == (0, 2) and named.flat.shape == (0, 3)
+    with pytest.raises(InvalidInputError, match="must count the 0 fits"):
+        jc.fit_batch(misfit, np.ones((0, 3)), args=(np.ones((2, 13)),), shared=(T,), **settings)
+    with pytest.raises(InvalidInputError, match="holds no numbers"):
+        jc.fit_batch(misfit, np.ones((0, 0)), args=(np.ones((0, 13)),), shared=(T,), **settings)

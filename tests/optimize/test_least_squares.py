@@ -667,3 +667,25 @@ def test_a_residual_without_second_derivatives_goes_on_without_them():
     result = jc.least_squares(residual, start)
     np.testing.assert_allclose(result.x, jc.least_squares(brown_dennis, start).x, rtol=1e-7)
     assert result.success
+
+
+@pytest.mark.parametrize("wide", [1e6, 1e8, 1e12])
+def test_bounds_that_are_far_away_change_nothing(wide):
+    problem = nist.load("MGH10")
+    start = problem.starts[0]
+    free = jc.least_squares(problem.residual, start)
+    within = jc.least_squares(problem.residual, start, bounds=(start - wide, start + wide))
+    assert nist.digits(within.x, problem.certified_values) > 9
+    assert within.nfev == free.nfev
+
+
+def test_a_deficient_rank_within_bounds():
+    """Only the sum of two parameters matters; steps are reflected all the same."""
+    t = np.linspace(0.0, 1.0, 7)
+    target = np.exp(-3.0 * t)
+    for start in ([0.5, 0.5, 0.1], [0.2, 0.9, 0.9], [0.9, 0.1, 0.5]):
+        fit = jc.least_squares(
+            lambda p: (p[0] + p[1]) * np.exp(-10.0 * p[2] * t) - target, start, bounds=(0.0, [1.0, 1.0, 1.0])
+        )
+        assert fit.success and fit.x[0] + fit.x[1] == pytest.approx(1.0, rel=1e-8), fit
+        assert fit.x[2] == pytest.approx(0.3, rel=1e-8)

@@ -11,6 +11,7 @@ import jacana as jc
 from jacana.datasets import nist
 from jacana.errors import InvalidInputError
 from jacana.optimize import curves, small_fits
+from jacana.optimize.checks import agrees
 from jacana.run import background, executor, native_available
 
 pytestmark = pytest.mark.skipif(not native_available(), reason="needs llvmlite")
@@ -385,3 +386,18 @@ def test_curve_fits_in_threads(monkeypatch):
         found = list(pool.map(lambda k: jc.curve_fit(peak, T, data(k % 12), START)[0], range(96)))
     for k, one in enumerate(found):
         np.testing.assert_allclose(one, expected[k % 12], rtol=1e-10)
+
+
+@pytest.mark.filterwarnings("ignore:overflow")  # searches silence it
+@pytest.mark.parametrize("scale", [1.0, 1e-170, 1e-320, 1e160])
+def test_residuals_agree_at_any_magnitude(scale):
+    """Sums of squares that overflow or vanish say nothing; the largest difference does."""
+    values = scale * np.array([1.0, -2.0, 0.5])
+    x, jacobian = np.zeros(1), np.zeros((3, 1))
+    assert agrees(values, values.copy(), jacobian, x)
+    assert not agrees(values, 1.001 * values if scale > 1e-300 else 2.0 * values, jacobian, x)
+    assert not agrees(values, np.array([*values[:2], np.nan]), jacobian, x)
+    assert not agrees(np.array([3, 4, 5]), np.array([3.0, 4.0, 6.0]), jacobian, x)
+    assert agrees(np.array([3, 4, 5]), np.array([3.0, 4.0, 5.0]), jacobian, x)
+    assert agrees(np.full(3, 1e9), np.full(3, 1e9) + 0.001, jacobian, x)
+    assert not agrees(np.array([1e9, 1.0, 1.0]), np.array([1e9 + 0.1, 1.0, 1.0]), jacobian, x)

@@ -27,6 +27,7 @@ from .minima import Minimizer, minimize
 from .minimum import Minimum, NewtonMinimum
 from .minimum_result import MinimizeResult
 from .models import Model, ModelFit
+from .natural import NaturalNewton
 from .newton import Newton, NewtonLineSearch
 from .parameters import Parameters, flatten_parameters
 from .problem import Outcome, Problem
@@ -68,6 +69,7 @@ __all__ = [
     "Minimum",
     "Model",
     "ModelFit",
+    "NaturalNewton",
     "Newton",
     "NewtonLineSearch",
     "NewtonMinimum",

@@ -72,7 +72,7 @@ class BatchResult:
         nit: trial steps of each, shape (B,).
         gram: ``J^T J`` at the end, shape (B, n, n); of the model of the loss, if there is one.
         active_mask: -1 where a parameter rests on its lower bound, 1 on its upper, 0 elsewhere, shape (B, n).
-        residuals: number of residuals in each fit, m.
+        residuals: number of residuals in each fit, m; 0 where there are no fits.
     """
 
     x: Any
@@ -89,7 +89,7 @@ class BatchResult:
     def message(self) -> NDArray[np.str_]:
         """Why each fit ended, in words, shape (B,)."""
         kinds, which = np.unique(self.status, return_inverse=True)
-        return np.array([_MESSAGES[int(kind)] for kind in kinds])[which]
+        return np.array([_MESSAGES[int(kind)] for kind in kinds], dtype=np.str_)[which]
 
     @property
     def residual_variance(self) -> Float64Array:
@@ -190,12 +190,26 @@ def fit_batch(
     if not (math.isfinite(ftol) and ftol >= 0.0) or max_iterations < 0 or lanes < 1:
         raise InvalidInputError("ftol and max_iterations must be 0 or more, lanes 1 or more")
     shapes = [a.shape[1:] for a in arrays]
-    starts = np.concatenate([a.reshape(count, -1) for a in arrays], axis=1)
-    if starts.size == 0:
+    starts = np.concatenate([a.reshape(count, a.shape[1] if a.ndim == 2 else 1) for a in arrays], axis=1)
+    if starts.shape[1] == 0:
         raise InvalidInputError("x0 holds no numbers, so there is nothing to fit")
 
     limits = _limits(bounds, structure, x0, shapes, starts)
     robust = as_loss(loss, loss_scale)
+    if count == 0:
+        # How many residuals a fit would have only the residual could say, which need not be fit for no fits at all.
+        n = starts.shape[1]
+        return BatchResult(
+            x=trees.unflatten(structure, [a.copy() for a in arrays]),
+            flat=starts,
+            cost=np.zeros(0),
+            success=np.zeros(0, dtype=bool),
+            status=np.zeros(0, dtype=np.int_),
+            nit=np.zeros(0, dtype=np.int_),
+            gram=np.zeros((0, n, n)),
+            active_mask=np.zeros((0, n), dtype=np.int_),
+            residuals=0,
+        )
 
     def columns(flat: Any) -> Any:
         parts, first = [], 0

@@ -7,8 +7,9 @@ then one without that parameter, solved to the last digit.
 
 Source: M. A. Branch, T. F. Coleman and Y. Li, "A subspace, interior, and conjugate gradient method for large-scale
 bound-constrained minimization problems", SIAM J. Sci. Comput. 21(1), 1999. Two things are different. Distances to
-bounds are taken relative to the size of parameter and bound and capped at 1, so that bounds that are far away change
-nothing. And parameters may lie on their bounds, where the paper keeps them inside.
+bounds are taken relative to a tenth of the size of parameter and bound and capped at 1, so that bounds that are far
+away change nothing (without the tenth, a bound of a parameter's own sign is never far away). And parameters may lie on
+their bounds, where the paper keeps them inside.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ __all__ = ["Reflective", "pressed"]
 
 Float64Array = NDArray[np.float64]
 
+_NEARBY = 0.1  # of the size of parameter and bound: what is further from a bound than that does not feel it
 _HELD = 1e30  # the squared scale of a parameter at rest, relative to its own
 
 
@@ -57,7 +59,7 @@ class Reflective(TrustRegion):
         bound = np.where(gradient > 0.0, problem.lower, problem.upper)
         distance = np.where(gradient == 0.0, math.inf, np.abs(x - bound))
         reference = np.maximum(np.abs(x), np.where(np.isfinite(bound), np.abs(bound), 0.0))
-        reference = np.where(reference > 0.0, reference, 1.0)
+        reference = _NEARBY * np.where(reference > 0.0, reference, 1.0)
         share = np.minimum(1.0, distance / reference)
         active = share == 0.0
         if (share == 1.0).all():
@@ -140,6 +142,8 @@ def _reflected(
     hit = room._reaches(step.step) <= reach
     at_bound = step.times(reach)
     ray = factors.evaluated(np.where(hit, -step.step, step.step))
+    if at_bound.scaled.size != ray.scaled.size:  # a step of a deficient rank has fewer coordinates
+        at_bound = factors.evaluated(at_bound.step)
     there = _Room(np.clip(room.x + at_bound.step, room.lower, room.upper), room.lower, room.upper, room.active)
     limit = there.reach(ray.step)
     curved = (ray.linear_norm / factors.unit) ** 2

@@ -82,6 +82,8 @@ def taken_apart(value: Any) -> Captured | None:
     >>> one.key == taken_apart(decay(np.ones(4))).key
     False
     """
+    if bare_parts(value) is not None:  # what has nothing but its code is told by that, in no time
+        return Captured((_Same(value.__code__), _Same(value.__globals__)), (), value)
     arrays: list[Array] = []
     try:
         key = _key(value, arrays, 0)

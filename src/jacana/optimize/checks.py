@@ -13,6 +13,7 @@ import numpy as np
 from .. import trees
 from ..errors import InvalidInputError
 from ..run import current_executor, executor, expecting_runs, native_available
+from .norms import dot
 from .search import Budget
 from .space import Space, names_of
 
@@ -31,6 +32,7 @@ __all__ = [
 
 _MAX_NAMED = 6  # parameters that a message lists
 _ROUNDING = 1e-11  # relative difference of two ways to compute a residual
+_SMALL, _GREAT = 1e-200, 1e200  # between these sums of squares have lost nothing to underflow or overflow
 _EVALUATIONS = 12  # of a residual and its Jacobian in a search, about
 _LARGE = 100_000  # results and parameters from which a search is worth machine code from the start
 
@@ -69,7 +71,14 @@ def agrees(values: Any, recorded: Any, jacobian: Any, x: Any) -> bool:
     What a function does to its arguments in plain NumPy (``y.max()``, ``y > 0``) is a number in the recording, which
     does not follow when the arguments change; nothing else says that it is out of date.
     """
-    differences = np.abs(values - recorded)
+    differences = values - recorded
+    if differences.ndim == 1 and differences.dtype == values.dtype == np.float64:
+        # The largest entry is at most the length of a vector, and at least the length over the root of their number:
+        # where this settles it, as it mostly does, inner products take a third of the time.
+        square = dot(values, values)
+        if _SMALL < square < _GREAT and differences.size * dot(differences, differences) <= _ROUNDING**2 * square:
+            return True
+    differences = np.abs(differences)
     size = np.abs(values).max(initial=0.0)
     if differences.max(initial=0.0) <= _ROUNDING * size:
         return True

@@ -257,7 +257,7 @@ class LeastSquares:
         resume: str | os.PathLike[str] | None = None,
     ) -> LeastSquaresResult:
         options = (callback, progress, checkpoint, resume)
-        if not args:
+        if not args or self._arguments.as_given(args):
             return self._fitted(x0, args, args, *options)
         with self._arguments.holding(args) as own:
             return self._fitted(x0, own, args, *options)

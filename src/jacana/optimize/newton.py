@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .controls import Control
 from .linear.base import LinearSolver, Step
@@ -21,9 +22,10 @@ from .trust_region import State
 __all__ = ["ROOT_MESSAGES", "Newton", "NewtonLineSearch"]
 
 _ZERO = 1e-290  # residuals this small have no digits left to improve
-_NEAR = 1e3  # roundings within which the residual of a search that cannot go on is zero
+NEAR = 1e3  # roundings within which the residual of a search that cannot go on is zero
 _SOLVED = 0.99  # part of the residual that a step of a regular linear system removes
 _PRECISE = 1e3  # roundings of its own terms by which an equation may be off
+CREDIBLE = 1e6  # roundings of its own terms by which no equation may be off at a root
 _SHARPENINGS = 3
 _STATIONARY = 1e-10  # cosine between residual and every column at which no direction leads on
 
@@ -71,6 +73,8 @@ class Newton(Dogleg):
                 return Outcome.WORKING_PRECISION
             if held or state.optimality <= _STATIONARY:
                 return Outcome.NO_PROGRESS
+        if self.patience and state.slow >= self.patience:
+            return Outcome.SLOW
         return Outcome.ITERATION_LIMIT if state.iteration >= self.max_iterations else None
 
     def _near(self, state: State, extent: float) -> bool:
@@ -79,7 +83,7 @@ class Newton(Dogleg):
         The equations may be less precise than an estimate from their derivatives says. Then Newton's step, if it does
         solve the linear equations, is as short as half of the digits of x, which is what a double root has.
         """
-        if state.norm <= _NEAR * state.rounding:
+        if state.norm <= NEAR * state.rounding:
             return True
         full = state.factors.full
         return full.linear_norm > _SOLVED * state.norm and full.length <= state.eps**0.5 * extent
@@ -109,15 +113,27 @@ class Newton(Dogleg):
             state = after
         return state
 
+    def precise(self, state: State) -> bool:
+        """Whether no equation is off by more than many roundings of its own terms."""
+        if not state.point.dense and not state.point.sparse:
+            return True
+        return bool((np.abs(state.point.residual) <= CREDIBLE * _terms(state)).all())
+
 
 def _roundings(state: State) -> float:
     """By how many roundings of its terms, ``eps |J| |x|``, the worst equation is off; 0 where there is no matrix."""
-    jacobian, off = state.point.jacobian, np.abs(state.point.residual)
-    if not (isinstance(jacobian, np.ndarray) or hasattr(jacobian, "indptr")):
+    off = np.abs(state.point.residual)
+    if not state.point.dense and not state.point.sparse:
         return 0.0
-    terms = state.eps * (abs(jacobian) @ np.abs(state.size))
+    terms = _terms(state)
     known = (terms > 0.0) & (off > 0.0)
     return float((off[known] / terms[known]).max(initial=0.0))
+
+
+def _terms(state: State) -> NDArray[np.float64]:
+    """Rounding errors of the terms of each equation, shape (n,)."""
+    rounding: NDArray[np.float64] = state.eps * (abs(state.point.jacobian) @ state.size)
+    return rounding
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Sequence
@@ -40,16 +41,18 @@ class OwnArguments:
         self._arrays: tuple[Array, ...] = ()
         self._lock = threading.Lock()
 
+    def as_given(self, args: Sequence[Any]) -> bool:
+        """Whether these are the first arguments of all, and no others have come: to be fitted with as they are."""
+        if self._key is not None:
+            return False
+        known = self._given
+        if known is None:
+            known = self._given = tuple(args)
+        return len(known) == len(args) and all(map(operator.is_, known, args))
+
     @contextmanager
     def holding(self, args: Sequence[Any]) -> Iterator[Sequence[Any]]:
         """The arguments to fit with; nobody else writes into them in the meantime."""
-        if self._key is None:
-            known = self._given
-            if known is None:
-                known = self._given = tuple(args)
-            if len(known) == len(args) and all(one is other for one, other in zip(known, args, strict=True)):
-                yield args
-                return
         captured = taken_apart(tuple(args))
         if captured is None or not captured.arrays or not self._lock.acquire(blocking=False):
             yield args

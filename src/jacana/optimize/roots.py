@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, Never
 
@@ -28,17 +29,24 @@ from .checks import (
 from .linear.base import LinearSolver
 from .linear.square import GMRES, SquareLU
 from .mixing import mixed
+from .natural import NaturalNewton
 from .newton import Newton, NewtonLineSearch
 from .problem import FloatVector, Outcome, Problem
 from .root_result import RootResult, make_root_result
-from .search import Budget, Progress, resumed, searched
+from .root_stages import found_in_turn
+from .search import Budget, History, Progress, resumed, searched
 from .solutions import plain_start, recorded_fixed_point, recorded_root, refuse
 from .space import Space, make_space
-from .trust_region import TrustRegion
+from .trust_region import State, TrustRegion
 
 __all__ = ["Root", "fixed_point", "root"]
 
-_METHODS: dict[str, type[Newton]] = {"newton": Newton, "line-search": NewtonLineSearch, "krylov": Newton}
+_METHODS: dict[str, type[Newton]] = {
+    "newton": NaturalNewton,
+    "trust-region": Newton,
+    "line-search": NewtonLineSearch,
+    "krylov": Newton,
+}
 
 
 def root(
@@ -60,17 +68,20 @@ def root(
 ) -> RootResult:
     """Find x where every entry of ``function(x, *args)`` is zero, starting from x0.
 
-    The method is Newton's within a trust region, on the exact Jacobian, which jacana derives from the function. Its
-    structure decides how the linear systems are solved: LAPACK where it is dense, tridiagonal or banded LU where its
-    entries lie near the diagonal, SuperLU where it is sparse otherwise.
+    The method is Newton's on the exact Jacobian, which jacana derives from the function: damped so that Newton's steps
+    get shorter (the norm of the equations need not, which in stiff systems is no measure of the distance); where that
+    leads nowhere, from the start again in a trust region, then by up to 50 whole steps. The structure of the Jacobian
+    decides how the linear systems are solved: LAPACK where it is dense, tridiagonal or banded LU where its entries lie
+    near the diagonal, SuperLU where it is sparse otherwise.
 
     Args:
         function: plain NumPy code; gets x in the structure of x0 and returns as many numbers as x has, as an array of
             any shape or a structure (list, tuple, dictionary) of arrays.
         x0: start: an array, a number, a list of numbers, or any pytree of them. float32 if all of it is, else float64.
         args: further arguments of `function`.
-        method: "newton" (the default): trust region, Powell's dogleg; "line-search": Newton's direction, shortened;
-            "krylov": Newton-Krylov: steps by GMRES on a Jacobian that is never stored.
+        method: "newton" (the default): the above, see `jacana.optimize.NaturalNewton`; "trust-region": Powell's dogleg;
+            "line-search": Newton's direction, shortened until the norm falls; "krylov": Newton-Krylov: steps by GMRES
+            in a trust region, on a Jacobian that is never stored.
         linear_solver: "lu" (the default), "gmres", a `jacana.optimize.GMRES` with a preconditioner, or another
             `jacana.optimize.LinearSolver`.
         tol: stop where no entry is larger than this. The default 0 ends at working precision, which costs a step or two
@@ -181,19 +192,29 @@ class Root:
             state = self.method.init(problem, x, point)
             if resume is not None:
                 state = resumed(resume, self.method, problem, state)
-            state, outcome, history = searched(
-                self.method,
-                problem,
-                state,
-                space,
-                budget=self.budget,
-                callback=callback,
-                display=progress,
-                checkpoint=checkpoint,
-            )
-            if outcome is Outcome.WORKING_PRECISION and isinstance(self.method, Newton):
-                state = self.method.sharpened(problem, state)
-            return make_root_result(state, outcome, history, space, self.method)
+            begin = time.perf_counter()
+
+            def search(method: TrustRegion, state: State) -> tuple[State, Outcome, History]:
+                return searched(
+                    method,
+                    problem,
+                    state,
+                    space,
+                    budget=self.budget,
+                    callback=callback,
+                    display=progress,
+                    checkpoint=checkpoint,
+                    begin=begin,
+                )
+
+            method = self.method
+            if isinstance(method, NaturalNewton):
+                method, state, outcome, history = found_in_turn(method, problem, state, search)
+            else:
+                state, outcome, history = search(method, state)
+            if outcome is Outcome.WORKING_PRECISION and isinstance(method, Newton):
+                state = method.sharpened(problem, state)
+            return make_root_result(state, outcome, history, space, method)
 
     def searching(self, function: Callable[..., Any]) -> Root:
         """A search with the same settings for a root of another function."""
@@ -251,6 +272,8 @@ def _method(method: Any, linear_solver: Any, tol: float, max_iterations: int) ->
         linear_solver = solvers[linear_solver]()
     if name == "krylov" and isinstance(linear_solver, SquareLU):
         raise InvalidInputError("the method 'krylov' never stores the Jacobian, so there is nothing to factorise")
+    if name == "newton" and not isinstance(linear_solver, SquareLU):
+        name = "trust-region"  # which needs no second solution with the same matrix
     return _METHODS[name](linear_solver=linear_solver, tol=tol, max_iterations=max_iterations)
 
 

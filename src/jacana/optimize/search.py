@@ -17,7 +17,7 @@ from .problem import FloatVector, Outcome, Problem
 from .space import Space
 from .trust_region import State, TrustRegion
 
-__all__ = ["Budget", "History", "Progress", "searched"]
+__all__ = ["Budget", "History", "Progress", "counted", "searched"]
 
 _SHOWN_AFTER = 1.0  # seconds of search before the display appears
 _SAVED_EVERY = 10.0  # seconds between checkpoints
@@ -283,4 +283,15 @@ def with_saved_counts(state: Any, counts: Any) -> Any:
         residual_evaluations=int(counts[1]) + 1,
         jacobian_evaluations=int(counts[2]) + 1,
         refused_values=int(counts[3]),
+    )
+
+
+def counted(state: Any, before: Any, more: int = 0) -> Any:
+    """A state of one method with the counts of another before it, and `more` points."""
+    return replace(
+        state,
+        iteration=before.iteration,
+        residual_evaluations=before.residual_evaluations + more,
+        jacobian_evaluations=before.jacobian_evaluations + more,
+        refused_values=before.refused_values,
     )

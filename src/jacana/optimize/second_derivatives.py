@@ -12,7 +12,7 @@ import numpy as np
 from ..errors import JacanaError
 from .minimum import Minimum, NewtonMinimum
 from .problem import FloatVector, Outcome, Problem
-from .search import History
+from .search import History, counted
 from .trust_region import State, TrustRegion
 
 __all__ = ["by_second_derivatives"]
@@ -51,10 +51,10 @@ def by_second_derivatives(
         if point is None:
             return before, Outcome.NO_PROGRESS
         newton = NewtonMinimum(max_iterations=min(method.max_iterations, before.iteration + _SECOND_STEPS))
-        found, outcome = go(newton, minimum, _counted(newton.init(minimum, x, point), before))
+        found, outcome = go(newton, minimum, counted(newton.init(minimum, x, point), before))
         if found.cost > least:
-            return _counted(before, found), Outcome.NO_PROGRESS
-        there = _counted(method.init(problem, found.x), found, 1)
+            return counted(before, found), Outcome.NO_PROGRESS
+        there = counted(method.init(problem, found.x), found, 1)
         if outcome <= 0 or found.model.newton is None:
             return there, Outcome.NO_PROGRESS if outcome > 0 or outcome in _NOWHERE else outcome
         steps = min(method.max_iterations, found.iteration + _FINISHING)
@@ -67,9 +67,9 @@ def by_second_derivatives(
         moved = after.x is not state.x
         after, end = go(patient, problem, after)
         if end in _NOWHERE and moved:
-            own, last = go(patient, problem, _counted(state, after))
+            own, last = go(patient, problem, counted(state, after))
             # It may have had no steps left: what was found on the other way counts then.
-            after, end = (own, last) if own.cost <= after.cost else (_counted(after, own), end)
+            after, end = (own, last) if own.cost <= after.cost else (counted(after, own), end)
         if end in _NOWHERE:
             last, lower = by_newton(first, after, (1.0 - _LOWER) * after.cost)
             if lower > 0:
@@ -86,14 +86,3 @@ def _twice_differentiated(minimum: Minimum, x: FloatVector) -> tuple[float, Any,
         return None
     finite = math.isfinite(value) and np.isfinite(gradient).all() and np.isfinite(second).all()
     return (value, gradient, second) if finite else None
-
-
-def _counted(state: Any, before: Any, more: int = 0) -> Any:
-    """A state of one method with the counts of another before it."""
-    return replace(
-        state,
-        iteration=before.iteration,
-        residual_evaluations=before.residual_evaluations + more,
-        jacobian_evaluations=before.jacobian_evaluations + more,
-        refused_values=before.refused_values,
-    )

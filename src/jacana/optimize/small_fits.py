@@ -17,7 +17,7 @@ from ..rows import Recorded, Rows, recorded_rows
 from ..run import background, current_executor
 from ..run.executors import compiles_in_background
 from .bounded import Reflective, pressed
-from .checks import agrees
+from .checks import agrees, raveled
 from .linearization import Linearization
 from .methods import LevenbergMarquardt
 from .parameters import FloatVector, flatten_parameters
@@ -80,6 +80,7 @@ class SmallFits:
         self.linearise, self.residual = linearise, residual
         self.bounds = None if space.lower is None or space.upper is None else (space.lower, space.upper)
         self._shape = space.parameters.shapes[0] if space.parameters.structure.is_leaf() else None
+        self._direct = settings.weights is None and settings.noise is None
         self.searches = 0
         self.patience = 0
         self._recorded: Recorded | Literal[False] | None = None  # False: it cannot be
@@ -198,8 +199,12 @@ class SmallFits:
     def _holds(self, x: Float64Array, fun: Float64Array, jac: Float64Array) -> bool:
         """Whether the residual at x is what the user's function says it is."""
         with np.errstate(all="ignore"):
-            values = np.asarray(self.residual(x.copy()))
-        return agrees(values, fun, jac, x)
+            if self._direct:  # what `residual` comes to then, without its way around fixed parameters and weights
+                values = self.settings.residual(self.space.parameters.unravel(x.copy()), *self.args)
+                values = values.ravel() if type(values) is np.ndarray else np.asarray(raveled(values))
+            else:
+                values = np.asarray(self.residual(x.copy()))
+            return agrees(values, fun, jac, x)
 
     def _flat(self, x0: Any) -> Float64Array | None:
         """A start as a new vector; None if it is none of the structure that was recorded."""

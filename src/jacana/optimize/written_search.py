@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from .. import trees
 from ..record.control import while_loop
-from .bounded import _HELD
+from .bounded import _HELD, _NEARBY
 from .controls import _GOOD, _POOR, Radius
 from .linear.dense import _RADIUS_TOLERANCE, _SECULAR_ITERATIONS
 from .problem import Outcome
@@ -282,7 +282,7 @@ def _narrowed(x: Any, gram: Any, gradient: Any, scale: Any, bounds: Any) -> tupl
     bound = np.where(gradient > 0.0, lower, upper)
     distance = np.where(gradient == 0.0, np.inf, np.abs(x - bound))
     reference = np.maximum(np.abs(x), np.where(np.isfinite(bound), np.abs(bound), 0.0))
-    share = np.minimum(1.0, distance / np.where(reference > 0.0, reference, 1.0))
+    share = np.minimum(1.0, distance / (_NEARBY * np.where(reference > 0.0, reference, 1.0)))
     active = share == 0.0
     pull = np.where(share < 1.0, np.abs(gradient) / np.where(active, 1.0, distance), 0.0)
     extra = np.where(active, _HELD * scale * scale, pull)

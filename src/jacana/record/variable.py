@@ -542,10 +542,15 @@ def _as_array(data: Any) -> Array:
 
 def contains_variable(value: Any) -> bool:
     """Whether a nest of lists, tuples and dictionaries holds a Variable, real or complex."""
+    if type(value) is np.ndarray:  # microseconds count: small fits ask this of all their arguments
+        return False
     if isinstance(value, (Variable, ComplexBase)):
         return True
     if isinstance(value, (list, tuple)):
-        return any(contains_variable(v) for v in value)
+        for item in value:  # noqa: SIM110 -- a generator costs more than what it does
+            if contains_variable(item):
+                return True
+        return False
     return isinstance(value, dict) and any(contains_variable(v) for v in value.values())
 
 

@@ -8,6 +8,7 @@ damped one) comes from the least-squares solvers.
 
 from __future__ import annotations
 
+import functools
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -176,14 +177,14 @@ class SquareFactors(Factors):
     """A square linearization whose full step is Newton's.
 
     Attributes:
-        newton: returns Newton's step, or raises `SingularMatrix`.
+        newton: returns Newton's step against a residual, shape (n,), or raises `SingularMatrix`.
     """
 
     point: Linearization
     scale: Float64Array
     unit: float
     extra: Float64Array | None
-    newton: Callable[[], Float64Array]
+    newton: Callable[[Float64Array], Float64Array]
 
     @cached_property
     def least_squares(self) -> Factors:
@@ -211,12 +212,13 @@ class SquareFactors(Factors):
     def full(self) -> Step:
         """Newton's step; the Gauss-Newton step of least length where the matrix is singular."""
         try:
-            step = self.newton()
-            if np.isfinite(step).all():
-                return evaluate_step(self.point, self.scale, self.unit, self.extra, step, 0.0)
+            step = self.newton(self.point.residual)
         except SingularMatrix:
-            pass
-        return self.least_squares.damped(0.0)
+            step = np.full(self.scale.size, np.nan)
+        if not np.isfinite(step).all():
+            # In the coordinates of all other steps, so that they can be added.
+            step = self.least_squares.damped(0.0).step
+        return evaluate_step(self.point, self.scale, self.unit, self.extra, step, 0.0)
 
     @property
     def rank(self) -> int:
@@ -265,7 +267,8 @@ class SquareLU(LinearSolver):
         _check_square(point)
         if not point.finite:
             raise np.linalg.LinAlgError("the Jacobian cannot be factorised; are all its entries finite?")
-        return SquareFactors(point, scale, unit, extra, lambda: square_factors(point.jacobian).solve(-point.residual))
+        factors = functools.cache(lambda: square_factors(point.jacobian))
+        return SquareFactors(point, scale, unit, extra, lambda residual: factors().solve(-residual))
 
 
 @dataclass(frozen=True)
@@ -301,8 +304,9 @@ class GMRES(LinearSolver):
         _check_square(point)
         n = scale.size
 
-        def newton() -> Float64Array:
-            if point.norm == 0.0:
+        def newton(residual: Float64Array) -> Float64Array:
+            norm = euclidean_norm(residual)
+            if norm == 0.0:
                 return np.zeros(n)
             restart = min(self.restart, n)
             turns = -(-(self.iterations or max(10 * n, 100)) // restart)
@@ -312,13 +316,13 @@ class GMRES(LinearSolver):
             # The right-hand side is brought to size 1, so that neither it nor its squares underflow.
             step, _ = gmres(
                 point.jacobian,
-                -point.residual / point.norm,
+                -residual / norm,
                 rtol=self.tolerance,
                 atol=0.0,
                 restart=restart,
                 maxiter=turns,
                 M=inverse,
             )
-            return np.asarray(step * point.norm)
+            return np.asarray(step * norm)
 
         return SquareFactors(point, scale, unit, extra, newton)
