@@ -10,6 +10,7 @@ import scipy.signal as sg
 import scipy.spatial.distance as sd
 import scipy.special as sc
 import scipy.stats as st
+from scipy.spatial.transform import Rotation
 
 import jacana as jc
 
@@ -118,3 +119,18 @@ def test_complex_numbers_in_functions_of_scipy(name):
     value, slope = jc.value_and_jacobian(parts)(X)
     np.testing.assert_allclose(value, parts(X), rtol=1e-13, atol=1e-14)
     np.testing.assert_allclose(slope, differences(parts, X), rtol=1e-9, atol=1e-10)
+
+
+DENSITY, OTHER_DENSITY = st.norm.pdf, st.t(5.0).logpdf  # bound before anything is recorded
+
+
+def test_methods_that_were_bound_before_are_recorded():
+    def both(x):
+        return DENSITY(x) * OTHER_DENSITY(x)
+
+    x, h = np.array(0.3), 1e-6
+    np.testing.assert_allclose(jc.grad(st.norm.pdf)(x), -0.3 * st.norm.pdf(0.3), rtol=1e-14)
+    np.testing.assert_allclose(jc.grad(both)(x), (both(x + h) - both(x - h)) / (2 * h), rtol=1e-8)
+    turn = Rotation.from_rotvec([0.1, 0.2, 0.3])
+    np.testing.assert_allclose(jc.jacobian(turn.apply)(np.ones(3)), turn.as_matrix(), rtol=1e-14)
+    assert vars(st.rv_continuous)["pdf"] is DENSITY.__func__  # everything is as it was

@@ -150,3 +150,29 @@ def test_without_differences_of_near_numbers(name):
             scale = max(abs(float(first)) * 1e-13, 1e-300)
             np.testing.assert_allclose(found[0], float(first), rtol=1e-11, atol=scale, err_msg=f"at {x}")
             np.testing.assert_allclose(found[1], float(second), rtol=1e-9, atol=scale, err_msg=f"twice at {x}")
+
+
+@pytest.mark.parametrize("function", [sc.erf, sc.erfc, sc.ndtr], ids=lambda f: f.__name__)
+@pytest.mark.parametrize("x", [np.inf, -np.inf, 60.0, -1e200])
+def test_what_has_saturated_has_no_slope(function, x):
+    # Thresholds of ordered models are infinite at both ends; the Hessian was NaN there.
+    for dtype in (np.float64, np.float32):
+        slope = jc.grad(function)
+        for derivative in (slope, jc.grad(slope), jc.grad(jc.grad(slope))):
+            with np.errstate(over="ignore"):
+                assert derivative(np.array(x, dtype)) == 0.0
+
+
+@pytest.mark.parametrize("x", [np.inf, 60.0])
+def test_the_logarithm_of_certainty_has_no_slope(x):
+    slope = jc.grad(sc.log_ndtr)
+    assert [d(np.array(x)) for d in (slope, jc.grad(slope), jc.grad(jc.grad(slope)))] == [0.0, 0.0, 0.0]
+
+
+@pytest.mark.parametrize("x", [0.0, -0.4, 5.5, -26.0, 37.5])
+def test_slopes_of_normal_probabilities_far_out(x):
+    bell = mp.exp(-(mp.mpf(x) ** 2) / 2) / mp.sqrt(2 * mp.pi)
+    expected = [bell, -x * bell, (mp.mpf(x) ** 2 - 1) * bell]
+    slope = jc.grad(sc.ndtr)
+    for derivative, wanted in zip((slope, jc.grad(slope), jc.grad(jc.grad(slope))), expected, strict=True):
+        np.testing.assert_allclose(derivative(np.array(x)), float(wanted), rtol=1e-13, atol=0.0)

@@ -90,7 +90,7 @@ def _unrolled_sum(node: Node) -> bool:
     """Whether a contraction is unrolled that could be a loop."""
     if node.op is not contract or not inlinable(node):
         return False
-    return math.prod(node.params.sizes) > SUM_UNROLL * max(node.size, 1)
+    return bool(math.prod(node.params.sizes) > SUM_UNROLL * max(node.size, 1))
 
 
 def _reduced_count(node: Node) -> int:

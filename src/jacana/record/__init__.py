@@ -11,6 +11,7 @@ from . import (
     convolution,
     creation,
     distances,
+    distributions,
     elementwise,
     factorizations,
     filters,
@@ -29,6 +30,7 @@ from . import (
     norms,
     quantiles,
     reduction,
+    rotations,
     scipy_linalg,
     scipy_special,
     sets,
@@ -46,9 +48,9 @@ from .variable import Variable, as_node, raw, wrap_node
 # Each of these modules enters its functions in the tables of ``table`` when it is imported.
 _TABLES = (
     choosing, complex_arithmetic, complex_factors, complex_functions, complex_order, complex_spectra, contraction,
-    convolution, creation, distances, elementwise, factorizations, filters, fourier, functional, histograms, indexing,
-    interpolation, joining, linalg, linear_filters, matrices, missing, movement, norms, quantiles, reduction,
-    scipy_linalg, scipy_special, sets, statistics, ufuncs,
+    convolution, creation, distances, distributions, elementwise, factorizations, filters, fourier, functional,
+    histograms, indexing, interpolation, joining, linalg, linear_filters, matrices, missing, movement, norms,
+    quantiles, reduction, rotations, scipy_linalg, scipy_special, sets, statistics, ufuncs,
 )  # fmt: skip
 
 __all__ = [

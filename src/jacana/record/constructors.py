@@ -20,14 +20,12 @@ from typing import Any
 import numpy as np
 
 from .bytecode import called_name
-from .distributions import distribution_methods
+from .foreign import METHODS
 from .functional import joined_by_trick, vectorized
-from .interpolation import spline_methods
 from .iterators import arange, from_iterable
 from .location import is_user
 from .nests import nest_functions
 from .recording import current_recording
-from .rotations import rotation_methods
 from .table import FUNCTIONS, call_function
 from .variable import Variable, contains_variable, wrap_constant
 
@@ -187,7 +185,7 @@ def patched_constructors() -> Iterator[None]:
                 setattr(np, name, wrapper)
             for (owner, name, _), wrapper in zip(_METHODS, _METHOD_WRAPPERS, strict=True):
                 setattr(owner, name, wrapper)
-            methods = (*spline_methods(), *rotation_methods(), *distribution_methods())
+            methods = [entry for source in METHODS for entry in source()]
             _others[:] = [*methods, *nest_functions(frozenset(_ORIGINAL))]
             for owner, name, _, wrapper in _others:
                 setattr(owner, name, wrapper)

@@ -18,14 +18,13 @@ import numpy as np
 
 from ..errors import JacanaError
 from .composed import as_numpy
-from .foreign import HANDLERS
+from .foreign import HANDLERS, METHODS, Entry
 from .lift import any_tracked, plain_operand
 from .location import unsupported
 from .recording import current_recording
 from .table import is_complex
 from .variable import contains_variable, raw_deep
 
-Entry = tuple[Any, str, Callable[..., Any], Callable[..., Any]]
 STATS = "scipy.stats"
 # Of each method: the results below and above the support.
 _CONTINUOUS: dict[str, tuple[float, float]] = {
@@ -134,6 +133,5 @@ def distribution_methods() -> list[Entry]:
 
 
 _methods: list[Entry] | None = None
+METHODS.append(distribution_methods)
 HANDLERS.setdefault(STATS, {})  # so that it is noticed when a recorded function imports it
-
-__all__ = ["distribution_methods"]

@@ -14,7 +14,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, MutableMapping
 from contextlib import contextmanager
-from types import CellType, FunctionType, ModuleType
+from types import CellType, FunctionType, MethodType, ModuleType
 from typing import Any, TypeAlias, TypeGuard
 
 from .lift import any_tracked, call_on_constants
@@ -27,6 +27,9 @@ from .variable import contains_variable
 Namespace: TypeAlias = MutableMapping[str, Any]
 Before: TypeAlias = "list[tuple[str, Callable[..., Any], Callable[..., Any]]]"  # name, original, wrapper
 
+# A method of a class that is replaced while something is recorded: class, name, original, wrapper.
+Entry: TypeAlias = tuple[Any, str, Callable[..., Any], Callable[..., Any]]
+METHODS: list[Callable[[], list[Entry]]] = []  # each gives those of one library, none before that is imported
 HANDLERS: dict[str, dict[str, Handler]] = {}
 REMEDIES: dict[tuple[str, str], str] = {}
 REAL_ONLY: set[tuple[str, str]] = set()  # functions whose handlers know no complex numbers
@@ -163,21 +166,35 @@ class _Cells(MutableMapping[str, Any]):
         return len(self.cells)
 
 
-def _replace(namespace: Namespace, names: Iterable[str]) -> Before:
+def _replace(namespace: Namespace, names: Iterable[str], methods: dict[int, Entry]) -> Before:
     """Wrappers for what the namespace has of other libraries; what it had before."""
     before = []
     for name in names:
-        value = namespace.get(name)
-        pair = _originals.get(id(value))
-        if pair is not None and pair[0] is value:
-            before.append((name, *pair))
-            namespace[name] = pair[1]
+        value: Any = namespace.get(name)
+        wrapper = _counterpart(value, methods)
+        if wrapper is not None:
+            before.append((name, value, wrapper))
+            namespace[name] = wrapper
     return before
 
 
-def _enter(key: int, namespace: Namespace, names: Iterable[str]) -> None:
+def _replaced_methods() -> dict[int, Entry]:
+    """The methods that are replaced, by the id of the original."""
+    return {id(entry[2]): entry for source in METHODS for entry in source()}
+
+
+def _counterpart(value: Any, methods: dict[int, Entry]) -> Callable[..., Any] | None:
+    """The wrapper of a function of another library; of a method that was bound before the class was changed, too."""
+    pair = _originals.get(id(value))
+    if pair is not None and pair[0] is value:
+        return pair[1]
+    entry = methods.get(id(value.__func__)) if isinstance(value, MethodType) else None
+    return MethodType(entry[3], value.__self__) if entry is not None and isinstance(value, MethodType) else None
+
+
+def _enter(key: int, namespace: Namespace, names: Iterable[str], methods: dict[int, Entry]) -> None:
     users, _, before = _changed.get(key, (0, namespace, None))
-    _changed[key] = users + 1, namespace, _replace(namespace, names) if before is None else before
+    _changed[key] = users + 1, namespace, _replace(namespace, names, methods) if before is None else before
 
 
 def _leave(key: int) -> None:
@@ -232,8 +249,7 @@ def stand_in(function: Any) -> Any:
     for name in HANDLERS:
         if name in sys.modules:
             _prepare(name, sys.modules[name])
-    pair = _originals.get(id(function))
-    return pair[1] if pair is not None and pair[0] is function else function
+    return _counterpart(function, _replaced_methods()) or function
 
 
 def libraries() -> frozenset[str]:
@@ -251,8 +267,9 @@ def patched_libraries(function: Any) -> Iterator[None]:
             spaces.update((key, (space, list(space))) for key, space in _own_namespaces(function))
         for name, module in modules:
             spaces[id(vars(module))] = vars(module), _prepare(name, module)
+        methods = _replaced_methods()
         for key, (space, names) in spaces.items():
-            _enter(key, space, names)
+            _enter(key, space, names, methods)
     try:
         yield
     finally:

@@ -16,7 +16,7 @@ import numpy as np
 from ..graph.build import cast_to, movement_reshape
 from ..graph.ops.spline import SplineParams, spline
 from .composed import as_numpy
-from .foreign import records, refuses
+from .foreign import METHODS, Entry, records, refuses
 from .lift import any_tracked, plain_operand
 from .location import unsupported
 from .recording import current_recording
@@ -153,12 +153,12 @@ def _on_a_grid(original: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-def spline_methods() -> list[tuple[Any, str, Callable[..., Any], Callable[..., Any]]]:
+def spline_methods() -> list[Entry]:
     """The methods to be replaced while something is recorded: class, name, original, wrapper."""
     global _methods
     module = sys.modules.get(INTERPOLATE)
     if _methods is None and module is not None and hasattr(module, "BSpline"):
-        found: list[tuple[Any, str, Callable[..., Any], Callable[..., Any]]] = []
+        found: list[Entry] = []
         for name, option in _CALLED.items():
             for method, make in (("__call__", lambda f, o=option: _called(o, f)), ("integrate", _integrated)):
                 owner = next((c for c in getattr(module, name).__mro__ if method in vars(c)), None)
@@ -172,7 +172,8 @@ def spline_methods() -> list[tuple[Any, str, Callable[..., Any], Callable[..., A
     return _methods or []
 
 
-_methods: list[tuple[Any, str, Callable[..., Any], Callable[..., Any]]] | None = None
+_methods: list[Entry] | None = None
+METHODS.append(spline_methods)
 
 
 class SplineThrough:
@@ -250,4 +251,4 @@ refuses(INTERPOLATE, _TABLES, "splrep", "interp1d", "UnivariateSpline", "Interpo
         "make_lsq_spline", "make_smoothing_spline", "CubicHermiteSpline", "BarycentricInterpolator",
         "KroghInterpolator", "griddata", "interpn", "RegularGridInterpolator", "RBFInterpolator")  # fmt: skip
 
-__all__ = ["SplineThrough", "at", "spline_methods"]
+__all__ = ["SplineThrough", "at"]

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from .foreign import METHODS, Entry
 from .indexing import plain_key
 from .lift import any_tracked, plain_operand
 from .location import unsupported
@@ -27,7 +28,6 @@ _REMEDY = (
     "Write the matrix in NumPy (scipy.linalg.expm of the cross-product matrix for a rotation vector; sines and cosines "
     "for angles), or let jacana.optimize move rotations: its manifolds SO3 and UnitQuaternion."
 )  # fmt: skip
-Entry = tuple[Any, str, Callable[..., Any], Callable[..., Any]]
 
 
 def _norm(v: Any) -> Any:
@@ -345,5 +345,6 @@ def rotation_methods() -> list[Entry]:
 
 
 _methods: list[Entry] | None = None
+METHODS.append(rotation_methods)
 
-__all__ = ["RecordedRotation", "rotation_methods"]
+__all__ = ["RecordedRotation"]

@@ -278,13 +278,23 @@ special(
 # --- error function and normal distribution ---------------------------------------------------------------------
 
 
+BEYOND = 50.0  # from here on exp(-x * x / 2) is zero, and so are its derivatives, at infinity too
+
+
+def _gauss(x: Node, power: float, y: Node | None = None) -> Node:
+    """``exp(-power * x * x)``, or ``exp(-power * x * x - y)``; its derivatives are no product of infinity and zero."""
+    inside = select(absolute(x) > number(BEYOND, x), number(BEYOND, x), x)
+    exponent = -power * (inside * inside)
+    return exp(exponent if y is None else exponent - y)
+
+
 def _bell(x: Node) -> Node:
     """The density of the standard normal distribution."""
-    return exp(-0.5 * (x * x)) * (1.0 / ROOT_TWO_PI)
+    return _gauss(x, 0.5) * (1.0 / ROOT_TWO_PI)
 
 
-one("erf", REAL, lambda x, y: exp(-(x * x)) * (2.0 / ROOT_PI))
-one("erfc", REAL, lambda x, y: exp(-(x * x)) * (-2.0 / ROOT_PI))
+one("erf", REAL, lambda x, y: _gauss(x, 1.0) * (2.0 / ROOT_PI))
+one("erfc", REAL, lambda x, y: _gauss(x, 1.0) * (-2.0 / ROOT_PI))
 one("erfi", REAL, lambda x, y: exp(x * x) * (2.0 / ROOT_PI))
 one("erfinv", (-0.9, 0.9), lambda x, y: exp(y * y) * (0.5 * ROOT_PI))
 one("erfcinv", (0.1, 1.9), lambda x, y: exp(y * y) * (-0.5 * ROOT_PI))
@@ -296,7 +306,7 @@ def _log_normal_slope(x: Node, y: Node) -> Node:
     below = x < 0.0
     inner = select(below, x, number(0.0, x))
     scaled = math.sqrt(2.0 / math.pi) / S("erfcx", inner * -math.sqrt(0.5))
-    return select(below, scaled, exp(-0.5 * (x * x) - y) * (1.0 / ROOT_TWO_PI))
+    return select(below, scaled, _gauss(x, 0.5, y) * (1.0 / ROOT_TWO_PI))
 
 
 one("log_ndtr", REAL, _log_normal_slope)
