@@ -80,9 +80,9 @@ DISTRIBUTIONS = {
     "binom.logpmf": "st.binom.logpmf(2, 5, x)",
     "nbinom.logpmf": "st.nbinom.logpmf(3, 2.5, x)",
     "poisson.logpmf": "st.poisson.logpmf([0, 3], s)",
+    "gamma.cdf by its shape": "st.gamma.cdf(0.5, 2.0 + x)",
     "poisson.pmf": "st.poisson.pmf(2, x)",
 }
 DISTRIBUTIONS_REFUSED = {
-    "gamma.cdf by its shape": "st.gamma.cdf(0.5, 2.0 + s)",
     "multivariate_normal": "st.multivariate_normal.pdf(x, np.zeros(5), np.eye(5))",
 }
