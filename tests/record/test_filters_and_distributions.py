@@ -10,7 +10,6 @@ import scipy.signal as sg
 import scipy.spatial.distance as sd
 import scipy.special as sc
 import scipy.stats as st
-from scipy.spatial.transform import Rotation
 
 import jacana as jc
 
@@ -131,6 +130,4 @@ def test_methods_that_were_bound_before_are_recorded():
     x, h = np.array(0.3), 1e-6
     np.testing.assert_allclose(jc.grad(st.norm.pdf)(x), -0.3 * st.norm.pdf(0.3), rtol=1e-14)
     np.testing.assert_allclose(jc.grad(both)(x), (both(x + h) - both(x - h)) / (2 * h), rtol=1e-8)
-    turn = Rotation.from_rotvec([0.1, 0.2, 0.3])
-    np.testing.assert_allclose(jc.jacobian(turn.apply)(np.ones(3)), turn.as_matrix(), rtol=1e-14)
     assert vars(st.rv_continuous)["pdf"] is DENSITY.__func__  # everything is as it was

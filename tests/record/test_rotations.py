@@ -71,3 +71,8 @@ def test_constant_rotations_are_scipys():
         return (turn * turn).apply(x)
 
     np.testing.assert_allclose(jc.jacobian(f)(np.array([1.0, 2.0, 3.0])), np.diag([-1.0, -1.0, 1.0]), atol=1e-15)
+
+
+def test_a_method_that_was_bound_before():
+    turn = Rotation.from_rotvec([0.1, 0.2, 0.3])
+    np.testing.assert_allclose(jc.jacobian(turn.apply)(np.ones(3)), turn.as_matrix(), rtol=1e-14)

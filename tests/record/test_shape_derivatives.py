@@ -5,6 +5,7 @@ from __future__ import annotations
 import mpmath as mp
 import numpy as np
 import pytest
+import scipy
 import scipy.special as sc
 from scipy import stats
 
@@ -173,6 +174,7 @@ def test_batches_and_dtypes():
     np.testing.assert_allclose(narrow, jc.grad(lambda a: sc.betainc(a, 2.0, np.float32(0.3)))(1.5), rtol=1e-6)
 
 
+OLD_SCIPY = tuple(map(int, scipy.__version__.split(".")[:2])) < (1, 17)
 DISTRIBUTIONS = {
     "gamma": (stats.gamma, (2.3,)),
     "chi2": (stats.chi2, (3.4,)),
@@ -192,6 +194,8 @@ DISTRIBUTIONS = {
 @pytest.mark.parametrize("name", DISTRIBUTIONS)
 def test_distributions_by_their_shapes(name, method):
     distribution, shapes = DISTRIBUTIONS[name]
+    if name == "betaprime" and method not in ("ppf", "isf") and OLD_SCIPY:
+        pytest.skip("betaprime takes plain numbers in this version of SciPy")
     points = np.array([0.2, 0.55, 0.9])
 
     def function(v):

@@ -50,13 +50,15 @@ _FORMULAS: dict[tuple[str, str], Callable[..., Any]] = {
 
 
 def _standard(name: str, distribution: Any, points: Any, shapes: Any) -> Any:
-    """The formula of the standard distribution; a density without one of its own is the power of its logarithm."""
+    """The formula of the standard distribution; what has none of its own is found by its logarithm, or as one."""
     formula = _FORMULAS.get((distribution.name, name))
     if formula is not None:
         return formula(points, *shapes)
     try:
         return getattr(distribution, f"_{name}")(points, *shapes)
     except JacanaError:
+        if name in ("logcdf", "logsf"):
+            return np.log(_standard(name.removeprefix("log"), distribution, points, shapes))
         if name not in ("pdf", "pmf"):
             raise
         return np.exp(_standard(f"log{name}", distribution, points, shapes))

@@ -29,6 +29,7 @@ Before: TypeAlias = "list[tuple[str, Callable[..., Any], Callable[..., Any]]]"  
 
 # A method of a class that is replaced while something is recorded: class, name, original, wrapper.
 Entry: TypeAlias = tuple[Any, str, Callable[..., Any], Callable[..., Any]]
+Methods: TypeAlias = dict[tuple[Any, str], Callable[..., Any]]
 METHODS: list[Callable[[], list[Entry]]] = []  # each gives those of one library, none before that is imported
 HANDLERS: dict[str, dict[str, Handler]] = {}
 REMEDIES: dict[tuple[str, str], str] = {}
@@ -166,7 +167,7 @@ class _Cells(MutableMapping[str, Any]):
         return len(self.cells)
 
 
-def _replace(namespace: Namespace, names: Iterable[str], methods: dict[int, Entry]) -> Before:
+def _replace(namespace: Namespace, names: Iterable[str], methods: Methods) -> Before:
     """Wrappers for what the namespace has of other libraries; what it had before."""
     before = []
     for name in names:
@@ -178,21 +179,24 @@ def _replace(namespace: Namespace, names: Iterable[str], methods: dict[int, Entr
     return before
 
 
-def _replaced_methods() -> dict[int, Entry]:
-    """The methods that are replaced, by the id of the original."""
-    return {id(entry[2]): entry for source in METHODS for entry in source()}
+def _replaced_methods() -> Methods:
+    """The methods that are replaced, by class and name."""
+    return {(owner, name): wrapper for source in METHODS for owner, name, _, wrapper in source()}
 
 
-def _counterpart(value: Any, methods: dict[int, Entry]) -> Callable[..., Any] | None:
+def _counterpart(value: Any, methods: Methods) -> Callable[..., Any] | None:
     """The wrapper of a function of another library; of a method that was bound before the class was changed, too."""
     pair = _originals.get(id(value))
     if pair is not None and pair[0] is value:
         return pair[1]
-    entry = methods.get(id(value.__func__)) if isinstance(value, MethodType) else None
-    return MethodType(entry[3], value.__self__) if entry is not None and isinstance(value, MethodType) else None
+    if not isinstance(value, MethodType):
+        return None
+    name = getattr(value, "__name__", "")
+    wrapper = methods.get((next((c for c in type(value.__self__).__mro__ if name in vars(c)), None), name))
+    return None if wrapper is None else MethodType(wrapper, value.__self__)
 
 
-def _enter(key: int, namespace: Namespace, names: Iterable[str], methods: dict[int, Entry]) -> None:
+def _enter(key: int, namespace: Namespace, names: Iterable[str], methods: Methods) -> None:
     users, _, before = _changed.get(key, (0, namespace, None))
     _changed[key] = users + 1, namespace, _replace(namespace, names, methods) if before is None else before
 
