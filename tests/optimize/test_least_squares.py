@@ -431,7 +431,14 @@ def test_result_can_be_pickled():
 # ---- many fits of one residual ---------------------------------------------------------------------------------------
 
 
-def test_many_starts_share_one_recording():
+@pytest.fixture
+def automatic():
+    """Where machine code is asked for, the whole search is recorded as a program at once."""
+    with jc.executor("auto"):
+        yield
+
+
+def test_many_starts_share_one_recording(automatic):
     recorded = []
 
     def residual(p, t, y):
